@@ -1,0 +1,126 @@
+"""From a plan and its data to an engine: classifier, optimizer, method and loop, ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from molere_cli.data.feed import Feed, FeedSettings, make_feed, resolve_image_size
+from molere_cli.data.source import LoadedDataset
+from molere_cli.engine.classifier import Classifier, build_classifier, isolated_randomness
+from molere_cli.engine.loop import TrainingLoop
+from molere_cli.engine.methods import TrainingContext
+from molere_cli.engine.optimizer import build_optimizer
+from molere_cli.engine.splitter import FeaturesSplitter, ImageSplitter
+from molere_cli.plan import Plan
+from molere_cli.protocols import BackboneRequest, ReweighterRequest
+from molere_cli.randomness import derived_seed
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """Everything of one run that lives in memory."""
+
+    plan: Plan
+    data: LoadedDataset
+    feed: Feed
+    feed_settings: FeedSettings
+    classifier: Classifier
+    loop: TrainingLoop
+
+
+def build_engine(plan: Plan, data: LoadedDataset, in_validation: Tensor | None) -> Engine:
+    """Build classifier, optimizer, method and loop; every network starts from a seed of its own."""
+    config = plan.config
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    settings = feed_settings(plan, data)
+    feed = make_feed(data.dataset.pool, settings)
+    classifier = make_classifier(plan, data, settings.image_size)
+    optimizer = build_optimizer(config, classifier.module)
+    context = TrainingContext(
+        config=config,
+        options=plan.method_options,
+        classifier=classifier,
+        optimizer=optimizer,
+        feed=feed,
+        labels=data.dataset.pool.labels,
+        groups=data.dataset.pool.groups,
+        num_classes=data.num_classes,
+        in_validation=in_validation,
+        reweighter_needs_features=plan.reweighter is not None and plan.reweighter.needs_features,
+        make_reweighter=partial(_make_reweighter, plan, data, classifier, settings.image_size),
+        make_splitter=partial(_make_splitter, plan, data, classifier, settings.image_size),
+    )
+    method = plan.method.build(context)
+    loop = TrainingLoop(config, classifier=classifier, optimizer=optimizer, feed=feed, method=method)
+    return Engine(plan, data, feed, settings, classifier, loop)
+
+
+def feed_settings(plan: Plan, data: LoadedDataset) -> FeedSettings:
+    """How this run turns images into batches."""
+    config, dataset = plan.config, data.dataset
+    return FeedSettings(
+        mean=dataset.mean,
+        std=dataset.std,
+        augment=dataset.augment if config.augment == "auto" else config.augment,
+        image_size=resolve_image_size(dataset.pool, config.image_size),
+        device=plan.device,
+        workers=config.workers,
+    )
+
+
+def make_classifier(plan: Plan, data: LoadedDataset, image_size: tuple[int, int]) -> Classifier:
+    """The classifier as it is before training."""
+    request = BackboneRequest(
+        num_classes=data.num_classes, image_size=image_size, options=plan.backbone_options
+    )
+    with isolated_randomness(plan.device):
+        torch.manual_seed(derived_seed(plan.config.seed, "classifier"))
+        return build_classifier(
+            plan.backbone,
+            request,
+            device=plan.device,
+            precision=torch.bfloat16 if plan.precision == "bf16" else torch.float32,
+        )
+
+
+def _feature_dim(classifier: Classifier, image_size: tuple[int, int]) -> int:
+    images = torch.zeros(2, 3, *image_size, device=classifier.device)
+    features = classifier.predict(images, with_features=True).features
+    assert features is not None
+    return features.shape[1]
+
+
+def _make_reweighter(
+    plan: Plan, data: LoadedDataset, classifier: Classifier, image_size: tuple[int, int]
+) -> nn.Module:
+    assert plan.reweighter is not None
+    wants_features = plan.reweighter.needs_features
+    request = ReweighterRequest(
+        num_examples=len(data.dataset.pool),
+        num_classes=data.num_classes,
+        feature_dim=_feature_dim(classifier, image_size) if wants_features else None,
+        options=plan.reweighter_options,
+    )
+    with isolated_randomness(plan.device):
+        torch.manual_seed(derived_seed(plan.config.seed, "reweighter"))
+        return plan.reweighter.build(request).to(plan.device)
+
+
+def _make_splitter(
+    plan: Plan, data: LoadedDataset, classifier: Classifier, image_size: tuple[int, int]
+) -> nn.Module:
+    feature_dim = _feature_dim(classifier, image_size)
+    with isolated_randomness(plan.device):
+        torch.manual_seed(derived_seed(plan.config.seed, "splitter"))
+        if plan.config.splitter == "features":
+            return FeaturesSplitter(feature_dim, data.num_classes)
+        request = BackboneRequest(
+            num_classes=data.num_classes, image_size=image_size, options=plan.backbone_options
+        )
+        backbone = plan.backbone.build(request).to(memory_format=torch.channels_last)
+        return ImageSplitter(backbone, feature_dim, data.num_classes)

@@ -1,0 +1,1 @@
+"""One file a command: flags in, one library call, results echoed."""

@@ -1,0 +1,90 @@
+"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere; all on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from molere_cli.config import RunConfig
+from molere_cli.progress import NoProgress
+from molere_cli.progress import Progress as ProgressProtocol
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+
+def progress_display(*, quiet: bool) -> ProgressProtocol:
+    """The display that fits: none, a bar, or lines."""
+    if quiet:
+        return Notes()
+    return Bars() if stderr.is_terminal else Lines()
+
+
+class Notes(NoProgress):
+    """Shows notes alone."""
+
+    def note(self, message: str) -> None:
+        stderr.print(f"note: {message}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+
+class Lines(Notes):
+    """A line when a run starts, ten as it goes, one when it ends."""
+
+    def run_started(self, label: str, *, config: RunConfig, path: Path | None) -> None:
+        self._epochs, self._label = config.epochs, f"{label} seed {config.seed}"
+        stderr.print(f"{self._label}: {config.epochs} epochs", highlight=False, soft_wrap=True)
+
+    def epoch_ended(self, metrics: Mapping[str, float]) -> None:
+        number = int(metrics["epoch"]) + 1
+        if number % max(1, self._epochs // 10) == 0 or number == self._epochs:
+            line = f"{self._label}: epoch {number}/{self._epochs} {summary(metrics)}"
+            stderr.print(line, highlight=False, soft_wrap=True)
+
+
+class Bars(Notes):
+    """A progress bar a run, with loss, accuracy, weight spread and time left."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._epochs = 0
+
+    def run_started(self, label: str, *, config: RunConfig, path: Path | None) -> None:
+        self._epochs = config.epochs
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=stderr,
+        )
+        self._task = self._bar.add_task(f"{label} s{config.seed}", total=config.epochs, status="")
+        self._bar.start()
+
+    def step_taken(self, *, epoch: int, step: int, num_steps: int, loss: float) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=epoch + step / num_steps)
+
+    def epoch_ended(self, metrics: Mapping[str, float]) -> None:
+        if self._bar is not None and self._task is not None:
+            number = int(metrics["epoch"]) + 1
+            status = f"{number}/{self._epochs} {summary(metrics)}"
+            self._bar.update(self._task, completed=number, status=status)
+
+    def run_ended(self, path: Path | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def summary(metrics: Mapping[str, float]) -> str:
+    """An epoch in a line: loss, accuracy, weight spread."""
+    parts = [f"loss {metrics['train/loss']:.3f}", f"acc {100 * metrics['train/accuracy']:.1f}"]
+    if "weights/std" in metrics:
+        parts.append(f"weights ±{metrics['weights/std']:.2f}")
+    if "test/accuracy" in metrics:
+        parts.append(f"test acc {100 * metrics['test/accuracy']:.1f}")
+    return " ".join(parts)

@@ -1,0 +1,87 @@
+"""The flags that commands share: one for every field of the run's configuration."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from molere_cli.config import RunConfig, flag_name
+from molere_cli.errors import ConfigError
+
+RunsDir = Annotated[Path, typer.Option("--runs", help="Folder of run directories.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and results.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML or JSON file of settings; flags go over it.", show_default=False),
+]
+
+
+def with_config_flags(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a flag for every field of RunConfig; it receives those that were given as `flags`.
+
+    Args:
+        without: fields that the command offers under another name, or not at all.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        fields = {name: info for name, info in RunConfig.model_fields.items() if name not in without}
+
+        @functools.wraps(command)
+        def wrapped(**values: Any) -> None:
+            given = {name: values.pop(name) for name in fields}
+            command(flags=_parsed({k: v for k, v in given.items() if v not in (None, [])}), **values)
+
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        parameters = [p for p in own if p.name != "flags"] + [_parameter(n, i) for n, i in fields.items()]
+        wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+        return wrapped
+
+    return decorate
+
+
+def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
+    is_options = get_origin(info.annotation) is dict
+    extra = info.json_schema_extra
+    assert isinstance(extra, dict)
+    option = typer.Option(
+        flag_name(name),
+        help=info.description,
+        rich_help_panel=str(extra["panel"]),
+        metavar="KEY=VALUE" if is_options else None,
+        show_default=False if info.default is None or is_options else str(info.default),
+    )
+    kind: Any = list[str] if is_options else _optional(info.annotation)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind, option],
+    )
+
+
+def _optional(annotation: Any) -> Any:
+    if get_origin(annotation) is Literal or type(None) not in get_args(annotation):
+        return annotation | None
+    return annotation
+
+
+def _parsed(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: key_values(name, value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def key_values(name: str, pairs: list[str]) -> dict[str, str]:
+    """`["rho=0.9"]` as `{"rho": "0.9"}`; `name` is the field it was given for."""
+    values = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{flag_name(name)} {pair!r} is not of the form KEY=VALUE")
+        values[key] = value
+    return values

@@ -1,0 +1,65 @@
+"""`molere plugins`: what is registered, by whom, and what failed to load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from molere_cli.registry import Registry
+
+KINDS = ("backbones", "datasets", "splits", "reweighters", "methods")
+
+
+def plugins(
+    kind: Annotated[
+        str | None, typer.Argument(help=f"One of {', '.join(KINDS)}; default: all.", show_default=False)
+    ] = None,
+    pattern: Annotated[
+        str, typer.Option("--filter", help="Names to list, as in 'vit*'; families are searched.")
+    ] = "*",
+) -> None:
+    """List what plugins offer, and the plugins that failed to load."""
+    from rich.table import Table
+
+    from molere_cli.commands.console import stderr, stdout
+    from molere_cli.errors import ConfigError
+    from molere_cli.registry import load_plugins
+
+    if kind is not None and kind not in KINDS:
+        raise ConfigError(f"no kind {kind!r} of plugin; there are: {', '.join(KINDS)}")
+    registry = load_plugins()
+    table = Table("kind", "name", "plugin", "description")
+    for row in plugin_rows(registry, kind=kind, pattern=pattern):
+        table.add_row(*row)
+    stdout.print(table)
+    for problem in registry.problems:
+        stderr.print(f"plugin {problem.plugin} {problem.message}", style="red", soft_wrap=True, markup=False)
+
+
+def plugin_rows(registry: Registry, *, kind: str | None, pattern: str) -> list[tuple[str, str, str, str]]:
+    """(kind, name, plugin, description) of every offer; a family counts as one name until it is filtered."""
+    from fnmatch import fnmatchcase
+
+    rows = []
+    for shelf_name in KINDS if kind is None else (kind,):
+        for offer in getattr(registry, shelf_name).offers:
+            if fnmatchcase(offer.spec.name, pattern):
+                rows.append((shelf_name, offer.spec.name, offer.plugin, offer.spec.description))
+        if shelf_name == "backbones":
+            rows += _family_rows(registry, pattern)
+    return rows
+
+
+def _family_rows(registry: Registry, pattern: str) -> list[tuple[str, str, str, str]]:
+    from fnmatch import fnmatchcase
+
+    rows = []
+    for family, plugin in registry.families:
+        if pattern == "*":
+            rows.append(("backbones", f"{family.prefix}:*", plugin, family.description))
+        else:
+            names = [name for name in family.list_names() if fnmatchcase(name, pattern)]
+            rows += [("backbones", f"{family.prefix}:{name}", plugin, "") for name in names]
+    return rows

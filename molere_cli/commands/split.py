@@ -1,0 +1,100 @@
+"""`molere split`: rank the pool and choose its validation set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from molere_cli.splits.summary import Part
+    from molere_cli.splitting import NewSplit
+
+NOT_OF_A_SPLIT = frozenset(
+    {"method", "method_option", "split", "train_on", "eval_interval"}
+    | {"reweighter", "reweighter_option", "reweighter_lr", "reweighter_interval", "warmup_epochs"}
+    | {"meta_batch_size", "hypergradient_scale", "weight_normalization", "weight_bound"}
+    | {"splitter", "splitter_lr", "splitter_interval", "membership", "val_loss_factor"}
+)
+
+
+@with_config_flags(without=NOT_OF_A_SPLIT)
+def split(
+    *,
+    flags: dict[str, Any],
+    strategy: Annotated[str, typer.Option("--strategy", help="Split strategy.")] = "hard",
+    erm: Annotated[
+        Path | None,
+        typer.Option(
+            "--erm",
+            help="Take scores, dataset and settings from this ERM run; without one, it is found or trained.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where the split goes; default: under splits/.", show_default=False),
+    ] = None,
+    runs: RunsDir = Path("runs"),
+    quiet: Quiet = False,
+) -> None:
+    """Rank the pool by hardness and write a split file."""
+    from molere_cli.commands.console import progress_display, stdout
+    from molere_cli.config import load_config
+    from molere_cli.registry import load_plugins
+    from molere_cli.splitting import new_split_file
+
+    made = new_split_file(
+        load_config(config, {**flags, "split": strategy}),
+        load_plugins(),
+        erm=erm,
+        out=out,
+        runs=runs,
+        progress=progress_display(quiet=quiet),
+    )
+    if not quiet:
+        for table in split_tables(made):
+            stdout.print(table)
+    typer.echo(made.path)
+
+
+def split_tables(made: NewSplit) -> list[Table]:
+    """Counts and mean score per class and, where the dataset has them, per group."""
+    from molere_cli.splits.summary import summarize_by, summarize_whole
+
+    split, dataset = made.split, made.data.dataset
+    score = split.info.score_name
+    whole = summarize_whole(split)
+    tables = [_table("class", score, [*summarize_by(split, split.labels, dataset.class_names), whole])]
+    if dataset.pool.groups is not None:
+        tables.append(_table("group", score, summarize_by(split, dataset.pool.groups, dataset.group_names)))
+    return tables
+
+
+def _table(title: str, score: str | None, parts: Sequence[Part]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"Split by {title}")
+    table.add_column(title)
+    for heading in ("train", "val", "val %"):
+        table.add_column(heading, justify="right")
+    if score:
+        table.add_column(f"{score}, train", justify="right")
+        table.add_column(f"{score}, val", justify="right")
+    for part in parts:
+        share = 100 * part.num_val / max(1, part.num_train + part.num_val)
+        cells = [part.name, str(part.num_train), str(part.num_val), f"{share:.1f}"]
+        scores = [_score(part.train_score), _score(part.val_score)] if score else []
+        table.add_row(*cells, *scores)
+    return table
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,59 @@
+"""`molere train`: one run, or one a seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
+
+
+@with_config_flags()
+def train(
+    *,
+    flags: dict[str, Any],
+    config: ConfigFile = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="Several runs in turn: 0-4 or 0,2,7.", show_default=False)
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", help="Go on with this unfinished run, as it was configured.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the run goes; default: under --runs.", show_default=False)
+    ] = None,
+    runs: RunsDir = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print paths and final metrics as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier by ERM, learned reweighting (LRW) or MOLERE."""
+    from molere_cli.commands.console import progress_display
+    from molere_cli.config import load_config
+    from molere_cli.errors import ConfigError
+    from molere_cli.experiment import parse_seeds, train_seeds
+    from molere_cli.registry import load_plugins
+    from molere_cli.training import resume_run
+
+    progress = progress_display(quiet=quiet)
+    registry = load_plugins()
+    if resume is not None:
+        if flags or config or seeds or out:
+            raise ConfigError("--resume takes all settings from the run; leave the other flags out")
+        finished = [resume_run(resume, registry, progress=progress)]
+    else:
+        settings = load_config(config, flags)
+        if seeds is not None and "seed" in flags:
+            raise ConfigError("--seed and --seeds exclude each other")
+        numbers = parse_seeds(seeds) if seeds else [settings.seed]
+        finished = list(
+            train_seeds(settings, numbers, registry, runs=runs, out=out, progress=progress)
+        )
+    if as_json:
+        typer.echo(json.dumps([{"path": str(run.path), **run.metrics()[-1]} for run in finished], indent=2))
+    else:
+        for run in finished:
+            typer.echo(run.path)

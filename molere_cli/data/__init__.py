@@ -1,0 +1,1 @@
+"""Datasets as the engine sees them: positions in, normalised batches out."""

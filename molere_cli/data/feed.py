@@ -1,0 +1,209 @@
+"""Batches by position: augmented for training, plain for evaluation.
+
+`InMemoryFeed` holds all images as one uint8 tensor on the device. `StreamedFeed` decodes in worker
+processes, with torchvision's transforms, and keeps no more than a few batches in memory.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from molere_cli.data.augmentation import Augment, augment_batch, crop_padding
+from molere_cli.errors import ConfigError
+from molere_cli.protocols import Examples, ImageReader
+from molere_cli.randomness import derived_generator, derived_seed
+
+
+class Batch(NamedTuple):
+    """positions: int64 (B,) in the set; images: float32 (B, 3, H, W), normalised, channels last;
+    labels: int64 (B,). All on the device."""
+
+    positions: Tensor
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedSettings:
+    """How images become batches; `image_size` is (height, width) after resizing."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    augment: Augment
+    image_size: tuple[int, int]
+    device: torch.device
+    workers: int
+
+
+class Feed(Protocol):
+    """A set of examples that gives batches. Positions run from 0 to len(feed) - 1."""
+
+    labels: Tensor
+
+    def __len__(self) -> int: ...
+
+    def training(self, batches: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
+        """One augmented batch for each tensor of positions, in order; the same for the same seed."""
+
+    def evaluation(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """One batch for each tensor of positions, in order, unaugmented."""
+
+
+def make_feed(examples: Examples, settings: FeedSettings) -> Feed:
+    """The feed that fits where the images are."""
+    if isinstance(examples.images, Tensor):
+        return InMemoryFeed(examples.images, examples.labels, settings)
+    return StreamedFeed(examples.images, examples.labels, settings)
+
+
+def native_image_size(examples: Examples) -> tuple[int, int]:
+    """(height, width) of the images as the dataset has them, read off the first one."""
+    first = examples.images[0] if isinstance(examples.images, Tensor) else examples.images.read(0)
+    return first.shape[-2], first.shape[-1]
+
+
+def epoch_batches(positions: Tensor, batch_size: int, *, seed: int) -> list[Tensor]:
+    """One epoch's batches of positions, shuffled; a last batch of a single example joins the one before,
+    since batch normalisation cannot take it."""
+    generator = derived_generator(seed, "order")
+    batches = list(positions[torch.randperm(len(positions), generator=generator)].split(batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def batches_in_order(feed: Feed, batch_size: int) -> list[Tensor]:
+    """All positions of a feed, in order, in batches."""
+    return list(torch.arange(len(feed)).split(batch_size))
+
+
+def normalize(images: Tensor, settings: FeedSettings) -> Tensor:
+    """uint8 (B, 3, H, W) to float32, normalised, channels last."""
+    mean_311 = torch.tensor(settings.mean, device=images.device).view(3, 1, 1) * 255
+    scale_311 = 1 / (torch.tensor(settings.std, device=images.device).view(3, 1, 1) * 255)
+    return ((images - mean_311) * scale_311).contiguous(memory_format=torch.channels_last)
+
+
+class InMemoryFeed:
+    """All images on the device as one uint8 tensor (N, 3, H, W)."""
+
+    def __init__(self, images: Tensor, labels: Tensor, settings: FeedSettings) -> None:
+        if tuple(images.shape[-2:]) != settings.image_size:
+            images = _resize(images, settings.image_size)
+        self.settings = settings
+        self.images = images.to(settings.device)
+        self.labels = labels.to(settings.device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def training(self, batches: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
+        generator = derived_generator(seed, "augment")
+        for positions_B in batches:
+            on_device_B = positions_B.to(self.settings.device)
+            crops = augment_batch(self.images[on_device_B], self.settings.augment, generator=generator)
+            yield Batch(on_device_B, normalize(crops, self.settings), self.labels[on_device_B])
+
+    def evaluation(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        for positions_B in batches:
+            on_device_B = positions_B.to(self.settings.device)
+            images = normalize(self.images[on_device_B], self.settings)
+            yield Batch(on_device_B, images, self.labels[on_device_B])
+
+
+class StreamedFeed:
+    """Images decoded by worker processes, one batch after another."""
+
+    def __init__(self, reader: ImageReader, labels: Tensor, settings: FeedSettings) -> None:
+        self.settings = settings
+        self.reader = reader
+        self.labels = labels.to(settings.device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def training(self, batches: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
+        return self._load(batches, augment=self.settings.augment, seed=seed)
+
+    def evaluation(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        return self._load(batches, augment="none", seed=0)
+
+    def _load(self, batches: Iterable[Tensor], *, augment: Augment, seed: int) -> Iterator[Batch]:
+        loader: DataLoader[Any] = DataLoader(
+            _DecodedImages(self.reader, self.settings.image_size, augment, seed),
+            batch_sampler=[batch.tolist() for batch in batches],
+            num_workers=self.settings.workers,
+            collate_fn=_collate,
+            pin_memory=self.settings.device.type == "cuda",
+            # Its own generator, or the loader would draw a base seed from the global one.
+            generator=derived_generator(seed, "loader"),
+        )
+        for positions_B, images in loader:
+            positions_B = positions_B.to(self.settings.device, non_blocking=True)
+            images = images.to(self.settings.device, non_blocking=True)
+            yield Batch(positions_B, normalize(images, self.settings), self.labels[positions_B])
+
+
+class _DecodedImages(Dataset[tuple[int, Tensor]]):
+    """What a worker runs: read, resize or crop, flip. Each example's chance depends on (seed, position)
+    alone, never on the number of workers."""
+
+    def __init__(
+        self, reader: ImageReader, image_size: tuple[int, int], augment: Augment, seed: int
+    ) -> None:
+        self.reader = reader
+        self.transform = _transform(image_size, augment)
+        self.augment = augment
+        self.seed = seed
+
+    def __getitem__(self, position: int) -> tuple[int, Tensor]:
+        image = self.reader.read(position)
+        if self.augment == "none":
+            return position, self.transform(image)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(self.seed, position))
+            return position, self.transform(image)
+
+
+def _transform(image_size: tuple[int, int], augment: Augment) -> Any:
+    from torchvision.transforms import v2
+
+    if augment == "none":
+        return v2.Compose([v2.Resize(min(image_size), antialias=True), v2.CenterCrop(image_size)])
+    if min(image_size) > 64:
+        crop: list[Any] = [v2.RandomResizedCrop(image_size, antialias=True)]
+    else:
+        crop = [v2.Resize(image_size, antialias=True), v2.RandomCrop(image_size, crop_padding(image_size[0]))]
+    return v2.Compose(crop + ([v2.RandomHorizontalFlip()] if augment == "crop-flip" else []))
+
+
+def _collate(examples: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
+    positions, images = zip(*examples, strict=True)
+    return torch.tensor(positions), torch.stack(images)
+
+
+def _resize(images: Tensor, image_size: tuple[int, int], chunk: int = 2048) -> Tensor:
+    from torchvision.transforms.v2 import functional as transforms
+
+    resize = functools.partial(transforms.resize, size=list(image_size), antialias=True)
+    return torch.cat([resize(part) for part in images.split(chunk)])
+
+
+def resolve_image_size(examples: Examples, requested: int | None) -> tuple[int, int]:
+    """(height, width) that batches have: what was asked for, else the native size of the images.
+
+    Raises:
+        ConfigError: images are streamed, so they may differ in size, and no size was asked for.
+    """
+    if requested is not None:
+        return requested, requested
+    if not isinstance(examples.images, Tensor):
+        raise ConfigError("these images are read from files and may differ in size; give --image-size, say 224")
+    return native_image_size(examples)

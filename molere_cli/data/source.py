@@ -1,0 +1,127 @@
+"""From the name of a dataset to its examples: found, loaded, sub-sampled, fingerprinted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from molere_cli.config import RunConfig, validate_options
+from molere_cli.data.fingerprint import fingerprint
+from molere_cli.data.holdout import stratified_holdout
+from molere_cli.errors import ConfigError, DataError
+from molere_cli.protocols import Dataset, DatasetRequest, Examples, ImageReader
+from molere_cli.registry import Registry
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedDataset:
+    """A dataset with the name it was asked for by and the fingerprint of its pool."""
+
+    name: str
+    dataset: Dataset
+    fingerprint: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.dataset.class_names)
+
+    @property
+    def pool_indices(self) -> Tensor:
+        """The stable index of each pool example, int64 (N,)."""
+        pool = self.dataset.pool
+        return torch.arange(len(pool)) if pool.indices is None else pool.indices
+
+    def test_sets(self) -> dict[str, Examples]:
+        """The test sets and, where there is one, the tuning set under the name `tuning`."""
+        tuning = {"tuning": self.dataset.tuning} if self.dataset.tuning is not None else {}
+        return {**self.dataset.tests, **tuning}
+
+
+def load_dataset(config: RunConfig, registry: Registry) -> LoadedDataset:
+    """The dataset that the configuration names.
+
+    Raises:
+        UnknownNameError: no plugin offers it.
+        ConfigError: its argument or an option is missing or wrong.
+        DataError: it cannot be read, or makes no sense.
+    """
+    name, _, argument = config.dataset.partition(":")
+    spec = registry.datasets.get(name)
+    if spec.argument and not argument:
+        raise ConfigError(f"dataset {name!r} needs an argument: --dataset {name}:{spec.argument}")
+    if argument and not spec.argument:
+        raise ConfigError(f"dataset {name!r} takes no argument; got {argument!r} after the colon")
+    request = DatasetRequest(
+        argument=argument or None,
+        options=validate_options(spec.options, config.dataset_option, owner=f"dataset {name!r}"),
+        data_seed=config.data_seed,
+        data_dir=config.data_dir,
+        download=config.download,
+    )
+    dataset = spec.load(request)
+    check_dataset(dataset, name=config.dataset)
+    if config.limit_train is not None:
+        dataset = replace(dataset, pool=limit_pool(dataset.pool, config.limit_train, seed=config.data_seed))
+    return LoadedDataset(config.dataset, dataset, fingerprint(dataset.pool))
+
+
+def check_dataset(dataset: Dataset, *, name: str) -> None:
+    """Raise DataError if a set is empty, ill-shaped, or has labels beyond the class names."""
+    if not dataset.tests:
+        raise DataError(f"dataset {name!r} has no test set")
+    tuning = {"tuning": dataset.tuning} if dataset.tuning is not None else {}
+    for set_name, examples in {"pool": dataset.pool, **dataset.tests, **tuning}.items():
+        if len(examples) == 0:
+            raise DataError(f"the {set_name} of dataset {name!r} is empty")
+        if len(examples.images) != len(examples):
+            raise DataError(
+                f"the {set_name} of dataset {name!r} has {len(examples.images)} images for {len(examples)} labels"
+            )
+        low, high = int(examples.labels.min()), int(examples.labels.max())
+        if low < 0 or high >= len(dataset.class_names):
+            raise DataError(
+                f"the {set_name} of dataset {name!r} has label {low if low < 0 else high}, "
+                f"but there are {len(dataset.class_names)} classes"
+            )
+
+
+def limit_pool(pool: Examples, num_examples: int, *, seed: int) -> Examples:
+    """A stratified sub-sample that keeps the stable indices of the full pool."""
+    if num_examples >= len(pool):
+        raise ConfigError(f"--limit-train {num_examples} leaves nothing out: the pool has {len(pool)} examples")
+    _, kept = stratified_holdout(pool.labels, num_examples, seed=seed)
+    return subset(pool, kept.sort().values)
+
+
+def subset(examples: Examples, positions: Tensor) -> Examples:
+    """The examples at `positions`, with their stable indices."""
+    indices = torch.arange(len(examples)) if examples.indices is None else examples.indices
+    return Examples(
+        images=examples.images[positions]
+        if isinstance(examples.images, Tensor)
+        else ReaderSubset(examples.images, positions),
+        labels=examples.labels[positions],
+        groups=None if examples.groups is None else examples.groups[positions],
+        indices=indices[positions],
+    )
+
+
+class ReaderSubset:
+    """Some of a reader's images, under new positions."""
+
+    def __init__(self, reader: ImageReader, positions: Tensor) -> None:
+        self.reader = reader
+        self.positions = positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def read(self, position: int) -> Tensor:
+        return self.reader.read(int(self.positions[position]))
+
+    def identities(self) -> Iterator[bytes]:
+        every = list(self.reader.identities())
+        return (every[position] for position in self.positions.tolist())

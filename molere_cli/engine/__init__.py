@@ -1,0 +1,1 @@
+"""The tri-level loop and its parts."""

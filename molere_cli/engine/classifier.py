@@ -1,0 +1,204 @@
+"""The classifier: a backbone with its precision, its features and its forward passes.
+
+Every pass of the loop goes through here, so that batch statistics, dropout masks, autocast and the
+global random state are treated in one place.
+
+Shapes: B examples, C classes, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from molere_cli.errors import TrainingError
+from molere_cli.protocols import BackboneRequest, BackboneSpec
+
+
+class Output(NamedTuple):
+    """logits: float32 (B, C); features: float32 (B, D), detached, None if not asked for."""
+
+    logits: Tensor
+    features: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class RandomState:
+    """The global random state of the CPU and, on a GPU, of the device."""
+
+    cpu: Tensor
+    device: Tensor | None
+
+    @classmethod
+    def capture(cls, device: torch.device) -> RandomState:
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(torch.get_rng_state(), cuda)
+
+    @contextmanager
+    def replayed(self, device: torch.device) -> Iterator[None]:
+        """Run a block under this state; the state from before comes back after it."""
+        with isolated_randomness(device):
+            torch.set_rng_state(self.cpu)
+            if self.device is not None:
+                torch.cuda.set_rng_state(self.device, device)
+            yield
+
+
+@contextmanager
+def isolated_randomness(device: torch.device) -> Iterator[None]:
+    """Leave the global random state as it was before the block."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+class Classifier:
+    """A backbone on a device. `module` is the plain network, as it is saved."""
+
+    def __init__(self, module: nn.Module, *, device: torch.device, precision: torch.dtype) -> None:
+        self.module = module.to(device, memory_format=torch.channels_last)
+        self.device = device
+        self.precision = precision
+        self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self._head = classification_layer(module)
+
+    def forward(self, images: Tensor, *, with_features: bool = False) -> Output:
+        """A forward pass in whatever mode the module is in, recorded by autograd if it is on."""
+        if not with_features:
+            with self._autocast():
+                return Output(_at_least_float32(self.module(images)), None)
+        with captured_input(self._head) as captured, self._autocast():
+            logits_BC = _at_least_float32(self.module(images))
+        return Output(logits_BC, _at_least_float32(captured[-1].detach().flatten(1)))
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor, *, with_features: bool = False) -> Output:
+        """A forward pass in eval mode."""
+        training = self.module.training
+        self.module.eval()
+        try:
+            return self.forward(images, with_features=with_features)
+        finally:
+            self.module.train(training)
+
+    def validation_gradient(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[Tensor, Tensor]]:
+        """The mean loss on a validation batch (0-dim, detached) and its gradient for every parameter.
+
+        Batch norm uses batch statistics without touching the running ones; dropout is off.
+        """
+        parameters = list(self.parameters.values())
+        with isolated_randomness(self.device), deterministic_layers(self.module), self._autocast():
+            logits_BC = _at_least_float32(functional_call(self.module, self._buffer_copies(), (images,)))
+            loss = F.cross_entropy(logits_BC, labels)
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        return loss.detach(), dict(zip(parameters, gradients, strict=True))
+
+    def step_losses(
+        self, images: Tensor, labels: Tensor, randomness: RandomState
+    ) -> Callable[[Mapping[str, Tensor]], Tensor]:
+        """The per-example losses (B,) of a training step as a function of its parameters.
+
+        Replays the step's dropout masks and leaves buffers and random state alone. Attention runs under
+        the math kernel, since the fused ones have no forward derivative, and in float32, where the
+        hypergradient of a bf16 run stays accurate.
+        """
+
+        def losses(parameters: Mapping[str, Tensor]) -> Tensor:
+            with randomness.replayed(self.device), sdpa_kernel(SDPBackend.MATH):
+                logits_BC = functional_call(self.module, {**parameters, **self._buffer_copies()}, (images,))
+            return F.cross_entropy(logits_BC, labels, reduction="none")
+
+        return losses
+
+    def _buffer_copies(self) -> dict[str, Tensor]:
+        return {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.precision != torch.float32
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def build_classifier(
+    spec: BackboneSpec, request: BackboneRequest, *, device: torch.device, precision: torch.dtype
+) -> Classifier:
+    """The classifier for a backbone; draws its initial parameters from the global random state.
+
+    Raises:
+        TrainingError: what the backbone makes of a batch is not (B, C) logits.
+    """
+    classifier = Classifier(spec.build(request), device=device, precision=precision)
+    height, width = request.image_size
+    try:
+        logits = classifier.predict(torch.zeros(2, 3, height, width, device=device)).logits
+    except RuntimeError as error:
+        raise TrainingError(
+            f"backbone {spec.name!r} cannot take images of {height} x {width} pixels: {_first_line(error)}"
+        ) from error
+    if logits.shape != (2, request.num_classes):
+        raise TrainingError(
+            f"backbone {spec.name!r} gives outputs of shape {tuple(logits.shape)} for 2 images "
+            f"and {request.num_classes} classes"
+        )
+    return classifier
+
+
+def classification_layer(module: nn.Module) -> nn.Module:
+    """The layer whose input is the penultimate features: timm's `get_classifier()`, else the last Linear.
+
+    Raises:
+        TrainingError: the backbone has neither.
+    """
+    if hasattr(module, "get_classifier"):
+        layer = module.get_classifier()
+        if isinstance(layer, nn.Module) and not isinstance(layer, nn.Identity):
+            return layer
+    linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    if not linears:
+        raise TrainingError(f"{type(module).__name__} has no nn.Linear whose input could be its features")
+    return linears[-1]
+
+
+@contextmanager
+def captured_input(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """The first input of every call of `layer` within the block."""
+    captured: list[Tensor] = []
+
+    def keep(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        captured.append(inputs[0])
+
+    handle = layer.register_forward_pre_hook(keep)
+    try:
+        yield captured
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def deterministic_layers(module: nn.Module) -> Iterator[None]:
+    """Everything in eval mode but batch norm, which keeps using batch statistics."""
+    modes = [(layer, layer.training) for layer in module.modules()]
+    module.eval()
+    for layer, was_training in modes:
+        if isinstance(layer, _BatchNorm):
+            layer.training = was_training
+    try:
+        yield
+    finally:
+        for layer, was_training in modes:
+            layer.training = was_training
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,233 @@
+"""Methods: which examples train, which weight each gets, what is learned after a step.
+
+ERM, LRW and MOLERE; a plugin's method implements the same three calls.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from molere_cli.config import RunConfig
+from molere_cli.data.feed import Feed
+from molere_cli.engine.classifier import Classifier
+from molere_cli.engine.reweighter import Reweighting
+from molere_cli.engine.splitter import SplitterTraining
+from molere_cli.engine.step import Step
+from molere_cli.splits.quota import select_by_quota
+from molere_cli.randomness import derived_generator
+
+__all__ = ["ERM", "LRW", "MOLERE", "Method", "Step", "TrainingContext"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingContext:
+    """What a method is built from.
+
+    options: the method's own. feed, labels: the pool (labels int64 (N,) on the CPU). groups: int64 (N,) where
+    the dataset has them. in_validation: the split, bool (N,) on the CPU, None without one.
+    make_reweighter, make_splitter: build the networks that the configuration names, on the device.
+    """
+
+    config: RunConfig
+    options: Any
+    classifier: Classifier
+    optimizer: torch.optim.Optimizer
+    feed: Feed
+    labels: Tensor
+    groups: Tensor | None
+    num_classes: int
+    in_validation: Tensor | None
+    reweighter_needs_features: bool
+    make_reweighter: Callable[[], nn.Module]
+    make_splitter: Callable[[], nn.Module]
+
+
+class Method(ABC):
+    """A way to weight or choose training examples, on the loop's three calls."""
+
+    needs_features: bool = False
+    """Whether `Step.features` is filled."""
+
+    @abstractmethod
+    def before_epoch(self, epoch: int) -> Tensor:
+        """The positions to train on in this epoch, int64, on the CPU; one may occur more than once."""
+
+    @abstractmethod
+    def weights(self, step: Step) -> Tensor | None:
+        """The weights (B,) of a batch, detached; None stands for all 1."""
+
+    @abstractmethod
+    def after_step(self, step: Step) -> None:
+        """What to learn from a step that has just been taken."""
+
+    def metrics(self) -> dict[str, float]:
+        """What to log at the epoch's end."""
+        return {}
+
+    def in_validation(self) -> Tensor | None:
+        """The split in force, bool (N,) on the CPU, None without one."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers and strings that a resume needs, between epochs."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        assert not state
+
+
+class ERM(Method):
+    """Empirical risk minimisation: every example counts the same."""
+
+    def __init__(self, context: TrainingContext) -> None:
+        self._positions = training_positions(context.config, context.labels, context.in_validation)
+        self._in_validation = context.in_validation
+
+    def before_epoch(self, epoch: int) -> Tensor:
+        return self._positions
+
+    def weights(self, step: Step) -> Tensor | None:
+        return None
+
+    def after_step(self, step: Step) -> None:
+        pass
+
+    def in_validation(self) -> Tensor | None:
+        return self._in_validation
+
+
+class LRW(Method):
+    """Learned reweighting on a fixed split (paper.md section 2)."""
+
+    def __init__(self, context: TrainingContext) -> None:
+        assert context.in_validation is not None
+        self._config = context.config
+        self._in_validation = context.in_validation
+        self._positions = training_positions(context.config, context.labels, context.in_validation)
+        self._reweighting = make_reweighting(context)
+        self._reweighting.set_validation(positions_of(context.in_validation), tag=0)
+        self.needs_features = context.reweighter_needs_features
+
+    def before_epoch(self, epoch: int) -> Tensor:
+        self._reweighting.start_epoch(epoch, num_steps=num_steps(self._positions, self._config))
+        return self._positions
+
+    def weights(self, step: Step) -> Tensor | None:
+        return self._reweighting.weights(step)
+
+    def after_step(self, step: Step) -> None:
+        self._reweighting.after_step(step)
+
+    def metrics(self) -> dict[str, float]:
+        return self._reweighting.metrics()
+
+    def in_validation(self) -> Tensor | None:
+        return self._in_validation
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._reweighting.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._reweighting.load_state_dict(state)
+
+
+class MOLERE(Method):
+    """Learned reweighting on a split that is learned with it (LRW-Opt in the paper).
+
+    Warm-up runs on a random split of size delta; from then on the splitter redraws it every
+    `splitter_interval` epochs.
+    """
+
+    def __init__(self, context: TrainingContext) -> None:
+        config = context.config
+        self._config = config
+        self._labels = context.labels
+        self._in_validation = random_split(context.labels, delta=config.delta, seed=config.seed)
+        self._reweighting = make_reweighting(context)
+        self._reweighting.set_validation(positions_of(self._in_validation), tag=0)
+        self._splitting = SplitterTraining(
+            config,
+            classifier=context.classifier,
+            feed=context.feed,
+            splitter=context.make_splitter(),
+            num_classes=context.num_classes,
+        )
+        self._split_metrics: dict[str, float] = {}
+        self.needs_features = context.reweighter_needs_features
+
+    def before_epoch(self, epoch: int) -> Tensor:
+        self._split_metrics = {}
+        since_warmup = epoch - self._reweighting.warmup_epochs
+        if since_warmup >= 0 and since_warmup % self._config.splitter_interval == 0:
+            self._in_validation, self._split_metrics = self._splitting.update(
+                self._in_validation, epoch=epoch
+            )
+            self._reweighting.set_validation(positions_of(self._in_validation), tag=epoch)
+        positions = training_positions(self._config, self._labels, self._in_validation)
+        self._reweighting.start_epoch(epoch, num_steps=num_steps(positions, self._config))
+        return positions
+
+    def weights(self, step: Step) -> Tensor | None:
+        return self._reweighting.weights(step)
+
+    def after_step(self, step: Step) -> None:
+        self._reweighting.after_step(step)
+
+    def metrics(self) -> dict[str, float]:
+        return {**self._split_metrics, **self._reweighting.metrics()}
+
+    def in_validation(self) -> Tensor | None:
+        return self._in_validation
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "reweighting": self._reweighting.state_dict(),
+            "splitting": self._splitting.state_dict(),
+            "in_validation": self._in_validation,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._reweighting.load_state_dict(state["reweighting"])
+        self._splitting.load_state_dict(state["splitting"])
+        self._in_validation = state["in_validation"].cpu()
+
+
+def make_reweighting(context: TrainingContext) -> Reweighting:
+    """The reweighter and its training, for a method that learns weights."""
+    return Reweighting(
+        context.config,
+        classifier=context.classifier,
+        optimizer=context.optimizer,
+        feed=context.feed,
+        reweighter=context.make_reweighter(),
+    )
+
+
+def training_positions(config: RunConfig, labels: Tensor, in_validation: Tensor | None) -> Tensor:
+    """The positions that train: the whole pool, or the split's training part."""
+    if config.train_on == "all" or in_validation is None:
+        return torch.arange(len(labels))
+    return positions_of(~in_validation)
+
+
+def positions_of(mask: Tensor) -> Tensor:
+    """Where a bool (N,) is true, int64."""
+    return mask.nonzero().squeeze(1)
+
+
+def num_steps(positions: Tensor, config: RunConfig) -> int:
+    """An upper bound on the classifier steps of an epoch over `positions`."""
+    return -(-len(positions) // config.batch_size)
+
+
+def random_split(labels: Tensor, *, delta: float, seed: int) -> Tensor:
+    """A class-stratified random validation set, bool (N,)."""
+    priority = torch.rand(len(labels), generator=derived_generator(seed, "random split"))
+    return select_by_quota(labels, priority, delta=delta)

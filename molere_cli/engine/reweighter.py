@@ -1,0 +1,207 @@
+"""The reweighter's side of the loop: weights for a batch, and the step that improves them.
+
+Shapes: B examples of a training batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from molere_cli.config import RunConfig
+from molere_cli.data.feed import Batch, Feed
+from molere_cli.engine.classifier import Classifier
+from molere_cli.engine.hypergradient import hypergradient
+from molere_cli.engine.optimizer import check_response_known, optimizer_response
+from molere_cli.engine.step import Step
+from molere_cli.engine.validation import ValidationCycle
+from molere_cli.protocols import ReweighterInput
+from molere_cli.randomness import derived_seed
+
+
+class _Within(torch.autograd.Function):
+    """Clamp to [-bound, bound]; the gradient passes unless it would push further out.
+
+    With the plain derivative of a clamp, a log-weight that has left the interval could never come back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, bound: float) -> Tensor:
+        ctx.save_for_backward(values)
+        ctx.bound = bound
+        return values.clamp(-bound, bound)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (values,) = ctx.saved_tensors
+        outward = (values >= ctx.bound) & (gradient < 0) | (values <= -ctx.bound) & (gradient > 0)
+        return gradient.masked_fill(outward, 0.0), None
+
+
+def weights_from_log(
+    log_weights_B: Tensor, *, normalization: str = "mean", bound: float | None = None
+) -> Tensor:
+    """Weights from a reweighter's log-weights, differentiable.
+
+    `mean`: exp(z) over its batch mean, that is softmax(z) times B; exactly 1 where all z are equal.
+    `none`: sigmoid(z), as in Meta-Weight-Net (arXiv 1902.07379).
+    """
+    if bound is not None:
+        log_weights_B = _Within.apply(log_weights_B, math.log(bound))  # type: ignore[no-untyped-call]
+    if normalization == "none":
+        return log_weights_B.sigmoid()
+    weights_B = (log_weights_B - log_weights_B.detach().max()).exp()
+    return weights_B / weights_B.mean()
+
+
+def scale_hypergradient(hypergradient_B: Tensor, scale: str) -> Tensor:
+    """Divide by the mean absolute value over the batch (`batch`), or leave it (`none`).
+
+    The raw hypergradient shrinks by orders of magnitude as the training loss does.
+    """
+    if scale == "none":
+        return hypergradient_B
+    return hypergradient_B / hypergradient_B.abs().mean().clamp_min(torch.finfo(hypergradient_B.dtype).tiny)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pending:
+    """What a due meta-update needs from before the classifier's step."""
+
+    weights: Tensor
+    before: dict[str, Tensor]
+
+
+class Reweighting:
+    """Learns the weights: every Q classifier steps after warm-up, one hypergradient and one Adam step.
+
+    The step that is differentiated is the classifier's real one, so new weights act from the next step
+    on: one step later than in Meta-Weight-Net's two-pass order.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        classifier: Classifier,
+        optimizer: torch.optim.Optimizer,
+        feed: Feed,
+        reweighter: nn.Module,
+    ) -> None:
+        assert config.warmup_epochs is not None and config.reweighter_lr is not None
+        check_response_known(optimizer)
+        self.config = config
+        self.warmup_epochs = config.warmup_epochs
+        self.classifier = classifier
+        self.optimizer = optimizer
+        self.feed = feed
+        self.reweighter = reweighter
+        self.reweighter_optimizer = torch.optim.Adam(reweighter.parameters(), lr=config.reweighter_lr)
+        self.num_updates = 0
+        self._cycle: ValidationCycle | None = None
+        self._val_batches: Iterator[Batch] = iter(())
+        self._pending: _Pending | None = None
+        self._val_losses: list[Tensor] = []
+
+    def set_validation(self, positions: Tensor, *, tag: int) -> None:
+        """Draw validation batches from these positions from now on."""
+        batch_size = self.config.meta_batch_size or self.config.batch_size
+        self._cycle = ValidationCycle(positions, batch_size, self.config.seed, tag)
+
+    def start_epoch(self, epoch: int, *, num_steps: int) -> None:
+        """Line up the validation batches of an epoch of at most `num_steps` classifier steps."""
+        self._val_losses = []
+        if epoch < self.warmup_epochs:
+            return
+        assert self._cycle is not None
+        num_due = math.ceil(num_steps / self.config.reweighter_interval)
+        batches = [self._cycle.draw() for _ in range(num_due)]
+        seed = derived_seed(self.config.seed, "validation", epoch)
+        self._val_batches = self.feed.training(batches, seed=seed)
+
+    def weights(self, step: Step) -> Tensor | None:
+        """The weights (B,) of a batch, detached; None (all 1) during warm-up."""
+        if step.epoch < self.warmup_epochs:
+            return None
+        due = step.in_epoch % self.config.reweighter_interval == 0
+        with torch.set_grad_enabled(due):
+            log_weights_B = self.reweighter(
+                ReweighterInput(
+                    positions=step.batch.positions,
+                    images=step.batch.images,
+                    labels=step.batch.labels,
+                    features=step.features,
+                    losses=step.losses.detach(),
+                )
+            )
+            weights_B = weights_from_log(
+                log_weights_B,
+                normalization=self.config.weight_normalization,
+                bound=self.config.weight_bound,
+            )
+        if due:
+            before = {n: p.detach().clone() for n, p in self.classifier.parameters.items()}
+            self._pending = _Pending(weights_B, before)
+        return weights_B.detach()
+
+    def after_step(self, step: Step) -> None:
+        """The meta-update, if one is due: hypergradient through the step just taken, then a reweighter step."""
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        hypergradient_B = self._hypergradient(step, pending.before)
+        scaled_B = scale_hypergradient(hypergradient_B, self.config.hypergradient_scale)
+        self.reweighter_optimizer.zero_grad(set_to_none=True)
+        pending.weights.backward(scaled_B.to(pending.weights.dtype))  # type: ignore[no-untyped-call]
+        self.reweighter_optimizer.step()
+        self.num_updates += 1
+
+    def _hypergradient(self, step: Step, before: dict[str, Tensor]) -> Tensor:
+        val = next(self._val_batches)
+        val_loss, gradient = self.classifier.validation_gradient(val.images, val.labels)
+        self._val_losses.append(val_loss)
+        parameters = self.classifier.parameters
+        response = optimizer_response(
+            self.optimizer,
+            gradient,
+            before={parameter: before[name] for name, parameter in parameters.items()},
+            clipping=step.clipping,
+        )
+        named_response = {name: response[p] for name, p in parameters.items() if p in response}
+        losses = self.classifier.step_losses(step.batch.images, step.batch.labels, step.randomness)
+        return hypergradient(losses, before, named_response)
+
+    def metrics(self) -> dict[str, float]:
+        """Mean `val/loss` over this epoch's validation batches, and the meta-updates so far; nothing during
+        warm-up."""
+        if not self._val_losses:
+            return {}
+        return {
+            "val/loss": float(torch.stack(self._val_losses).mean()),
+            "reweighter/updates": self.num_updates,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs, between epochs."""
+        assert self._cycle is not None
+        return {
+            "reweighter": self.reweighter.state_dict(),
+            "optimizer": self.reweighter_optimizer.state_dict(),
+            "num_updates": self.num_updates,
+            "val_positions": self._cycle.positions,
+            "cycle": {"tag": self._cycle.tag, "round": self._cycle.round, "cursor": self._cycle.cursor},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        self.reweighter.load_state_dict(state["reweighter"])
+        self.reweighter_optimizer.load_state_dict(state["optimizer"])
+        self.num_updates = state["num_updates"]
+        self.set_validation(state["val_positions"].cpu(), tag=state["cycle"]["tag"])
+        assert self._cycle is not None
+        self._cycle.round, self._cycle.cursor = state["cycle"]["round"], state["cycle"]["cursor"]

@@ -1,0 +1,250 @@
+"""The splitter of MOLERE: a network that says which examples belong in validation.
+
+Its output is `val_prob` = P(example goes to validation). Losses after paper.md section 2 and Bao &
+Barzilay 2022 (arXiv 2204.13749), whose index 1 means *train*: the other way round.
+
+Shapes: N examples of the pool, B of a batch, V of a validation batch, C classes, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from molere_cli.config import RunConfig
+from molere_cli.data.feed import Feed, batches_in_order, epoch_batches
+from molere_cli.engine.classifier import Classifier, captured_input, classification_layer
+from molere_cli.engine.validation import ValidationCycle
+from molere_cli.errors import TrainingError
+from molere_cli.randomness import derived_seed
+from molere_cli.splits.quota import select_by_quota
+
+
+def gap_loss(val_logits_V: Tensor, wrong_V: Tensor) -> Tensor:
+    """BCE over the current validation set: right ones go back to train, wrong ones stay.
+
+    Args:
+        val_logits_V: the logit of val_prob.
+        wrong_V: bool, where the classifier is wrong.
+    """
+    return F.binary_cross_entropy_with_logits(val_logits_V, wrong_V.to(val_logits_V.dtype))
+
+
+def ratio_loss(val_prob_B: Tensor, *, delta: float) -> Tensor:
+    """KL( [delta, 1 - delta] || [mean p, 1 - mean p] ) in nats."""
+    mean = val_prob_B.mean()
+    return delta * (math.log(delta) - mean.log()) + (1 - delta) * (math.log(1 - delta) - (1 - mean).log())
+
+
+def balance_loss(val_prob_B: Tensor, labels_B: Tensor, class_prob_C: Tensor, *, smoothing: float = 1.0) -> Tensor:
+    """KL( p(y) || p(y|val) ) + KL( p(y) || p(y|train) ) in nats, with soft memberships.
+
+    `smoothing` examples spread as p(y) are added to either side, so that a class that the batch lacks
+    keeps the loss finite and its gradient alive.
+
+    Args:
+        class_prob_C: p(y) over the whole pool, positive, sums to 1.
+    """
+    loss = val_prob_B.new_zeros(())
+    for membership_B in (val_prob_B, 1 - val_prob_B):
+        counts_C = torch.zeros_like(class_prob_C).index_add(0, labels_B, membership_B)
+        given_side_C = (counts_C + smoothing * class_prob_C) / (membership_B.sum() + smoothing)
+        loss = loss + (class_prob_C * (class_prob_C.log() - given_side_C.log())).sum()
+    return loss
+
+
+def val_loss_term(val_prob_B: Tensor, losses_B: Tensor) -> Tensor:
+    """sum p_i l_i / sum p_i: the classifier's loss on the soft validation set; the splitter maximises it."""
+    return (val_prob_B * losses_B).sum() / val_prob_B.sum()
+
+
+class FeaturesSplitter(nn.Module):
+    """An MLP on the classifier's penultimate features joined with the one-hot label."""
+
+    def __init__(self, feature_dim: int, num_classes: int, *, hidden: int = 128) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.norm = nn.LayerNorm(feature_dim)
+        self.layers = nn.Sequential(
+            nn.Linear(feature_dim + num_classes, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 1),
+        )
+
+    def forward(self, features_BD: Tensor, labels_B: Tensor) -> Tensor:
+        """The logit of val_prob, (B,)."""
+        one_hot_BC = F.one_hot(labels_B, self.num_classes).to(features_BD.dtype)
+        logits: Tensor = self.layers(torch.cat([self.norm(features_BD), one_hot_BC], dim=1))
+        return logits.squeeze(1)
+
+
+class ImageSplitter(nn.Module):
+    """A backbone of its own, the one-hot label joined to its penultimate features (as in the paper)."""
+
+    def __init__(self, backbone: nn.Module, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.num_classes = num_classes
+        self.head = nn.Linear(feature_dim + num_classes, 1)
+
+    def forward(self, images: Tensor, labels_B: Tensor) -> Tensor:
+        """The logit of val_prob, (B,)."""
+        with captured_input(classification_layer(self.backbone)) as captured:
+            self.backbone(images)
+        features_BD = captured[-1].flatten(1)
+        one_hot_BC = F.one_hot(labels_B, self.num_classes).to(features_BD.dtype)
+        logits: Tensor = self.head(torch.cat([features_BD, one_hot_BC], dim=1))
+        return logits.squeeze(1)
+
+
+@dataclass(frozen=True, eq=False)
+class PoolView:
+    """What the classifier makes of the pool: features (N, D), losses (N,), wrong: bool (N,)."""
+
+    features: Tensor
+    losses: Tensor
+    wrong: Tensor
+
+
+def view_pool(classifier: Classifier, feed: Feed, *, batch_size: int) -> PoolView:
+    """One pass over the pool in eval mode; holds N (D + 2) numbers."""
+    features, losses, wrong = [], [], []
+    for batch in feed.evaluation(batches_in_order(feed, batch_size)):
+        output = classifier.predict(batch.images, with_features=True)
+        assert output.features is not None
+        features.append(output.features)
+        losses.append(F.cross_entropy(output.logits, batch.labels, reduction="none"))
+        wrong.append(output.logits.argmax(dim=1) != batch.labels)
+    # Concatenated outside inference mode, they are ordinary tensors that a splitter can learn from.
+    return PoolView(torch.cat(features), torch.cat(losses), torch.cat(wrong))
+
+
+def membership(
+    val_prob_N: Tensor, labels_N: Tensor, *, rule: str, delta: float
+) -> Tensor:
+    """Which examples are validation, bool (N,), from their val_prob.
+
+    `quota`: the hardest delta of each class. `threshold`: val_prob > 0.5, capped at delta by the highest
+    val_prob.
+
+    Raises:
+        TrainingError: nothing is above the threshold.
+    """
+    if rule == "quota":
+        return select_by_quota(labels_N, val_prob_N, delta=delta)
+    above_N = val_prob_N > 0.5
+    if not above_N.any():
+        raise TrainingError(
+            f"the splitter puts no example above 0.5 (the highest is {float(val_prob_N.max()):.3f}), so the "
+            "validation set is empty; use --membership quota"
+        )
+    cap = math.floor(delta * len(val_prob_N) + 1e-9)
+    highest_N = val_prob_N.argsort(descending=True, stable=True)[:cap]
+    capped_N = torch.zeros_like(above_N)
+    capped_N[highest_N] = True
+    return above_N & capped_N
+
+
+class SplitterTraining:
+    """Trains the splitter, one pass over the pool an update, and draws the new validation set."""
+
+    def __init__(
+        self, config: RunConfig, *, classifier: Classifier, feed: Feed, splitter: nn.Module, num_classes: int
+    ) -> None:
+        self.config = config
+        self.classifier = classifier
+        self.feed = feed
+        self.splitter = splitter.to(classifier.device)
+        self.splitter_optimizer = torch.optim.Adam(splitter.parameters(), lr=config.splitter_lr)
+        counts_C = feed.labels.bincount(minlength=num_classes).float().clamp_min(1e-6)
+        self.class_prob_C = counts_C / counts_C.sum()
+
+    def update(self, in_validation_N: Tensor, *, epoch: int) -> tuple[Tensor, dict[str, float]]:
+        """One splitter update, and the validation set that follows from it.
+
+        Args:
+            in_validation_N: the current validation set, bool, on the CPU.
+
+        Returns:
+            The new one, and metrics: mean loss, how many sit above 0.5, the share of the old set kept.
+        """
+        view = view_pool(self.classifier, self.feed, batch_size=self._evaluation_batch_size)
+        losses = self._train(view, in_validation_N, epoch)
+        val_prob_N = self._val_prob(view).cpu()
+        new_N = membership(
+            val_prob_N, self.feed.labels.cpu(), rule=self.config.membership, delta=self.config.delta
+        )
+        return new_N, {
+            "split/loss": float(torch.stack(losses).mean()),
+            "split/above_half": float((val_prob_N > 0.5).sum()),
+            "split/overlap": float((new_N & in_validation_N).sum() / in_validation_N.sum()),
+        }
+
+    @property
+    def _evaluation_batch_size(self) -> int:
+        return max(self.config.batch_size, 512)
+
+    def _train(self, view: PoolView, in_validation_N: Tensor, epoch: int) -> list[Tensor]:
+        """A pass over the pool; each batch is joined by one of the current validation set."""
+        seed = derived_seed(self.config.seed, "splitter", epoch)
+        pool = epoch_batches(torch.arange(len(self.feed)), self.config.batch_size, seed=seed)
+        val = ValidationCycle(in_validation_N.nonzero().squeeze(1), self.config.batch_size, seed)
+        joint = [torch.cat([positions_B, val.draw()]) for positions_B in pool]
+        self.splitter.train()
+        return [
+            self._splitter_step(view, inputs, positions, num_pool=len(pool_B))
+            for pool_B, (inputs, positions) in zip(pool, self._inputs(view, joint), strict=True)
+        ]
+
+    def _splitter_step(self, view: PoolView, inputs: Tensor, positions: Tensor, *, num_pool: int) -> Tensor:
+        """One Adam step; the first `num_pool` of the joint batch are from the pool, the rest validation."""
+        logits = self.splitter(inputs, self.feed.labels[positions])
+        pool_B, val_V = positions[:num_pool], positions[num_pool:]
+        val_prob_B = logits[:num_pool].sigmoid()
+        loss: Tensor = (
+            gap_loss(logits[num_pool:], view.wrong[val_V])
+            + ratio_loss(val_prob_B, delta=self.config.delta)
+            + balance_loss(val_prob_B, self.feed.labels[pool_B], self.class_prob_C)
+            - self.config.val_loss_factor * val_loss_term(val_prob_B, view.losses[pool_B])
+        )
+        self.splitter_optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.splitter_optimizer.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _val_prob(self, view: PoolView) -> Tensor:
+        self.splitter.eval()
+        batches = batches_in_order(self.feed, self._evaluation_batch_size)
+        logits = [
+            self.splitter(inputs, self.feed.labels[positions])
+            for inputs, positions in self._inputs(view, batches)
+        ]
+        return torch.cat(logits).sigmoid()
+
+    def _inputs(self, view: PoolView, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the splitter sees of each batch, with the batch's positions on the device."""
+        if self.config.splitter == "features":
+            for positions_B in batches:
+                on_device_B = positions_B.to(view.features.device)
+                yield view.features[on_device_B], on_device_B
+        else:
+            for batch in self.feed.evaluation(batches):
+                yield batch.images, batch.positions
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs, between epochs."""
+        return {"splitter": self.splitter.state_dict(), "optimizer": self.splitter_optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        self.splitter.load_state_dict(state["splitter"])
+        self.splitter_optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,97 @@
+"""Everything a resume needs, both ways: nested state to safetensors plus JSON, and back. No pickle.
+
+Tensors go to `state.safetensors` under their path; the rest to `state.json`, where `{"$tensor": path}`
+stands for a tensor and `{"$items": [[key, value]...]}` for a mapping whose keys are not all strings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from molere_cli.errors import RunError
+from molere_cli.run_dir import CHECKPOINT_COMPLETE
+
+TENSORS = "state.safetensors"
+CLASSIFIER = "classifier.safetensors"
+
+
+def pack(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
+    """The JSON form of a nested state; tensors are put into `tensors`."""
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach().cpu().contiguous().clone()
+        return {"$tensor": path}
+    if isinstance(value, Mapping):
+        packed = [[key, pack(item, tensors, f"{path}/{key}")] for key, item in value.items()]
+        if all(isinstance(key, str) and not key.startswith("$") for key in value):
+            return dict(packed)
+        return {"$items": packed}
+    if isinstance(value, list | tuple):
+        items = [pack(item, tensors, f"{path}/{number}") for number, item in enumerate(value)]
+        return {"$tuple": items} if isinstance(value, tuple) else items
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"state at {path!r} is a {type(value).__name__}, which a checkpoint cannot hold")
+
+
+def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The nested state that `pack` was given."""
+    if isinstance(value, list):
+        return [unpack(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "$tensor" in value:
+        return tensors[value["$tensor"]]
+    if "$tuple" in value:
+        return tuple(unpack(item, tensors) for item in value["$tuple"])
+    if "$items" in value:
+        return {key: unpack(item, tensors) for key, item in value["$items"]}
+    return {key: unpack(item, tensors) for key, item in value.items()}
+
+
+def save_state(state: Mapping[str, Any], module: nn.Module, folder: Path) -> None:
+    """Write a checkpoint into an empty folder: the classifier as it loads elsewhere, and the rest."""
+    tensors: dict[str, Tensor] = {}
+    packed = pack(state, tensors)
+    save_file(classifier_tensors(module), folder / CLASSIFIER)
+    save_file(tensors, folder / TENSORS)
+    (folder / CHECKPOINT_COMPLETE).write_text(json.dumps(packed), encoding="utf-8")
+
+
+def load_state(folder: Path) -> Any:
+    """The state that `save_state` was given.
+
+    Raises:
+        RunError: a file is missing or damaged.
+    """
+    try:
+        tensors = load_file(folder / TENSORS)
+        return unpack(json.loads((folder / CHECKPOINT_COMPLETE).read_text(encoding="utf-8")), tensors)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise RunError(f"the checkpoint {folder} cannot be read: {error}") from error
+
+
+def load_classifier(module: nn.Module, folder: Path) -> None:
+    """Put a checkpoint's parameters and buffers into the classifier's module.
+
+    Raises:
+        RunError: the file is missing or damaged, or belongs to another network.
+    """
+    try:
+        module.load_state_dict(load_file(folder / CLASSIFIER))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(f"{folder / CLASSIFIER} does not fit this backbone: {reason}") from error
+
+
+def classifier_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A module's `state_dict` as safetensors takes it: contiguous, nothing shared."""
+    return {
+        name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()
+    }

@@ -1,0 +1,31 @@
+"""One classifier step, as methods see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from molere_cli.data.feed import Batch
+from molere_cli.engine.classifier import RandomState
+from molere_cli.engine.optimizer import Clipping
+
+
+@dataclass(eq=False)
+class Step:
+    """A classifier step in the making.
+
+    epoch, in_epoch: numbers from 0. logits: float32 (B, C) and losses: float32 (B,), with their graph
+    until the step is taken. features: (B, D), detached, None unless the method asked for them.
+    randomness: the global random state that the forward pass started from. clipping: set once gradients
+    have been clipped.
+    """
+
+    epoch: int
+    in_epoch: int
+    batch: Batch
+    logits: Tensor
+    losses: Tensor
+    features: Tensor | None
+    randomness: RandomState
+    clipping: Clipping | None = None

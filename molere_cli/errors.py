@@ -1,0 +1,40 @@
+"""Every error that a user can cause, as one tree.
+
+    MolereError
+    ├── ConfigError        a setting is unknown, out of range, or has no effect here
+    ├── UnknownNameError   no backbone, dataset, split, reweighter or method of that name
+    ├── DataError          a dataset is missing, unreadable or unusable
+    ├── SplitError         a split file or split request is invalid
+    ├── RunError           a run directory is missing, unfinished or inconsistent
+    └── TrainingError      training cannot go on (non-finite loss, unsupported optimizer)
+
+`molere_cli.__main__` turns these, and only these, into one sentence and exit code 1.
+"""
+
+
+class MolereError(Exception):
+    """Base of all errors that a user can act on; its text is one full sentence."""
+
+
+class ConfigError(MolereError):
+    """A setting is unknown, out of range, or has no effect under the chosen method."""
+
+
+class UnknownNameError(MolereError):
+    """A name that no plugin registered, or that more than one did."""
+
+
+class DataError(MolereError):
+    """A dataset is missing, unreadable or unusable."""
+
+
+class SplitError(MolereError):
+    """A split file or a request for a split is invalid."""
+
+
+class RunError(MolereError):
+    """A run directory is missing, unfinished or inconsistent."""
+
+
+class TrainingError(MolereError):
+    """Training cannot go on."""

@@ -1,0 +1,65 @@
+"""Several runs in turn: one configuration, many seeds; each with the split it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from molere_cli.config import RunConfig
+from molere_cli.data.source import LoadedDataset, load_dataset
+from molere_cli.errors import ConfigError, RunError
+from molere_cli.plan import make_plan
+from molere_cli.progress import Progress
+from molere_cli.registry import Registry
+from molere_cli.run_dir import RunDir, unique_path
+from molere_cli.splitting import split_for
+from molere_cli.training import run_name, train_run
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0-4` or `0,2,7-9` as a list of seeds, in the order given.
+
+    Raises:
+        ConfigError: it is not of that form, or names a seed twice.
+    """
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            seeds += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise ConfigError(f"seeds {text!r} are not of the form 0-4 or 0,2,7") from error
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds {text!r} name {'none' if not seeds else 'one twice'}")
+    return seeds
+
+
+def train_seeds(
+    config: RunConfig,
+    seeds: Sequence[int],
+    registry: Registry,
+    *,
+    runs: Path,
+    out: Path | None = None,
+    data: LoadedDataset | None = None,
+    progress: Progress,
+) -> Iterator[RunDir]:
+    """Train one run a seed under `runs` (or the only one into `out`), and yield each when it is done.
+
+    Args:
+        data: the dataset, if it has been loaded already; it must be what `config` names.
+
+    Raises:
+        ConfigError: `out` with several seeds.
+        RunError: `out` exists already.
+    """
+    if out is not None and len(seeds) > 1:
+        raise ConfigError("--out names one run, but there are several seeds; leave it out")
+    if out is not None and out.exists():
+        raise RunError(f"{out} exists already; choose another --out, or `--resume {out}` if it is unfinished")
+    plans = [make_plan(config.updated(seed=seed), registry) for seed in seeds]
+    data = data or load_dataset(config, registry)
+    for plan in plans:
+        split = split_for(plan, data, runs=runs, progress=progress)
+        path = out or unique_path(runs / run_name(plan.config))
+        yield train_run(plan, data, split, path, progress=progress)

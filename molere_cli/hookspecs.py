@@ -1,0 +1,46 @@
+"""The hooks a plugin may implement; each gets a `register` callback and calls it once per offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pluggy
+
+from molere_cli.protocols import (
+    BackboneFamily,
+    BackboneSpec,
+    DatasetSpec,
+    MethodSpec,
+    ReweighterSpec,
+    SplitSpec,
+)
+
+PROJECT_NAME = "molere"
+
+hookspec = pluggy.HookspecMarker(PROJECT_NAME)
+hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
+
+
+@hookspec
+def register_backbones(register: Callable[[BackboneSpec | BackboneFamily], None]) -> None:
+    """Register backbones, singly or as a family."""
+
+
+@hookspec
+def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
+    """Register datasets."""
+
+
+@hookspec
+def register_splits(register: Callable[[SplitSpec], None]) -> None:
+    """Register split strategies."""
+
+
+@hookspec
+def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
+    """Register reweighters."""
+
+
+@hookspec
+def register_methods(register: Callable[[MethodSpec], None]) -> None:
+    """Register methods."""

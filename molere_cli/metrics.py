@@ -1,0 +1,86 @@
+"""What is measured about predictions: per example, and over a test set.
+
+Shapes: B or N examples, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
+
+def probabilistic_margin(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """p_y - max over c != y of p_c, in [-1, 1]; low = hard. Float of the logits' dtype, (B,)."""
+    probabilities_BC = logits_BC.softmax(dim=1)
+    own_B = probabilities_BC.gather(1, labels_B[:, None]).squeeze(1)
+    others_BC = probabilities_BC.scatter(1, labels_B[:, None], -1.0)
+    return own_B - others_BC.max(dim=1).values
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a classifier says about N examples, on the CPU; logits float32 (N, C), labels int64 (N,)."""
+
+    logits: Tensor
+    labels: Tensor
+    groups: Tensor | None = None
+
+    @property
+    def predicted(self) -> Tensor:
+        """int64 (N,)."""
+        return self.logits.argmax(dim=1)
+
+    @property
+    def margins(self) -> Tensor:
+        """Probabilistic margins, float32 (N,)."""
+        return probabilistic_margin(self.logits, self.labels)
+
+    @property
+    def losses(self) -> Tensor:
+        """Cross-entropy of each example in nats, float32 (N,)."""
+        return F.cross_entropy(self.logits, self.labels, reduction="none")
+
+
+def summarize(predictions: Predictions) -> dict[str, float]:
+    """Accuracy, top-5 accuracy (from six classes on), mean margin, NLL, ECE (15 bins), worst group."""
+    logits_NC, labels_N = predictions.logits, predictions.labels
+    num_classes = logits_NC.shape[1]
+    summary = {
+        "accuracy": _accuracy(predictions, torch.ones_like(labels_N, dtype=torch.bool)),
+        "margin": float(predictions.margins.double().mean()),
+        "nll": float(predictions.losses.double().mean()),
+        "ece": float(
+            multiclass_calibration_error(logits_NC.softmax(dim=1), labels_N, num_classes=num_classes, n_bins=15)
+        ),
+    }
+    if num_classes > 5:
+        summary["top5"] = float(
+            multiclass_accuracy(logits_NC, labels_N, num_classes=num_classes, top_k=5, average="micro")
+        )
+    if predictions.groups is not None:
+        summary["worst_group"] = min(group_accuracies(predictions).values())
+    return summary
+
+
+def group_accuracies(predictions: Predictions) -> dict[int, float]:
+    """Accuracy in each group that occurs."""
+    assert predictions.groups is not None
+    groups_N = predictions.groups
+    return {int(group): _accuracy(predictions, groups_N == group) for group in groups_N.unique()}
+
+
+def class_accuracies(predictions: Predictions) -> list[float]:
+    """Accuracy on each class, nan for one without examples; C values."""
+    labels_N, num_classes = predictions.labels, predictions.logits.shape[1]
+    totals_C = labels_N.bincount(minlength=num_classes)
+    correct_C = labels_N[predictions.predicted == labels_N].bincount(minlength=num_classes)
+    return [float(value) for value in correct_C.double() / totals_C.double()]
+
+
+def _accuracy(predictions: Predictions, mask_N: Tensor) -> float:
+    correct_N = predictions.predicted == predictions.labels
+    return float(correct_N[mask_N].double().mean())

@@ -1,0 +1,132 @@
+"""From a configuration to a plan: names looked up, automatic settings filled in, contradictions refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel
+
+from molere_cli.config import RunConfig, validate_options
+from molere_cli.errors import ConfigError
+from molere_cli.protocols import BackboneSpec, MethodSpec, ReweighterSpec
+from molere_cli.registry import Registry
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run that is ready to be built.
+
+    config: with every automatic number filled in. settings: those in effect, as saved in `config.json`.
+    """
+
+    config: RunConfig
+    settings: dict[str, Any]
+    registry: Registry
+    method: MethodSpec
+    method_options: BaseModel
+    backbone: BackboneSpec
+    backbone_options: BaseModel
+    reweighter: ReweighterSpec | None
+    reweighter_options: BaseModel | None
+    device: torch.device
+    precision: Precision
+
+    @property
+    def needs_split(self) -> bool:
+        """Whether a split must be made or read before training."""
+        split = self.method.split
+        return split == "required" or (split == "optional" and self.config.train_on == "train")
+
+    def label(self, strategy: str | None) -> str:
+        """How tables call the run, given its split's strategy."""
+        return self.method.label.format(split=(strategy or "").capitalize())
+
+
+def make_plan(config: RunConfig, registry: Registry, *, precision: Precision | None = None) -> Plan:
+    """The plan for a configuration.
+
+    Args:
+        precision: overrides what `--precision auto` would choose on this machine.
+
+    Raises:
+        UnknownNameError: a method, backbone, reweighter, dataset or strategy that no plugin offers.
+        ConfigError: a setting has no effect under the method, or an option is wrong.
+    """
+    registry.datasets.get(config.dataset_name)
+    method = registry.methods.get(config.method)
+    backbone = registry.backbone(config.backbone)
+    scored = _split_is_scored(config, method, registry)
+    config.effective(split=method.split, uses=method.uses, scored=scored)
+    reweighter = registry.reweighters.get(config.reweighter) if "reweighter" in method.uses else None
+    if reweighter is not None:
+        config = config.updated(**automatic_reweighting(config, reweighter))
+    settings = config.effective(split=method.split, uses=method.uses, scored=scored)
+    device = resolve_device(config.device)
+    return Plan(
+        config=config,
+        settings=settings,
+        registry=registry,
+        method=method,
+        method_options=validate_options(
+            method.options, config.method_option, owner=f"method {config.method!r}"
+        ),
+        backbone=backbone,
+        backbone_options=validate_options(
+            backbone.options, config.backbone_option, owner=f"backbone {config.backbone!r}"
+        ),
+        reweighter=reweighter,
+        reweighter_options=reweighter
+        and validate_options(
+            reweighter.options, config.reweighter_option, owner=f"reweighter {config.reweighter!r}"
+        ),
+        device=device,
+        precision=precision or resolve_precision(config.precision, device),
+    )
+
+
+def _split_is_scored(config: RunConfig, method: MethodSpec, registry: Registry) -> bool:
+    if "split" not in config.groups_in_play(split=method.split, uses=method.uses) or config.split_is_file:
+        return True
+    return registry.splits.get(config.split).needs_score
+
+
+def automatic_reweighting(config: RunConfig, reweighter: ReweighterSpec) -> dict[str, Any]:
+    """The settings of reweighting that were left to MOLERE.
+
+    Warm-up takes a twentieth of the epochs, one at least: the signal in the hypergradient is strongest
+    early and gone once the training set is fitted.
+    """
+    automatic = {
+        "warmup_epochs": max(1, round(config.epochs / 20)),
+        "reweighter_lr": reweighter.lr,
+        "meta_batch_size": config.batch_size,
+    }
+    return {name: value for name, value in automatic.items() if getattr(config, name) is None}
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is the first accelerator there is, else the CPU."""
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator if accelerator is not None else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} is not there: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """`auto` is bf16 where there are matrix units for it: recent CUDA devices, CPUs with AMX."""
+    if name == "bf16":
+        return "bf16"
+    if name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return "bf16"
+    if name == "auto" and device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+        return "bf16"
+    return "fp32"

@@ -1,0 +1,225 @@
+"""What crosses the plugin line: the records that a plugin registers and the requests it gets.
+
+Nothing here imports torch, so that a plugin can register at no cost; builders import what they need.
+Shapes: N examples of a pool, B of a batch, C classes, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from torch import BoolTensor, Generator, Tensor, nn
+
+
+class Options(BaseModel):
+    """Base of a plugin's own options, given as `KEY=VALUE` flags; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- backbones
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneRequest:
+    """What a backbone is built for: `image_size` is (height, width) in pixels, 3 channels."""
+
+    num_classes: int
+    image_size: tuple[int, int]
+    options: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec:
+    """One backbone: `build` returns an `nn.Module` from (B, 3, H, W) float32 to (B, C) logits.
+
+    Its penultimate features are the input of its last `nn.Linear`, or of what its `get_classifier()`
+    (timm's convention) returns.
+    """
+
+    name: str
+    description: str
+    build: Callable[[BackboneRequest], nn.Module]
+    options: type[Options] = Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneFamily:
+    """Many backbones behind one prefix (`timm:resnet18`), listed and built only when asked for."""
+
+    prefix: str
+    description: str
+    list_names: Callable[[], Sequence[str]]
+    build: Callable[[str, BackboneRequest], nn.Module]
+    options: type[Options] = Options
+
+
+# --- datasets
+
+
+class ImageReader(Protocol):
+    """Images too many for memory: decoded one at a time, in worker processes (so: picklable)."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, position: int) -> Tensor:
+        """The decoded image, uint8 (3, H, W); raises DataError naming the file if it cannot be read."""
+
+    def identities(self) -> Iterator[bytes]:
+        """What the fingerprint covers in place of pixels, in order: say each path and its size."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Examples:
+    """Labelled images.
+
+    images: uint8 (N, 3, H, W) in memory, or an ImageReader of N; labels: int64 (N,);
+    groups: int64 (N,) where the dataset has them; indices: int64 (N,), the stable index of each example
+    in the full pool (0..N-1 unless sub-sampled).
+    """
+
+    images: Tensor | ImageReader
+    labels: Tensor
+    groups: Tensor | None = None
+    indices: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """A training pool, one or more test sets, and what is needed to read them.
+
+    tuning: a set for choosing hyper-parameters, disjoint from pool and tests, where there is one.
+    mean, std: of the pixels in [0, 1], per channel. augment: what training does to images by default.
+    """
+
+    pool: Examples
+    tests: Mapping[str, Examples]
+    class_names: tuple[str, ...]
+    tuning: Examples | None = None
+    group_names: tuple[str, ...] = ()
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    augment: Literal["none", "crop", "crop-flip"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRequest:
+    """`argument` is what follows the colon in `--dataset NAME:ARGUMENT`, None without one."""
+
+    argument: str | None
+    options: Any
+    data_seed: int
+    data_dir: Path
+    download: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """One dataset. `argument` names what must follow the colon (`DIR`), None if nothing may.
+
+    `load` raises DataError for what a user can put right. Random choices in it (colours, hold-outs)
+    follow `data_seed` alone.
+    """
+
+    name: str
+    description: str
+    load: Callable[[DatasetRequest], Dataset]
+    options: type[Options] = Options
+    argument: str | None = None
+
+
+# --- splits
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SplitRequest:
+    """labels: int64 (N,); hardness: float64 (N,), high = hard, None if the strategy needs no score;
+    delta: the fraction that goes to validation; generator: the only source of randomness."""
+
+    labels: Tensor
+    hardness: Tensor | None
+    delta: float
+    generator: Generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSpec:
+    """A strategy that chooses the validation set: `choose` returns a bool (N,), True = validation."""
+
+    name: str
+    description: str
+    choose: Callable[[SplitRequest], BoolTensor | Tensor]
+    needs_score: bool = False
+
+
+# --- reweighters
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReweighterRequest:
+    """The size of what a reweighter will see; feature_dim is None if it did not ask for features."""
+
+    num_examples: int
+    num_classes: int
+    feature_dim: int | None
+    options: Any
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReweighterInput:
+    """A batch as the reweighter sees it; all detached from the classifier.
+
+    positions: int64 (B,) in the pool; images: float32 (B, 3, H, W), normalised and augmented;
+    labels: int64 (B,); features: float32 (B, D) or None; losses: float32 (B,).
+    """
+
+    positions: Tensor
+    images: Tensor
+    labels: Tensor
+    features: Tensor | None
+    losses: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReweighterSpec:
+    """`build` returns an `nn.Module` from a ReweighterInput to log-weights (B,), zero at the start,
+    so that training starts at ERM. `lr` is the Adam learning rate that suits it."""
+
+    name: str
+    description: str
+    build: Callable[[ReweighterRequest], nn.Module]
+    lr: float
+    options: type[Options] = Options
+    needs_features: bool = False
+
+
+# --- methods
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """A way to weight or choose training examples.
+
+    build: from the engine's TrainingContext (and the method's options on it) to a Method.
+    label: how tables call it; `{split}` becomes the split's strategy.
+    split: whether it trains against a split that was made beforehand (`optional`: only to leave the
+    validation part out of training).
+    uses: which groups of settings have an effect; a setting outside them is refused.
+    """
+
+    name: str
+    description: str
+    build: Callable[[Any], Any]
+    label: str
+    split: Literal["required", "optional", "none"] = "none"
+    uses: frozenset[Literal["reweighter", "splitter"]] = field(default_factory=frozenset)
+    options: type[Options] = Options

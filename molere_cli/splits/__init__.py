@@ -1,0 +1,1 @@
+"""The split between training and validation: how it is chosen, kept and checked."""

@@ -1,0 +1,277 @@
+"""The split as a file: one Parquet file with `index, label, score, in_validation` and what it was made from.
+
+Shapes: N examples of the pool.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from molere_cli.config import explain_validation
+from molere_cli.errors import SplitError
+from molere_cli.splits.quota import validation_size
+
+METADATA_KEY = b"molere"
+SCHEMA = pa.schema(
+    [
+        pa.field("index", pa.int64(), nullable=False),
+        pa.field("label", pa.int64(), nullable=False),
+        pa.field("score", pa.float64()),
+        pa.field("in_validation", pa.bool_(), nullable=False),
+    ]
+)
+
+
+class SplitInfo(BaseModel):
+    """What a split was made from.
+
+    dataset, fingerprint: of the pool. strategy: a split strategy, or the method that learned the split.
+    score_name: what `score` holds, None without one. erm_run: the run that the scores come from.
+    val_dataset, val_fingerprint: where validation is another dataset than the pool.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    dataset: str
+    fingerprint: str
+    strategy: str
+    delta: float
+    seed: int
+    score_name: str | None
+    erm_run: str | None
+    versions: dict[str, str]
+    val_dataset: str | None = None
+    val_fingerprint: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which examples of a pool are validation, in the order of the pool.
+
+    labels: int64 (N,); in_validation: bool (N,); score: float64 (N,), None if none was needed;
+    indices: int64 (N,), the stable index of each example.
+    """
+
+    labels: Tensor
+    in_validation: Tensor
+    score: Tensor | None
+    indices: Tensor
+    info: SplitInfo
+
+    @property
+    def train_positions(self) -> Tensor:
+        """Where the training examples are, int64, ascending."""
+        return (~self.in_validation).nonzero().squeeze(1)
+
+    @property
+    def val_positions(self) -> Tensor:
+        """Where the validation examples are, int64, ascending."""
+        return self.in_validation.nonzero().squeeze(1)
+
+    def aligned(self, indices_N: Tensor, *, source: str) -> Split:
+        """The same split in the order of `indices_N`; `source` names it in errors.
+
+        Raises:
+            SplitError: an index is there twice, missing or unknown.
+        """
+        check_indices(self.indices, indices_N, source=source)
+        order_N = torch.empty_like(self.indices)
+        order_N[indices_N.argsort()] = self.indices.argsort()
+        return Split(
+            labels=self.labels[order_N],
+            in_validation=self.in_validation[order_N],
+            score=None if self.score is None else self.score[order_N],
+            indices=self.indices[order_N],
+            info=self.info,
+        )
+
+
+def write_split(split: Split, path: Path) -> None:
+    """Write the split to `path`, whole or not at all; the folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(_to_table(split), temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _to_table(split: Split) -> pa.Table:
+    num_examples = len(split.labels)
+    columns = [
+        pa.array(split.indices.numpy()),
+        pa.array(split.labels.numpy()),
+        pa.nulls(num_examples, pa.float64())
+        if split.score is None
+        else pa.array(split.score.double().numpy()),
+        pa.array(split.in_validation.numpy()),
+    ]
+    schema = SCHEMA.with_metadata({METADATA_KEY: split.info.model_dump_json().encode()})
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def read_split(path: Path) -> Split:
+    """The split in `path`, in the order of its rows; `load_split` also checks it against a pool.
+
+    Raises:
+        SplitError: the file is missing, no Parquet file, or not a split.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            table, metadata = file.read(), file.schema_arrow.metadata or {}
+    except OSError as error:
+        raise SplitError(f"cannot read the split file {path}: {error.strerror or error}") from error
+    except pa.ArrowException as error:
+        raise SplitError(f"{path} is not a Parquet file, and so not a split") from error
+    if METADATA_KEY not in metadata:
+        raise SplitError(f"{path} is not a split: its schema has no metadata {METADATA_KEY.decode()!r}")
+    info = _parse_info(metadata[METADATA_KEY], path)
+    columns = {field.name: _column(table, field, path) for field in SCHEMA}
+    return Split(
+        labels=_tensor(columns["label"]),
+        in_validation=_tensor(columns["in_validation"]),
+        score=None if columns["score"].null_count == len(table) else _tensor(columns["score"]),
+        indices=_tensor(columns["index"]),
+        info=info,
+    )
+
+
+def _parse_info(text: bytes, path: Path) -> SplitInfo:
+    try:
+        return SplitInfo.model_validate_json(text)
+    except ValidationError as error:
+        explained = explain_validation(error, known=SplitInfo.model_fields, source=f"the metadata of {path}")
+        raise SplitError(explained) from error
+
+
+def _column(table: pa.Table, field: pa.Field, path: Path) -> pa.ChunkedArray:
+    if table.column_names.count(field.name) != 1:
+        raise SplitError(f"{path} is not a split: it must have one column {field.name!r}")
+    try:
+        column = table[field.name].cast(field.type)
+    except pa.ArrowException as error:
+        raise SplitError(f"column {field.name!r} of {path} must be {field.type}: {error}") from error
+    if column.null_count and (not field.nullable or column.null_count < len(column)):
+        raise SplitError(f"column {field.name!r} of {path} has {column.null_count} empty cells")
+    return column
+
+
+def _tensor(column: pa.ChunkedArray) -> Tensor:
+    # Arrow's buffers are read-only, which torch takes amiss.
+    return torch.from_numpy(np.array(column.to_numpy()))
+
+
+def load_split(
+    path: Path, *, labels_N: Tensor, indices_N: Tensor, fingerprint: str, num_classes: int
+) -> tuple[Split, list[str]]:
+    """The split in `path` in the order of the pool, checked against it, with warnings (see `verify_split`).
+
+    Raises:
+        SplitError: the file is no split, or not one of this pool.
+    """
+    split, source = read_split(path), str(path)
+    check_fingerprint(split, fingerprint, source=source)
+    split = split.aligned(indices_N, source=source)
+    warnings = verify_split(
+        split,
+        labels_N=labels_N,
+        indices_N=indices_N,
+        fingerprint=fingerprint,
+        num_classes=num_classes,
+        source=source,
+    )
+    return split, warnings
+
+
+def verify_split(
+    split: Split,
+    *,
+    labels_N: Tensor,
+    indices_N: Tensor,
+    fingerprint: str,
+    num_classes: int,
+    source: str,
+) -> list[str]:
+    """Check a split against the pool it is to be used on; `source` names the split in sentences.
+
+    Returns:
+        Warnings, one sentence each: classes without a validation example.
+
+    Raises:
+        SplitError: the split was made for another pool (fingerprint, indices, their order, labels),
+            leaves a class no training example, has more than delta in validation, or nothing.
+    """
+    check_fingerprint(split, fingerprint, source=source)
+    check_indices(split.indices, indices_N, source=source)
+    if not torch.equal(split.indices, indices_N):
+        raise SplitError(
+            f"{source} lists the examples in another order than the dataset; load it with load_split"
+        )
+    _check_labels(split, labels_N, source=source)
+    _check_size(split, source=source)
+    pool_C = labels_N.bincount(minlength=num_classes)
+    val_C = labels_N[split.in_validation].bincount(minlength=num_classes)
+    if len(emptied := ((pool_C > 0) & (val_C == pool_C)).nonzero()):
+        raise SplitError(f"{source} leaves no training example of class {_listed(emptied)}")
+    absent = ((pool_C > 0) & (val_C == 0)).nonzero()
+    if split.info.val_dataset is None and len(absent):
+        return [f"{source} has no validation example of class {_listed(absent)}"]
+    return []
+
+
+def check_fingerprint(split: Split, fingerprint: str, *, source: str) -> None:
+    """Raise SplitError unless the split was made for the pool of this fingerprint."""
+    if split.info.fingerprint != fingerprint:
+        raise SplitError(
+            f"{source} was made for another pool (dataset {split.info.dataset!r}, fingerprint "
+            f"{split.info.fingerprint}) than this one (fingerprint {fingerprint}); make a new split"
+        )
+
+
+def check_indices(indices_N: Tensor, pool_indices_N: Tensor, *, source: str) -> None:
+    """Raise SplitError, naming the first offender, unless both hold the same indices, each once."""
+    values, counts = indices_N.unique(return_counts=True)
+    if len(twice := values[counts > 1]):
+        raise SplitError(f"{source} lists index {int(twice[0])} more than once")
+    if len(unknown := values[~torch.isin(values, pool_indices_N)]):
+        raise SplitError(f"{source} lists index {int(unknown[0])}, which the dataset does not have")
+    if len(missing := pool_indices_N[~torch.isin(pool_indices_N, values)]):
+        raise SplitError(f"{source} lacks index {int(missing.min())} of the dataset ({len(missing)} in all)")
+
+
+def _check_labels(split: Split, labels_N: Tensor, *, source: str) -> None:
+    if len(differing := (split.labels != labels_N).nonzero()):
+        position = int(differing[0])
+        raise SplitError(
+            f"{source} says label {int(split.labels[position])} for index {int(split.indices[position])}, "
+            f"where the dataset says {int(labels_N[position])}"
+        )
+
+
+def _check_size(split: Split, *, source: str) -> None:
+    num_examples, num_val = len(split.labels), int(split.in_validation.sum())
+    if num_val == 0 and split.info.val_dataset is None:
+        raise SplitError(f"{source} has no validation example")
+    largest = validation_size(num_examples, delta=split.info.delta)
+    if num_val > largest:
+        raise SplitError(
+            f"{source} puts {num_val} of {num_examples} examples in validation; "
+            f"its delta {split.info.delta:g} allows {largest}"
+        )
+
+
+def _listed(classes: Tensor) -> str:
+    labels = [str(label) for label in classes.flatten().tolist()]
+    return ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")

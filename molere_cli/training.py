@@ -1,0 +1,241 @@
+"""One run: a plan and a split in, a run directory out; and a run that goes on where it stopped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from molere_cli.building import Engine, build_engine, feed_settings, make_classifier
+from molere_cli.config import RunConfig, validate_config
+from molere_cli.data.feed import FeedSettings
+from molere_cli.data.source import LoadedDataset, load_dataset
+from molere_cli.engine.classifier import Classifier
+from molere_cli.engine.loop import TrainingLoop
+from molere_cli.engine.state import load_classifier, load_state, save_state
+from molere_cli.environment import describe_environment, versions
+from molere_cli.errors import RunError
+from molere_cli.evaluation import predict_feed, predict_sets, write_predictions
+from molere_cli.metrics import Predictions, summarize
+from molere_cli.plan import Plan, make_plan
+from molere_cli.progress import Progress
+from molere_cli.registry import Registry
+from molere_cli.run_dir import RunDir, replacing, write_json
+from molere_cli.splits.artefact import Split, SplitInfo, read_split, write_split
+
+COLLAPSE_CHECK_UPDATES = 100
+
+
+def train_run(
+    plan: Plan,
+    data: LoadedDataset,
+    split: Split | None,
+    path: Path,
+    *,
+    progress: Progress,
+) -> RunDir:
+    """Train as planned and write the run directory `path`, which must not exist yet."""
+    run = RunDir(path)
+    engine = build_engine(plan, data, None if split is None else split.in_validation)
+    environment = {
+        **describe_environment(),
+        "device": str(plan.device),
+        "precision": plan.precision,
+        "fingerprint": data.fingerprint,
+        "num_pool": len(data.dataset.pool),
+        "class_names": list(data.dataset.class_names),
+        "group_names": list(data.dataset.group_names),
+        "label": plan.label(split.info.strategy if split else None),
+        "split": split_provenance(split.info) if split else None,
+    }
+    write_json(path / "config.json", plan.settings)
+    write_json(path / "environment.json", environment)
+    if split is not None:
+        write_split(split, run.split_path)
+    return _train(engine, run, [], label=environment["label"], progress=progress)
+
+
+def resume_run(path: Path, registry: Registry, *, progress: Progress) -> RunDir:
+    """Go on with an unfinished run from its last checkpoint; a finished one is returned as it is.
+
+    Raises:
+        RunError: `path` is no run, or the dataset has changed since.
+    """
+    run = RunDir(path)
+    config, environment = run.config(), run.environment()
+    if run.is_done:
+        progress.note(f"{path} is finished; nothing to resume")
+        return run
+    plan = make_plan(
+        validate_config(config, source=str(path / "config.json")),
+        registry,
+        precision=environment["precision"],
+    )
+    data = load_dataset(plan.config, registry)
+    check_fingerprint(run, data)
+    split = read_split(run.split_path) if plan.needs_split else None
+    engine = build_engine(plan, data, None if split is None else split.in_validation)
+    checkpoint = run.checkpoint()
+    if checkpoint is not None:
+        engine.loop.load_state_dict(load_state(checkpoint))
+        load_classifier(engine.classifier.module, checkpoint)
+    done = run.metrics()[: engine.loop.next_epoch] if engine.loop.next_epoch else []
+    return _train(engine, run, done, label=environment["label"], progress=progress)
+
+
+def check_fingerprint(run: RunDir, data: LoadedDataset) -> None:
+    """Raise RunError if the data is not what the run was trained on."""
+    recorded = run.environment()["fingerprint"]
+    if recorded != data.fingerprint:
+        raise RunError(
+            f"dataset {data.name!r} has changed since {run.path} was trained: "
+            f"fingerprint {data.fingerprint}, recorded {recorded}"
+        )
+
+
+def _train(
+    engine: Engine, run: RunDir, records: list[dict[str, Any]], *, label: str, progress: Progress
+) -> RunDir:
+    progress.run_started(label, config=engine.plan.config, path=run.path)
+    loop = engine.loop
+    for metrics in loop.epochs(partial(_report_step, loop, progress)):
+        last = loop.next_epoch == engine.plan.config.epochs
+        interval = engine.plan.config.eval_interval
+        if last or (interval and loop.next_epoch % interval == 0):
+            metrics |= _evaluate(engine, run, write=last)
+        records.append(metrics)
+        run.write_metrics(records)
+        if last:
+            _write_results(engine, run)
+        with run.new_checkpoint() as folder:
+            save_state(loop.state_dict(), engine.classifier.module, folder)
+        progress.epoch_ended(metrics)
+        _warn_of_collapse(metrics, progress)
+    run.mark_done()
+    progress.run_ended(run.path)
+    return run
+
+
+def _report_step(loop: TrainingLoop, progress: Progress, step: int, num_steps: int, loss: float) -> None:
+    progress.step_taken(epoch=loop.next_epoch, step=step, num_steps=num_steps, loss=loss)
+
+
+def _evaluate(engine: Engine, run: RunDir, *, write: bool) -> dict[str, float]:
+    sets = engine.data.test_sets()
+    found = predict_sets(engine.classifier, sets, engine.feed_settings)
+    if write:
+        write_predictions(found, sets, run.predictions_path)
+    return {
+        f"{name}/{key}": value
+        for name, predictions in found.items()
+        for key, value in summarize(predictions).items()
+    }
+
+
+def _write_results(engine: Engine, run: RunDir) -> None:
+    in_validation = engine.loop.method.in_validation()
+    if in_validation is not None and not run.split_path.exists():
+        write_split(learned_split(engine, in_validation), run.split_path)
+    pool = predict_feed(engine.classifier, engine.feed)
+    with replacing(run.pool_path) as temporary:
+        pq.write_table(pool_table(engine, pool, in_validation), temporary)
+
+
+def pool_table(engine: Engine, pool: Predictions, in_validation: Tensor | None) -> pa.Table:
+    """Per pool example: index, label, margin, loss, aum, weight (null: never trained on), in_validation."""
+    record = engine.loop.pool_record
+    size = len(pool.labels)
+    return pa.table(
+        {
+            "index": engine.data.pool_indices.numpy(),
+            "label": pool.labels.numpy(),
+            "margin": pool.margins.numpy(),
+            "loss": pool.losses.numpy(),
+            "aum": pa.array(record.aum.cpu().numpy(), from_pandas=True),
+            "weight": pa.array(record.weight.cpu().numpy(), from_pandas=True),
+            "in_validation": pa.nulls(size, pa.bool_())
+            if in_validation is None
+            else pa.array(in_validation.numpy()),
+        }
+    )
+
+
+def learned_split(engine: Engine, in_validation: Tensor) -> Split:
+    """The split that a method ended on, as an artefact."""
+    config = engine.plan.config
+    info = SplitInfo(
+        dataset=config.dataset,
+        fingerprint=engine.data.fingerprint,
+        strategy=config.method,
+        delta=config.delta,
+        seed=config.seed,
+        score_name=None,
+        erm_run=None,
+        versions=versions(),
+    )
+    return Split(
+        labels=engine.data.dataset.pool.labels,
+        in_validation=in_validation,
+        score=None,
+        indices=engine.data.pool_indices,
+        info=info,
+    )
+
+
+def split_provenance(info: SplitInfo) -> dict[str, Any]:
+    """What `environment.json` says of the split."""
+    return {
+        "strategy": info.strategy,
+        "score": info.score_name,
+        "delta": info.delta,
+        "seed": info.seed,
+        "erm_run": info.erm_run,
+    }
+
+
+def _warn_of_collapse(metrics: Mapping[str, float], progress: Progress) -> None:
+    num_updates = metrics.get("reweighter/updates", 0)
+    if num_updates >= COLLAPSE_CHECK_UPDATES and metrics["weights/std"] < 1e-6:
+        progress.note(
+            f"all weights are still equal after {num_updates:.0f} meta-updates: the hypergradient does not "
+            "reach the reweighter; raise --reweighter-lr or use --hypergradient-scale batch"
+        )
+    if metrics.get("weights/mean", 1.0) < 1e-3:
+        progress.note("the weights have collapsed towards 0; use --weight-normalization mean")
+
+
+def load_for_evaluation(run: RunDir, registry: Registry) -> tuple[Plan, LoadedDataset, Classifier, FeedSettings]:
+    """A run's classifier from its checkpoint alone, with the dataset it was trained on.
+
+    Raises:
+        RunError: no checkpoint, or the dataset has changed.
+    """
+    checkpoint = run.checkpoint()
+    if checkpoint is None:
+        raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
+    config = validate_config(run.config(), source=str(run.path / "config.json"))
+    plan = make_plan(config, registry, precision=run.environment()["precision"])
+    data = load_dataset(config, registry)
+    check_fingerprint(run, data)
+    settings = feed_settings(plan, data)
+    classifier = make_classifier(plan, data, settings.image_size)
+    load_classifier(classifier.module, checkpoint)
+    return plan, data, classifier, settings
+
+
+def dataset_slug(dataset: str) -> str:
+    """A dataset's name as part of a file name: `parquet:/a/cifar100` is `parquet-cifar100`."""
+    name, _, argument = dataset.partition(":")
+    text = f"{name}-{Path(argument).name}" if argument else name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+
+
+def run_name(config: RunConfig) -> str:
+    """The default name of a run's directory."""
+    return f"{dataset_slug(config.dataset)}-{config.method}-s{config.seed}"

@@ -1,0 +1,36 @@
+"""A network of its own on the image, as in the paper."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from molere_cli import ReweighterInput
+from molere_reweighters.layers import join_label, zero_linear
+
+
+class ImageReweighter(nn.Module):
+    """A small CNN on images of at least 2 x 2 pixels; with `label`, the one-hot label joins its features."""
+
+    def __init__(self, num_classes: int, *, width: int = 16, label: bool = True) -> None:
+        super().__init__()
+        self.num_classes = num_classes if label else 0
+        self.body = nn.Sequential(
+            nn.Conv2d(3, width, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+        )
+        self.head = zero_linear(2 * width * 2 * 2 + self.num_classes)
+
+    def forward(self, batch: ReweighterInput) -> Tensor:
+        features_BD = self.body(batch.images)
+        if self.num_classes:
+            features_BD = join_label(features_BD, batch.labels, num_classes=self.num_classes)
+        return cast(Tensor, self.head(features_BD)).squeeze(1)

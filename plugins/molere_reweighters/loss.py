@@ -1,0 +1,29 @@
+"""Meta-Weight-Net's network: an MLP on the example's loss (Shu et al. 2019, arXiv 1902.07379).
+
+Its sigmoid is not here: the engine makes weights of log-weights (`--weight-normalization`).
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from molere_cli import ReweighterInput
+from molere_reweighters.layers import join_label, zero_linear
+
+
+class LossReweighter(nn.Module):
+    """1-`hidden`-1; with `label`, the one-hot label joins the loss."""
+
+    def __init__(self, num_classes: int, *, hidden: int = 100, label: bool = False) -> None:
+        super().__init__()
+        self.num_classes = num_classes if label else 0
+        self.hidden = nn.Linear(1 + self.num_classes, hidden)
+        self.head = zero_linear(hidden)
+
+    def forward(self, batch: ReweighterInput) -> Tensor:
+        inputs_BD = batch.losses.unsqueeze(1)
+        if self.num_classes:
+            inputs_BD = join_label(inputs_BD, batch.labels, num_classes=self.num_classes)
+        return cast(Tensor, self.head(self.hidden(inputs_BD).relu())).squeeze(1)

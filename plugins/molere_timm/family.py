@@ -1,0 +1,85 @@
+"""Any network of timm, by its name in timm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+from molere_cli import BackboneRequest, DataError, MolereError
+from molere_timm.options import TimmOptions
+from molere_timm.quiet_timm import timm
+
+# What would change the shapes that the engine relies on, or read a file that may hold a pickle.
+REFUSED = {
+    "checkpoint_path": "it may hold a pickle, which is never read; use pretrained=true for timm's own weights",
+    "features_only": "a classifier is needed",
+    "in_chans": "images always have 3 channels",
+    "num_classes": "it follows from the dataset",
+    "pretrained_cfg_overlay": "choose weights with pretrained_cfg=TAG",
+}
+
+
+@cache
+def list_names() -> tuple[str, ...]:
+    """The architectures that timm knows, without the tags of their weights."""
+    return tuple(timm.list_models())
+
+
+def build(name: str, request: BackboneRequest) -> nn.Module:
+    """`timm.create_model` with the request's classes, image size (where the network fixes one) and options.
+
+    Raises:
+        MolereError: the network does not take an option, or cannot be built as asked.
+        DataError: the pretrained weights cannot be had.
+    """
+    options = request.options
+    assert isinstance(options, TimmOptions)
+    extras = dict(options.__pydantic_extra__)
+    for key in sorted(REFUSED.keys() & extras.keys()):
+        raise MolereError(f"backbone 'timm:{name}' does not take {key}: {REFUSED[key]}")
+    arguments = {"num_classes": request.num_classes, **image_size(name, request.image_size, extras), **extras}
+    if options.pretrained:
+        _create(name, arguments, asked=extras)  # so that what fails below can only be the weights
+        return _create_pretrained(name, arguments)
+    return _create(name, arguments, asked=extras)
+
+
+def image_size(name: str, size: tuple[int, int], extras: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """`img_size` for a network that is built for one image size (most transformers), else nothing."""
+    default = timm.get_pretrained_cfg(name)
+    fixed = default is not None and default.fixed_input_size
+    if not fixed or "img_size" in extras or default.input_size[1:] == size:
+        return {}
+    return {"img_size": size}
+
+
+def _create(name: str, arguments: Mapping[str, Any], *, asked: Mapping[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(name, **arguments)
+    except Exception as error:  # timm reports a wrong value by whatever its network stumbles over
+        if "unexpected keyword argument" in str(error):
+            unknown = [key for key in asked if repr(key) in str(error)]
+            keys = ", ".join(unknown or asked)
+            raise MolereError(f"backbone 'timm:{name}' has no option {keys}; leave it out") from error
+        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        raise MolereError(
+            f"backbone 'timm:{name}' cannot be built with {given}: {_one_line(error)}"
+        ) from error
+
+
+def _create_pretrained(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=True, **arguments)
+    except Exception as error:  # the hub client, its transport and timm each have errors of their own
+        raise DataError(
+            f"the pretrained weights of 'timm:{name}' cannot be loaded ({_one_line(error)}); "
+            "connect to the network once, or leave out pretrained=true"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
