@@ -30,6 +30,7 @@ from molere_cli.protocols import (
 )
 
 if TYPE_CHECKING:
+    from molere_cli.data.holdout import split_off, stratified_holdout
     from molere_cli.engine.hypergradient import alignment
     from molere_cli.engine.methods import Method, Step, TrainingContext
     from molere_cli.splits.quota import select_by_quota
@@ -42,6 +43,8 @@ _LAZY = {
     "TrainingContext": "molere_cli.engine.methods",
     "alignment": "molere_cli.engine.hypergradient",
     "select_by_quota": "molere_cli.splits.quota",
+    "split_off": "molere_cli.data.holdout",
+    "stratified_holdout": "molere_cli.data.holdout",
 }
 
 __all__ = [
@@ -71,6 +74,8 @@ __all__ = [
     "alignment",
     "hookimpl",
     "select_by_quota",
+    "split_off",
+    "stratified_holdout",
 ]
 
 

@@ -303,9 +303,7 @@ def validate_config(values: Mapping[str, Any], *, source: str | None = None) -> 
         raise ConfigError(explain_validation(error, known=RunConfig.model_fields, source=source)) from error
 
 
-def validate_options(
-    options: type[OptionsT], values: Mapping[str, str], *, owner: str
-) -> OptionsT:
+def validate_options(options: type[OptionsT], values: Mapping[str, str], *, owner: str) -> OptionsT:
     """A plugin's options from `KEY=VALUE` pairs; `owner` says whose they are ("dataset 'digits'")."""
     try:
         return options.model_validate(values)

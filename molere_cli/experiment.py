@@ -25,8 +25,8 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     try:
         for part in text.split(","):
-            first, _, last = part.partition("-")
-            seeds += range(int(first), int(last or first) + 1)
+            first, dash, last = part.partition("-")
+            seeds += range(int(first), int(last if dash else first) + 1)
     except ValueError as error:
         raise ConfigError(f"seeds {text!r} are not of the form 0-4 or 0,2,7") from error
     if not seeds or len(set(seeds)) < len(seeds):

@@ -54,7 +54,9 @@ def summarize(predictions: Predictions) -> dict[str, float]:
         "margin": float(predictions.margins.double().mean()),
         "nll": float(predictions.losses.double().mean()),
         "ece": float(
-            multiclass_calibration_error(logits_NC.softmax(dim=1), labels_N, num_classes=num_classes, n_bins=15)
+            multiclass_calibration_error(
+                logits_NC.softmax(dim=1), labels_N, num_classes=num_classes, n_bins=15
+            )
         ),
     }
     if num_classes > 5:

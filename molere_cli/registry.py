@@ -60,6 +60,7 @@ class Shelf(Generic[SpecT]):
     """All offers of one kind; `kind` is the word for it in messages."""
 
     kind: str
+    record: type[SpecT]
     offers: list[Offer[SpecT]] = field(default_factory=list)
 
     def named(self, name: str) -> list[Offer[SpecT]]:
@@ -102,12 +103,12 @@ class Registry:
     """Everything that plugins offer. `load_plugins()` makes one."""
 
     manager: pluggy.PluginManager
-    backbones: Shelf[BackboneSpec] = field(default_factory=lambda: Shelf("backbone"))
+    backbones: Shelf[BackboneSpec] = field(default_factory=lambda: Shelf("backbone", BackboneSpec))
     families: list[tuple[BackboneFamily, str]] = field(default_factory=list)
-    datasets: Shelf[DatasetSpec] = field(default_factory=lambda: Shelf("dataset"))
-    splits: Shelf[SplitSpec] = field(default_factory=lambda: Shelf("split strategy"))
-    reweighters: Shelf[ReweighterSpec] = field(default_factory=lambda: Shelf("reweighter"))
-    methods: Shelf[MethodSpec] = field(default_factory=lambda: Shelf("method"))
+    datasets: Shelf[DatasetSpec] = field(default_factory=lambda: Shelf("dataset", DatasetSpec))
+    splits: Shelf[SplitSpec] = field(default_factory=lambda: Shelf("split strategy", SplitSpec))
+    reweighters: Shelf[ReweighterSpec] = field(default_factory=lambda: Shelf("reweighter", ReweighterSpec))
+    methods: Shelf[MethodSpec] = field(default_factory=lambda: Shelf("method", MethodSpec))
     problems: list[PluginProblem] = field(default_factory=list)
 
     def backbone(self, name: str) -> BackboneSpec:
@@ -137,7 +138,14 @@ class Registry:
     def add(self, plugin: object, name: str) -> None:
         """Register one plugin object; what is wrong with it goes into `problems`, nothing is raised."""
         before = len(self.problems)
-        self.manager.register(plugin, name)
+        if self.manager.is_registered(plugin):
+            self._problem(name, f"is the same plugin as {self.manager.get_name(plugin)}, which counts")
+            return
+        try:
+            self.manager.register(plugin, name)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            self._problem(name, f"cannot be registered: {error}")
+            return
         for hook in self.manager.get_hookcallers(plugin) or []:
             if hook.spec is None:
                 known = sorted(key for key in vars(hookspecs) if key.startswith("register_"))
@@ -161,7 +169,7 @@ class Registry:
         keep_single = self._keeper(self.backbones, plugin)
 
         def keep_backbone(spec: BackboneSpec | BackboneFamily) -> None:
-            if isinstance(spec, BackboneSpec):
+            if not isinstance(spec, BackboneFamily):
                 keep_single(spec)
             elif any(family.prefix == spec.prefix for family, _ in self.families):
                 self._problem(plugin, f"registers the backbone family {spec.prefix!r}, which is taken")
@@ -172,6 +180,8 @@ class Registry:
 
     def _keeper(self, shelf: Shelf[Any], plugin: str) -> Callable[[Any], None]:
         def keep(spec: Any) -> None:
+            if not isinstance(spec, shelf.record):
+                raise TypeError(f"a {shelf.kind} is registered as a {shelf.record.__name__}, not {spec!r}")
             others = [offer.plugin for offer in shelf.offers if offer.spec.name == spec.name]
             if plugin in others:
                 self._problem(plugin, f"registers the {shelf.kind} {spec.name!r} twice; the first counts")
@@ -198,6 +208,7 @@ class Registry:
             self._problem(name, f"failed in {hook_name}: {type(error).__name__}: {error}")
 
     def _problem(self, plugin: str, message: str) -> None:
+        message = " ".join(message.split())
         self.problems.append(PluginProblem(plugin, message))
         warnings.warn(f"plugin {plugin} {message}", PluginWarning, stacklevel=2)
 
@@ -211,12 +222,7 @@ class Registry:
         except Exception as error:
             self._problem(entry.name, f"failed to import: {type(error).__name__}: {error}")
             return
-        try:
-            self.add(plugin, entry.name)
-        except pluggy.PluginValidationError as error:
-            self._problem(entry.name, f"does not fit the hooks: {' '.join(str(error).split())}")
-        except ValueError as error:
-            self._problem(entry.name, f"cannot be registered: {error}")
+        self.add(plugin, entry.name)
 
 
 def family_member(family: BackboneFamily, name: str) -> BackboneSpec:

@@ -1,13 +1,13 @@
 """A run on disk: what is where, written so that a reader never sees half a file.
 
-    config.json           the settings in effect; `--config` takes it back
-    environment.json      versions, machine, resolved device and precision, fingerprint, split provenance
-    split.parquet         the split trained against (the last one, under MOLERE)
-    metrics.jsonl         one line an epoch
-    checkpoint/           classifier.safetensors, state.safetensors, state.json
-    pool.parquet          per pool example: label, margin, loss, aum, weight, side of the split
-    predictions.parquet   per test example: prediction, margin, loss, group
-    DONE                  written last
+config.json           the settings in effect; `--config` takes it back
+environment.json      versions, machine, resolved device and precision, fingerprint, split provenance
+split.parquet         the split trained against (the last one, under MOLERE)
+metrics.jsonl         one line an epoch
+checkpoint/           classifier.safetensors, state.safetensors, state.json
+pool.parquet          per pool example: label, margin, loss, aum, weight, side of the split
+predictions.parquet   per test example: prediction, margin, loss, group
+DONE                  written last
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def unique_path(path: Path) -> Path:
     """`path`, or `path-2`, `path-3`... if it is taken (the suffix goes before a file's ending)."""
     candidate, number = path, 2
     while candidate.exists():
-        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}" if path.suffix else f"{path.name}-{number}")
+        candidate = path.with_name(
+            f"{path.stem}-{number}{path.suffix}" if path.suffix else f"{path.name}-{number}"
+        )
         number += 1
     return candidate
 
@@ -108,7 +110,9 @@ class RunDir:
     @contextmanager
     def new_checkpoint(self) -> Iterator[Path]:
         """A folder to write the next checkpoint into, `state.json` last; it replaces the old one whole."""
-        current, fresh, old = (self.path / name for name in ("checkpoint", "checkpoint.new", "checkpoint.old"))
+        current, fresh, old = (
+            self.path / name for name in ("checkpoint", "checkpoint.new", "checkpoint.old")
+        )
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         yield fresh

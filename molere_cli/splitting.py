@@ -26,7 +26,7 @@ from molere_cli.protocols import SplitRequest
 from molere_cli.randomness import derived_generator, derived_seed
 from molere_cli.registry import Registry
 from molere_cli.run_dir import RunDir, finished_runs, unique_path
-from molere_cli.splits.artefact import Split, SplitInfo, read_split, verify_split, write_split
+from molere_cli.splits.artefact import Split, SplitInfo, load_split, verify_split, write_split
 from molere_cli.splits.scores import hardness
 from molere_cli.training import check_fingerprint, dataset_slug, run_name, train_run
 
@@ -82,7 +82,9 @@ def config_of_erm_run(run: RunDir, given: RunConfig) -> RunConfig:
     """The configuration of an ERM run, with what was given of a split's own settings."""
     settings = validate_config(run.config(), source=str(run.path / "config.json"))
     if settings.method != "erm" or settings.train_on != "all":
-        raise RunError(f"{run.path} is a run of method {settings.method!r}; give one of erm on the whole pool")
+        raise RunError(
+            f"{run.path} is a run of method {settings.method!r}; give one of erm on the whole pool"
+        )
     own = given.model_dump(include=given.model_fields_set)
     if settled := sorted(set(own) - {"split", "delta", "score", "folds", "seed"}):
         raise ConfigError(f"{flag_name(settled[0])} is settled by --erm {run.path}; leave it out")
@@ -104,13 +106,12 @@ def split_for(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress
 
 def checked_split(path: Path, data: LoadedDataset, *, progress: Progress) -> Split:
     """A split file, verified against the dataset; what is merely odd is noted."""
-    split = read_split(path)
-    notes = verify_split(
-        split,
-        labels=data.dataset.pool.labels,
-        indices=data.pool_indices,
+    split, notes = load_split(
+        path,
+        labels_N=data.dataset.pool.labels,
+        indices_N=data.pool_indices,
         fingerprint=data.fingerprint,
-        source=str(path),
+        num_classes=data.num_classes,
     )
     for note in notes:
         progress.note(note)
@@ -170,9 +171,10 @@ def make_split(
     )
     notes = verify_split(
         split,
-        labels=data.dataset.pool.labels,
-        indices=data.pool_indices,
+        labels_N=data.dataset.pool.labels,
+        indices_N=data.pool_indices,
         fingerprint=data.fingerprint,
+        num_classes=data.num_classes,
         source=f"the split that {strategy.name!r} made",
     )
     for note in notes:
@@ -219,7 +221,7 @@ def read_score(run: RunDir, name: str) -> Tensor:
     column = pq.read_table(run.pool_path, columns=[name])[name]
     if column.null_count:
         raise RunError(f"{run.path} did not train on the whole pool, so it has no {name} for all of it")
-    return torch.from_numpy(column.to_numpy()).double()
+    return torch.tensor(column.to_numpy(), dtype=torch.float64)
 
 
 def out_of_fold_margins(
@@ -239,7 +241,9 @@ def out_of_fold_margins(
             f"the smallest has {smallest}"
         )
     base = erm_config(config)
-    folds = StratifiedKFold(config.folds, shuffle=True, random_state=derived_seed(config.seed, "folds") % 2**32)
+    folds = StratifiedKFold(
+        config.folds, shuffle=True, random_state=derived_seed(config.seed, "folds") % 2**32
+    )
     margins_N = torch.full((len(labels_N),), float("nan"), dtype=torch.float64)
     for number, (_, held_out) in enumerate(folds.split(labels_N, labels_N)):
         in_fold_N = torch.zeros(len(labels_N), dtype=torch.bool)

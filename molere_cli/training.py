@@ -210,7 +210,9 @@ def _warn_of_collapse(metrics: Mapping[str, float], progress: Progress) -> None:
         progress.note("the weights have collapsed towards 0; use --weight-normalization mean")
 
 
-def load_for_evaluation(run: RunDir, registry: Registry) -> tuple[Plan, LoadedDataset, Classifier, FeedSettings]:
+def load_for_evaluation(
+    run: RunDir, registry: Registry
+) -> tuple[Plan, LoadedDataset, Classifier, FeedSettings]:
     """A run's classifier from its checkpoint alone, with the dataset it was trained on.
 
     Raises:

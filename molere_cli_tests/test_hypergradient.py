@@ -48,7 +48,13 @@ def vision_transformer() -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
     return VisionTransformer(
-        img_size=8, patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=NUM_CLASSES, drop_path_rate=0.3
+        img_size=8,
+        patch_size=4,
+        embed_dim=16,
+        depth=2,
+        num_heads=2,
+        num_classes=NUM_CLASSES,
+        drop_path_rate=0.3,
     )
 
 

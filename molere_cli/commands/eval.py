@@ -18,10 +18,12 @@ SHOWN_CLASSES = 20
 
 def evaluate(
     run: Annotated[
-        Path | None, typer.Argument(help="Run directory; default: the newest under --runs.", show_default=False)
+        Path | None,
+        typer.Argument(help="Run directory; default: the newest under --runs.", show_default=False),
     ] = None,
     on: Annotated[
-        str | None, typer.Option("--on", help="Test sets, as in test,tuning; default: all.", show_default=False)
+        str | None,
+        typer.Option("--on", help="Test sets, as in test,tuning; default: all.", show_default=False),
     ] = None,
     dataset: Annotated[
         str | None,
@@ -29,7 +31,9 @@ def evaluate(
     ] = None,
     dataset_option: Annotated[
         list[str] | None,
-        typer.Option("--dataset-option", metavar="KEY=VALUE", help="Option of that dataset.", show_default=False),
+        typer.Option(
+            "--dataset-option", metavar="KEY=VALUE", help="Option of that dataset.", show_default=False
+        ),
     ] = None,
     runs: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all classes.")] = False,

@@ -22,7 +22,9 @@ ConfigFile = Annotated[
 ]
 
 
-def with_config_flags(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_config_flags(
+    *, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command a flag for every field of RunConfig; it receives those that were given as `flags`.
 
     Args:
@@ -73,7 +75,9 @@ def _optional(annotation: Any) -> Any:
 
 
 def _parsed(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: key_values(name, value) if isinstance(value, list) else value for name, value in given.items()}
+    return {
+        name: key_values(name, value) if isinstance(value, list) else value for name, value in given.items()
+    }
 
 
 def key_values(name: str, pairs: list[str]) -> dict[str, str]:

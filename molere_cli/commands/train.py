@@ -21,10 +21,13 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", help="Go on with this unfinished run, as it was configured.", show_default=False),
+        typer.Option(
+            "--resume", help="Go on with this unfinished run, as it was configured.", show_default=False
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where the run goes; default: under --runs.", show_default=False)
+        Path | None,
+        typer.Option("--out", help="Where the run goes; default: under --runs.", show_default=False),
     ] = None,
     runs: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print paths and final metrics as JSON.")] = False,
@@ -49,9 +52,7 @@ def train(
         if seeds is not None and "seed" in flags:
             raise ConfigError("--seed and --seeds exclude each other")
         numbers = parse_seeds(seeds) if seeds else [settings.seed]
-        finished = list(
-            train_seeds(settings, numbers, registry, runs=runs, out=out, progress=progress)
-        )
+        finished = list(train_seeds(settings, numbers, registry, runs=runs, out=out, progress=progress))
     if as_json:
         typer.echo(json.dumps([{"path": str(run.path), **run.metrics()[-1]} for run in finished], indent=2))
     else:

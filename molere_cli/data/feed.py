@@ -155,9 +155,7 @@ class _DecodedImages(Dataset[tuple[int, Tensor]]):
     """What a worker runs: read, resize or crop, flip. Each example's chance depends on (seed, position)
     alone, never on the number of workers."""
 
-    def __init__(
-        self, reader: ImageReader, image_size: tuple[int, int], augment: Augment, seed: int
-    ) -> None:
+    def __init__(self, reader: ImageReader, image_size: tuple[int, int], augment: Augment, seed: int) -> None:
         self.reader = reader
         self.transform = _transform(image_size, augment)
         self.augment = augment
@@ -205,5 +203,7 @@ def resolve_image_size(examples: Examples, requested: int | None) -> tuple[int, 
     if requested is not None:
         return requested, requested
     if not isinstance(examples.images, Tensor):
-        raise ConfigError("these images are read from files and may differ in size; give --image-size, say 224")
+        raise ConfigError(
+            "these images are read from files and may differ in size; give --image-size, say 224"
+        )
     return native_image_size(examples)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,9 +9,9 @@ from torch import Tensor
 
 from molere_cli.config import RunConfig, validate_options
 from molere_cli.data.fingerprint import fingerprint
-from molere_cli.data.holdout import stratified_holdout
+from molere_cli.data.holdout import stratified_holdout, subset
 from molere_cli.errors import ConfigError, DataError
-from molere_cli.protocols import Dataset, DatasetRequest, Examples, ImageReader
+from molere_cli.protocols import Dataset, DatasetRequest, Examples
 from molere_cli.registry import Registry
 
 
@@ -91,37 +90,8 @@ def check_dataset(dataset: Dataset, *, name: str) -> None:
 def limit_pool(pool: Examples, num_examples: int, *, seed: int) -> Examples:
     """A stratified sub-sample that keeps the stable indices of the full pool."""
     if num_examples >= len(pool):
-        raise ConfigError(f"--limit-train {num_examples} leaves nothing out: the pool has {len(pool)} examples")
+        raise ConfigError(
+            f"--limit-train {num_examples} leaves nothing out: the pool has {len(pool)} examples"
+        )
     _, kept = stratified_holdout(pool.labels, num_examples, seed=seed)
     return subset(pool, kept.sort().values)
-
-
-def subset(examples: Examples, positions: Tensor) -> Examples:
-    """The examples at `positions`, with their stable indices."""
-    indices = torch.arange(len(examples)) if examples.indices is None else examples.indices
-    return Examples(
-        images=examples.images[positions]
-        if isinstance(examples.images, Tensor)
-        else ReaderSubset(examples.images, positions),
-        labels=examples.labels[positions],
-        groups=None if examples.groups is None else examples.groups[positions],
-        indices=indices[positions],
-    )
-
-
-class ReaderSubset:
-    """Some of a reader's images, under new positions."""
-
-    def __init__(self, reader: ImageReader, positions: Tensor) -> None:
-        self.reader = reader
-        self.positions = positions
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def read(self, position: int) -> Tensor:
-        return self.reader.read(int(self.positions[position]))
-
-    def identities(self) -> Iterator[bytes]:
-        every = list(self.reader.identities())
-        return (every[position] for position in self.positions.tolist())

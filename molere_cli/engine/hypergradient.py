@@ -39,7 +39,9 @@ def alignment(
     """
     with torch.no_grad(), forward_ad.dual_level():
         duals = {
-            name: forward_ad.make_dual(value.detach(), direction[name]) if name in direction else value.detach()
+            name: forward_ad.make_dual(value.detach(), direction[name])
+            if name in direction
+            else value.detach()
             for name, value in parameters.items()
         }
         losses_B, tangents_B = forward_ad.unpack_dual(per_example_loss(duals))

@@ -90,7 +90,9 @@ def check_response_known(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         for option in ("amsgrad", "maximize", "dampening"):
             if group.get(option):
-                raise TrainingError(f"learning through a step of {type(optimizer).__name__} excludes {option}")
+                raise TrainingError(
+                    f"learning through a step of {type(optimizer).__name__} excludes {option}"
+                )
 
 
 @torch.no_grad()
@@ -149,7 +151,9 @@ def _adam_factor(
     root = (second / correction2).sqrt_()
     denominator = root + group["eps"]
     through_first = (1 - beta1) / correction1 / denominator
-    through_second = first / correction1 * gradient * ((1 - beta2) / correction2) / (root * denominator.square())
+    through_second = (
+        first / correction1 * gradient * ((1 - beta2) / correction2) / (root * denominator.square())
+    )
     factor = (through_first - through_second) * group["lr"]
     return torch.where(second > 0, factor, torch.zeros_like(factor))
 

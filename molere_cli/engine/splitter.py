@@ -26,6 +26,9 @@ from molere_cli.randomness import derived_seed
 from molere_cli.splits.quota import select_by_quota
 
 
+MIN_BATCH_SIZE, MIN_STEPS = 16, 64
+
+
 def gap_loss(val_logits_V: Tensor, wrong_V: Tensor) -> Tensor:
     """BCE over the current validation set: right ones go back to train, wrong ones stay.
 
@@ -42,7 +45,9 @@ def ratio_loss(val_prob_B: Tensor, *, delta: float) -> Tensor:
     return delta * (math.log(delta) - mean.log()) + (1 - delta) * (math.log(1 - delta) - (1 - mean).log())
 
 
-def balance_loss(val_prob_B: Tensor, labels_B: Tensor, class_prob_C: Tensor, *, smoothing: float = 1.0) -> Tensor:
+def balance_loss(
+    val_prob_B: Tensor, labels_B: Tensor, class_prob_C: Tensor, *, smoothing: float = 1.0
+) -> Tensor:
     """KL( p(y) || p(y|val) ) + KL( p(y) || p(y|train) ) in nats, with soft memberships.
 
     `smoothing` examples spread as p(y) are added to either side, so that a class that the batch lacks
@@ -67,7 +72,7 @@ def val_loss_term(val_prob_B: Tensor, losses_B: Tensor) -> Tensor:
 class FeaturesSplitter(nn.Module):
     """An MLP on the classifier's penultimate features joined with the one-hot label."""
 
-    def __init__(self, feature_dim: int, num_classes: int, *, hidden: int = 128) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, *, hidden: int = 256) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.norm = nn.LayerNorm(feature_dim)
@@ -81,7 +86,10 @@ class FeaturesSplitter(nn.Module):
 
     def forward(self, features_BD: Tensor, labels_B: Tensor) -> Tensor:
         """The logit of val_prob, (B,)."""
-        one_hot_BC = F.one_hot(labels_B, self.num_classes).to(features_BD.dtype)
+        # Scaled to the norm of the normalised features: a lone 1 among hundreds of numbers of order 1
+        # would take a new network too long to notice.
+        scale = math.sqrt(features_BD.shape[1])
+        one_hot_BC = scale * F.one_hot(labels_B, self.num_classes).to(features_BD.dtype)
         logits: Tensor = self.layers(torch.cat([self.norm(features_BD), one_hot_BC], dim=1))
         return logits.squeeze(1)
 
@@ -127,9 +135,7 @@ def view_pool(classifier: Classifier, feed: Feed, *, batch_size: int) -> PoolVie
     return PoolView(torch.cat(features), torch.cat(losses), torch.cat(wrong))
 
 
-def membership(
-    val_prob_N: Tensor, labels_N: Tensor, *, rule: str, delta: float
-) -> Tensor:
+def membership(val_prob_N: Tensor, labels_N: Tensor, *, rule: str, delta: float) -> Tensor:
     """Which examples are validation, bool (N,), from their val_prob.
 
     `quota`: the hardest delta of each class. `threshold`: val_prob > 0.5, capped at delta by the highest
@@ -189,14 +195,19 @@ class SplitterTraining:
         }
 
     @property
+    def _batch_size(self) -> int:
+        """The classifier's, or less in a small pool, so that a pass is long enough to learn from."""
+        return max(MIN_BATCH_SIZE, min(self.config.batch_size, len(self.feed) // MIN_STEPS))
+
+    @property
     def _evaluation_batch_size(self) -> int:
         return max(self.config.batch_size, 512)
 
     def _train(self, view: PoolView, in_validation_N: Tensor, epoch: int) -> list[Tensor]:
         """A pass over the pool; each batch is joined by one of the current validation set."""
         seed = derived_seed(self.config.seed, "splitter", epoch)
-        pool = epoch_batches(torch.arange(len(self.feed)), self.config.batch_size, seed=seed)
-        val = ValidationCycle(in_validation_N.nonzero().squeeze(1), self.config.batch_size, seed)
+        pool = epoch_batches(torch.arange(len(self.feed)), self._batch_size, seed=seed)
+        val = ValidationCycle(in_validation_N.nonzero().squeeze(1), self._batch_size, seed)
         joint = [torch.cat([positions_B, val.draw()]) for positions_B in pool]
         self.splitter.train()
         return [

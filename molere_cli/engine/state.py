@@ -92,6 +92,4 @@ def load_classifier(module: nn.Module, folder: Path) -> None:
 
 def classifier_tensors(module: nn.Module) -> dict[str, Tensor]:
     """A module's `state_dict` as safetensors takes it: contiguous, nothing shared."""
-    return {
-        name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()
-    }
+    return {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -242,7 +242,7 @@ def check_fingerprint(split: Split, fingerprint: str, *, source: str) -> None:
 
 def check_indices(indices_N: Tensor, pool_indices_N: Tensor, *, source: str) -> None:
     """Raise SplitError, naming the first offender, unless both hold the same indices, each once."""
-    values, counts = indices_N.unique(return_counts=True)
+    values, counts = torch.unique(indices_N, return_counts=True)
     if len(twice := values[counts > 1]):
         raise SplitError(f"{source} lists index {int(twice[0])} more than once")
     if len(unknown := values[~torch.isin(values, pool_indices_N)]):

@@ -24,7 +24,9 @@ class Part:
 def summarize_part(split: Split, name: str, mask_N: Tensor) -> Part:
     """The part of the pool where `mask_N` holds."""
     train_N, val_N = mask_N & ~split.in_validation, mask_N & split.in_validation
-    return Part(name, int(train_N.sum()), int(val_N.sum()), _mean_score(split, train_N), _mean_score(split, val_N))
+    return Part(
+        name, int(train_N.sum()), int(val_N.sum()), _mean_score(split, train_N), _mean_score(split, val_N)
+    )
 
 
 def summarize_whole(split: Split) -> Part:

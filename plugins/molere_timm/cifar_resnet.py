@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from torch import nn
 
 from molere_timm.quiet_timm import BasicBlock, ResNet
@@ -21,7 +23,7 @@ def cifar_resnet(depth: int = 20, num_classes: int = 10) -> nn.Module:
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"a CIFAR ResNet has 6 n + 2 layers (8, 14, 20, 26, 32, ...), not {depth}")
     network = ResNet(
-        BasicBlock,
+        cast(Any, BasicBlock),
         layers=((depth - 2) // 6,) * 3,
         num_classes=num_classes,
         channels=(16, 32, 64),
@@ -29,7 +31,8 @@ def cifar_resnet(depth: int = 20, num_classes: int = 10) -> nn.Module:
         stem_type="deep",
         stem_width=STEM_CHANNELS // 2,
     )
-    network.conv1 = nn.Conv2d(3, STEM_CHANNELS, 3, padding=1, bias=False)
-    network.maxpool = nn.Identity()
+    network.add_module("conv1", nn.Conv2d(3, STEM_CHANNELS, 3, padding=1, bias=False))
+    network.add_module("maxpool", nn.Identity())
+    network.add_module("layer4", nn.Identity())  # timm's forward always calls four stages
     network.init_weights(zero_init_last=False)
     return network

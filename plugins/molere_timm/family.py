@@ -14,7 +14,7 @@ from molere_timm.quiet_timm import timm
 
 # What would change the shapes that the engine relies on, or read a file that may hold a pickle.
 REFUSED = {
-    "checkpoint_path": "it may hold a pickle, which is never read; use pretrained=true for timm's own weights",
+    "checkpoint_path": "it may hold a pickle, which is never read; use pretrained=true",
     "features_only": "a classifier is needed",
     "in_chans": "images always have 3 channels",
     "num_classes": "it follows from the dataset",
@@ -50,10 +50,9 @@ def build(name: str, request: BackboneRequest) -> nn.Module:
 def image_size(name: str, size: tuple[int, int], extras: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """`img_size` for a network that is built for one image size (most transformers), else nothing."""
     default = timm.get_pretrained_cfg(name)
-    fixed = default is not None and default.fixed_input_size
-    if not fixed or "img_size" in extras or default.input_size[1:] == size:
+    if default is None or not default.fixed_input_size or "img_size" in extras:
         return {}
-    return {"img_size": size}
+    return {} if default.input_size[1:] == size else {"img_size": size}
 
 
 def _create(name: str, arguments: Mapping[str, Any], *, asked: Mapping[str, Any]) -> nn.Module:

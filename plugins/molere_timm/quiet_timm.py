@@ -1,4 +1,7 @@
-"""timm, imported without its warnings: older releases compile with torch.jit at import, which torch deprecates."""
+"""timm without the warnings of its import.
+
+Older releases compile functions with torch.jit at import, which torch has deprecated.
+"""
 
 import warnings
 
@@ -6,8 +9,19 @@ with warnings.catch_warnings():
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", message=r".*torch\.jit", category=category)
     import timm
-    from timm.layers import BatchNormAct2d, ClassifierHead, create_conv2d
+    from timm.layers.classifier import ClassifierHead
+    from timm.layers.create_conv2d import create_conv2d
+    from timm.layers.norm_act import BatchNormAct2d
     from timm.models.resnet import BasicBlock, ResNet
-    from timm.models.resnetv2 import ResNetV2
+    from timm.models.resnetv2 import PreActBasic, ResNetV2
 
-__all__ = ["BasicBlock", "BatchNormAct2d", "ClassifierHead", "ResNet", "ResNetV2", "create_conv2d", "timm"]
+__all__ = [
+    "BasicBlock",
+    "BatchNormAct2d",
+    "ClassifierHead",
+    "PreActBasic",
+    "ResNet",
+    "ResNetV2",
+    "create_conv2d",
+    "timm",
+]

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from molere_timm.quiet_timm import BatchNormAct2d, ClassifierHead, ResNetV2, create_conv2d
+from molere_timm.quiet_timm import BatchNormAct2d, ClassifierHead, PreActBasic, ResNetV2, create_conv2d
 
 STEM_CHANNELS = 16
 
@@ -33,12 +33,13 @@ def wide_resnet(depth: int = 16, width: int = 2, num_classes: int = 10, dropout:
         conv_layer=create_conv2d,
     )
     # timm's stem is made for 224 pixels, and its head is a convolution.
-    network.stem = nn.Sequential(OrderedDict(conv=create_conv2d(3, STEM_CHANNELS, 3)))
+    conv = nn.Conv2d(3, STEM_CHANNELS, 3, padding=1, bias=False)
+    network.stem = nn.Sequential(OrderedDict[str, nn.Module](conv=conv))
     network.head = ClassifierHead(network.num_features, num_classes)
     network.init_weights(zero_init_last=False)
     if dropout > 0:
-        for stage in network.stages:
-            for block in stage.blocks:
+        for block in network.modules():
+            if isinstance(block, PreActBasic):
                 # It sits before the ReLU, with which a mask of non-negative factors commutes.
                 block.norm2.drop = nn.Dropout(dropout)
     return network

@@ -1,0 +1,42 @@
+# `make demo` and `make test` install into .venv on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check docs bench lint types slow docs-check clean
+
+demo: $(INSTALLED)
+	$(BIN)/molere demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow"
+
+check: lint types test slow docs-check
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py
+
+docs-check: $(INSTALLED)
+	$(BIN)/python docs/generate.py --check
+
+bench: $(INSTALLED)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@

@@ -1,0 +1,44 @@
+"""`molere compare`: runs as a table, with their gain over ERM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from molere_cli.commands.flags import RunsDir
+
+
+def compare(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="Run directories; default: all under --runs.", show_default=False),
+    ] = None,
+    gain: Annotated[
+        Literal["points", "relative", "ratio"],
+        typer.Option(
+            "--gain", help="Gain over ERM: percentage points, percent of ERM's accuracy, or signed ratio."
+        ),
+    ] = "points",
+    output: Annotated[
+        Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="What to print.")
+    ] = "table",
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw the gains into this file (.png, .svg, .pdf).", show_default=False),
+    ] = None,
+    test_set: Annotated[str, typer.Option("--test-set", help="Test set to compare on.")] = "test",
+    runs: RunsDir = Path("runs"),
+) -> None:
+    """Compare runs: a row an experiment, its gain over ERM paired by seed."""
+    from molere_cli.commands.console import stdout
+    from molere_cli.report import compare_runs, find_runs, render, write_plot
+
+    comparison = compare_runs(paths or find_runs(runs), gain=gain, test_set=test_set)
+    for warning in comparison.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(render(comparison, output, width=stdout.width if stdout.is_terminal else None))
+    if plot is not None:
+        write_plot(comparison, plot)
+        typer.echo(f"wrote {plot}", err=True)

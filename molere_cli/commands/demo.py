@@ -1,0 +1,44 @@
+"""`molere demo`: the whole story in a few minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from molere_cli.commands.flags import Quiet
+
+
+def demo(
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds of every row: 0-4 or 0,2,7.")] = "0-4",
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the runs and the chart; a number is added if it exists.")
+    ] = Path("runs/demo"),
+    quiet: Quiet = False,
+) -> None:
+    """Train ERM, LRW on three splits and MOLERE on colour-digits, and compare them."""
+    from rich.progress import track
+
+    from molere_cli.commands.console import stderr
+    from molere_cli.demo import demo_commands, demo_runs, num_demo_runs
+    from molere_cli.experiment import parse_seeds
+    from molere_cli.report import compare_runs, render, write_plot
+    from molere_cli.run_dir import unique_path
+
+    numbers, folder = parse_seeds(seeds), unique_path(out)
+    if not quiet:
+        stderr.print("The runs are those of:", highlight=False)
+        for command in demo_commands(seeds):
+            stderr.print(f"  {command}", highlight=False, soft_wrap=True)
+    finished = track(
+        demo_runs(numbers, runs=folder),
+        total=num_demo_runs(numbers),
+        description="training",
+        console=stderr,
+        disable=quiet,
+    )
+    comparison = compare_runs(list(finished))
+    typer.echo(render(comparison, "table"))
+    write_plot(comparison, folder / "gains.png")
+    typer.echo(f"{folder / 'gains.png'}  the chart; the table again: molere compare {folder}/*")

@@ -1,0 +1,94 @@
+"""The bar chart of gains over ERM, after the paper's figure 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molere_cli.errors import ConfigError, RunError
+from molere_cli.report.cells import GAIN_UNITS
+from molere_cli.report.comparison import Comparison, Result
+from molere_cli.run_dir import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CLUSTER_WIDTH = 0.8
+DOTS_PER_INCH = 150
+
+
+def write_plot(comparison: Comparison, path: Path) -> None:
+    """Write the chart to `path`, in the format of its ending: a bar a row, its interval as error bar.
+
+    Several datasets or backbones stand side by side, with a colour a label.
+
+    Raises:
+        ConfigError: the ending is no image format.
+        RunError: no row has a gain.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    image_format = path.suffix[1:].lower()
+    known = FigureCanvasAgg.get_supported_filetypes()
+    if image_format not in known:
+        raise ConfigError(f"cannot draw {path}: its ending must be one of {', '.join(sorted(known))}")
+    figure = gains_figure(comparison)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=image_format, dpi=DOTS_PER_INCH)
+
+
+def gains_figure(comparison: Comparison) -> Figure:
+    """The chart as a figure of its own, outside pyplot."""
+    from matplotlib.figure import Figure
+
+    groups = {
+        ", ".join(names): gained
+        for names, results in comparison.groups.items()
+        if (gained := [result for result in results if result.gain is not None])
+    }
+    if not groups:
+        raise RunError("there is no gain to draw: no run shares settings and seed with a run of ERM")
+    num_bars = sum(len(results) for results in groups.values())
+    figure = Figure(figsize=(max(4.0, 1.5 + 0.9 * num_bars), 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    if len(groups) == 1:
+        [(title, results)] = groups.items()
+        _draw_one(axes, title, results)
+    else:
+        _draw_clusters(axes, groups)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_ylabel(f"gain over ERM on {comparison.test_set}, {GAIN_UNITS[comparison.gain_kind]}")
+    return figure
+
+
+def _draw_one(axes: Axes, title: str, results: Sequence[Result]) -> None:
+    for position, result in enumerate(results):
+        _draw_bar(axes, float(position), result, width=CLUSTER_WIDTH, colour=f"C{position}")
+    labels = [result.row.label.replace(" ", "\n", 1) for result in results]
+    axes.set_xticks(range(len(results)), labels)
+    axes.set_title(title)
+
+
+def _draw_clusters(axes: Axes, groups: dict[str, list[Result]]) -> None:
+    labels = list(dict.fromkeys(result.row.label for results in groups.values() for result in results))
+    for cluster, results in enumerate(groups.values()):
+        width = CLUSTER_WIDTH / len(results)
+        for position, result in enumerate(results):
+            centre = cluster + (position - (len(results) - 1) / 2) * width
+            colour = f"C{labels.index(result.row.label)}"
+            _draw_bar(axes, centre, result, width=width, colour=colour)
+    axes.set_xticks(range(len(groups)), [name.replace(", ", "\n") for name in groups])
+    handles, drawn = axes.get_legend_handles_labels()
+    unique = dict(zip(drawn, handles, strict=True))
+    axes.legend([unique[label] for label in labels], labels)
+
+
+def _draw_bar(axes: Axes, centre: float, result: Result, *, width: float, colour: str) -> None:
+    estimate = result.gain
+    assert estimate is not None
+    axes.bar(centre, estimate.mean, width=0.9 * width, color=colour, label=result.row.label)
+    if estimate.low is not None:
+        reach = estimate.mean - estimate.low
+        axes.errorbar(centre, estimate.mean, yerr=reach, color="black", capsize=3, linewidth=1)

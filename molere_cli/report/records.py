@@ -1,0 +1,123 @@
+"""A finished run as a comparison sees it: its settings, its seeds, its last results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from molere_cli.errors import RunError
+from molere_cli.run_dir import RunDir
+
+# What may differ between runs that count as the same experiment; `split` holds a path as often as a name,
+# so the split's provenance takes its place.
+FREE_SETTINGS = frozenset(
+    {"seed", "data_seed", "data_dir", "download", "workers", "split", "device", "threads", "eval_interval"}
+)
+# The core's own methods are `erm` and `molere_cli:erm` alike.
+CORE_PREFIX = "molere_cli:"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunRecord:
+    """One finished run.
+
+    settings: all that defines the experiment, flat (`dataset_option.rho`), with the resolved precision and
+    the split's strategy, score and delta. results: the last epoch's metrics, accuracies in [0, 1].
+    started: ISO 8601. seconds: training time, all epochs together.
+    """
+
+    path: Path
+    label: str
+    settings: Mapping[str, Any]
+    data_seed: int
+    seed: int
+    fingerprint: str
+    started: str
+    results: Mapping[str, float]
+    seconds: float
+
+    @property
+    def test_sets(self) -> set[str]:
+        """The sets that the run was tested on."""
+        ending = "/accuracy"
+        names = {key.removesuffix(ending) for key in self.results if key.endswith(ending)}
+        return names - {"train"}
+
+
+def find_runs(root: Path) -> list[Path]:
+    """The run directories directly under `root`, finished or not, in name order.
+
+    Raises:
+        RunError: there is none.
+    """
+    found = sorted(path.parent for path in root.glob("*/config.json"))
+    if not found:
+        raise RunError(f"there is no run under {root}; make one with `molere train`")
+    return found
+
+
+def load_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
+    """The finished runs among `paths`, and a warning that names the others.
+
+    Raises:
+        RunError: a path is no run directory, a file in it is damaged, or no run is finished.
+    """
+    runs = [RunDir(path) for path in {path.resolve(): path for path in paths}.values()]
+    if not runs:
+        raise RunError("there is no run to compare; make one with `molere train`")
+    unfinished = [run for run in runs if not run.is_done]
+    for run in unfinished:
+        run.config()  # raises for what is no run directory
+    listed = ", ".join(str(run.path) for run in unfinished)
+    if len(unfinished) == len(runs):
+        raise RunError(f"no run is finished yet: {listed}; go on with `molere train --resume RUN`")
+    records = [load_record(run) for run in runs if run.is_done]
+    return records, [f"left out, being unfinished: {listed}"] if unfinished else []
+
+
+def load_record(run: RunDir) -> RunRecord:
+    """What a comparison needs of a finished run: three small files, no Parquet.
+
+    Raises:
+        RunError: a file is missing, damaged, or lacks a key.
+    """
+    config, environment, metrics = run.config(), run.environment(), run.metrics()
+    if not metrics:
+        raise RunError(f"{run.path / 'metrics.jsonl'} is empty, although the run is marked as finished")
+    try:
+        return RunRecord(
+            path=run.path,
+            label=environment["label"],
+            settings=experiment_settings(config, environment),
+            data_seed=config["data_seed"],
+            seed=config["seed"],
+            fingerprint=environment["fingerprint"],
+            started=environment["started"],
+            results=metrics[-1],
+            seconds=sum(record["time/seconds"] for record in metrics),
+        )
+    except KeyError as error:
+        raise RunError(
+            f"{run.path} was not written by this version of MOLERE: it has no {error}; train it again"
+        ) from error
+
+
+def experiment_settings(config: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What is equal in all runs of one experiment, flat; from `config.json` and `environment.json`."""
+    settings = {key: value for key, value in config.items() if key not in FREE_SETTINGS}
+    settings["method"] = config["method"].removeprefix(CORE_PREFIX)
+    settings["precision"] = environment["precision"]
+    split = environment["split"]
+    if split is not None:
+        settings |= {"split": split["strategy"], "score": split["score"], "delta": split["delta"]}
+    return dict(_flattened(settings))
+
+
+def _flattened(settings: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}.{option}", given) for option, given in value.items())
+        else:
+            yield key, value

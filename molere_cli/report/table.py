@@ -1,0 +1,154 @@
+"""A comparison as text: a table for a terminal, Markdown, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from molere_cli.report.cells import Footnotes, Grid, explanation, grids
+from molere_cli.report.comparison import Comparison, Result
+from molere_cli.report.rows import seeds_text
+from molere_cli.report.statistics import Estimate, Spread
+
+Format = Literal["table", "markdown", "csv", "json"]
+
+UNBOUNDED = 10_000
+
+
+def render(comparison: Comparison, format: Format = "table", *, width: int | None = None) -> str:
+    """A comparison as text without a final newline.
+
+    Args:
+        width: columns of the terminal, for `table`; None: as wide as the table is.
+    """
+    if format == "json":
+        return json.dumps([as_json(result, comparison) for result in comparison.results], indent=2)
+    if format == "csv":
+        return as_csv(comparison)
+    footnotes = Footnotes()
+    tables = grids(comparison, footnotes)
+    texts = [as_markdown(grid) if format == "markdown" else as_table(grid, width=width) for grid in tables]
+    separator = "\n\n" if format == "markdown" else "\n"
+    return "\n\n".join([*texts, separator.join([explanation(comparison), *footnotes.lines()])])
+
+
+def as_table(grid: Grid, *, width: int | None) -> str:
+    """A grid drawn with lines, wrapped to `width` columns."""
+    table = Table(title=Text(grid.title), title_justify="left")
+    for position, heading in enumerate(grid.headings):
+        table.add_column(Text(heading), justify="right" if position else "left")
+    for row in grid.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(file=io.StringIO(), width=UNBOUNDED, color_system=None)
+    console.width = width or max(len(grid.title), Measurement.get(console, console.options, table).maximum)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def as_markdown(grid: Grid) -> str:
+    """A grid as a Markdown table under its title."""
+    rule = ["---", *("---:" for _ in grid.headings[1:])]
+    lines = [_markdown_line(cells) for cells in (grid.headings, rule, *grid.rows)]
+    return "\n".join([f"**{grid.title}**", "", *lines])
+
+
+def as_csv(comparison: Comparison) -> str:
+    """A header and a line a row; empty where there is no number, units as in `as_json`."""
+    rows = [_flat(result, comparison) for result in comparison.results]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def as_json(result: Result, comparison: Comparison) -> dict[str, Any]:
+    """A row as plain data: accuracies in [0, 1], the gain as `gain_kind` says, times in seconds.
+
+    The worst group's gain is in percentage points.
+    """
+    row, test_set = result.row, comparison.test_set
+    return {
+        **_names(result, comparison),
+        "settings": dict(row.settings),
+        "accuracy": _spread(result.accuracy),
+        "gain": _estimate(result.gain),
+        "margin_gain": _estimate(result.margin_gain),
+        "worst_group": _spread(result.worst_group),
+        "worst_group_gain": _estimate(result.worst_group_gain),
+        "seconds": result.seconds,
+        "seeds": [seed for _data_seed, seed in row.runs],
+        "runs": [
+            {
+                "path": str(run.path),
+                "data_seed": run.data_seed,
+                "seed": run.seed,
+                "accuracy": run.results[f"{test_set}/accuracy"],
+                "gain": result.gains.get(pair),
+                "seconds": run.seconds,
+            }
+            for pair, run in row.runs.items()
+        ],
+        "notes": list(result.notes),
+    }
+
+
+def _names(result: Result, comparison: Comparison) -> dict[str, Any]:
+    return {
+        "dataset": result.row.dataset,
+        "backbone": result.row.backbone,
+        "label": result.row.label,
+        "baseline": result.baseline.label if result.baseline else None,
+        "test_set": comparison.test_set,
+        "gain_kind": comparison.gain_kind,
+    }
+
+
+def _flat(result: Result, comparison: Comparison) -> dict[str, Any]:
+    return {
+        **_names(result, comparison),
+        "num_runs": len(result.row.runs),
+        "seeds": seeds_text(result.row.runs),
+        **_prefixed("accuracy", _spread(result.accuracy) or {}),
+        **_prefixed("gain", _estimate(result.gain) or EMPTY_ESTIMATE),
+        **_prefixed("margin_gain", _estimate(result.margin_gain) or EMPTY_ESTIMATE),
+        **_prefixed("worst_group", _spread(result.worst_group) or EMPTY_SPREAD),
+        **_prefixed("worst_group_gain", _estimate(result.worst_group_gain) or EMPTY_ESTIMATE),
+        "seconds": result.seconds,
+        "notes": "; ".join(result.notes),
+    }
+
+
+EMPTY_SPREAD: dict[str, Any] = {"mean": None, "std": None}
+EMPTY_ESTIMATE: dict[str, Any] = {"mean": None, "low": None, "high": None, "num_pairs": None}
+
+
+def _spread(spread: Spread | None) -> dict[str, Any] | None:
+    return {"mean": spread.mean, "std": spread.std} if spread else None
+
+
+def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    return {
+        "mean": estimate.mean,
+        "low": estimate.low,
+        "high": estimate.high,
+        "num_pairs": estimate.num_pairs,
+    }
+
+
+def _prefixed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}_{key}": value for key, value in values.items()}
+
+
+def _markdown_line(cells: Any) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"

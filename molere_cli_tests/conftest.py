@@ -1,0 +1,99 @@
+"""Fixtures that most tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from molere_cli import BackboneSpec, Dataset, DatasetSpec, Examples, hookimpl
+from molere_cli.registry import Registry, load_plugins
+
+TINY_SIZE, TINY_CLASSES = 64, 4
+
+
+@pytest.fixture
+def runner() -> CliRunner:
+    return CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny tensors run faster on one thread, and the machine may be shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def in_tmp(tmp_path, monkeypatch) -> Path:
+    """A fresh working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """All installed plugins, plus the `tiny` dataset and the `tiny_net` backbone."""
+    registry = load_plugins()
+    registry.add(TinyPlugin(), "tiny_plugin")
+    assert registry.problems == []
+    return registry
+
+
+class TinyPlugin:
+    """A dataset of 64 learnable 8 x 8 images in 4 classes, and a small network with norm and dropout."""
+
+    @hookimpl
+    def register_datasets(self, register):
+        register(DatasetSpec(name="tiny", description="64 synthetic images.", load=tiny_dataset))
+
+    @hookimpl
+    def register_backbones(self, register):
+        register(BackboneSpec(name="tiny_net", description="A small network.", build=tiny_net))
+
+
+def tiny_dataset(request=None) -> Dataset:
+    return Dataset(
+        pool=tiny_examples(TINY_SIZE, seed=0),
+        tests={"test": tiny_examples(32, seed=1)},
+        class_names=tuple("abcd"),
+        augment="crop-flip",
+    )
+
+
+def tiny_examples(size: int, *, seed: int) -> Examples:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(size) % TINY_CLASSES
+    brightness = (labels * 50 + 25)[:, None, None, None]
+    noise = torch.randint(-40, 40, (size, 3, 8, 8), generator=generator)
+    return Examples(images=(brightness + noise).clamp(0, 255).to(torch.uint8), labels=labels)
+
+
+def tiny_net(request) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(32, request.num_classes),
+    )
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images, from MOLERE_DATA or beside the project; skipped without it, not in CI."""
+    folder = Path(os.environ.get("MOLERE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if folder.is_dir():
+        return folder
+    message = f"no real images at {folder}; set MOLERE_DATA"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)

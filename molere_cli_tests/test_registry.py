@@ -1,0 +1,330 @@
+"""The registry: names, prefixes, and plugins that are broken."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from molere_cli import BackboneFamily, BackboneSpec, MethodSpec, SplitSpec, hookimpl
+from molere_cli.errors import UnknownNameError
+from molere_cli.registry import PluginWarning, Registry, empty_registry
+
+_numbers = itertools.count()
+
+
+def never(*_arguments):
+    raise AssertionError("nothing is listed or built at registration")
+
+
+def backbone(name: str) -> BackboneSpec:
+    return BackboneSpec(name=name, description="", build=never)
+
+
+def family(prefix: str, *names: str) -> BackboneFamily:
+    return BackboneFamily(
+        prefix=prefix, description="", list_names=lambda: names, build=lambda name, request: (prefix, name)
+    )
+
+
+class Backbones:
+    """A plugin that offers the given backbones."""
+
+    def __init__(self, *specs) -> None:
+        self.specs = specs
+
+    @hookimpl
+    def register_backbones(self, register):
+        for spec in self.specs:
+            register(spec)
+
+
+def registry_of(**plugins) -> Registry:
+    registry = empty_registry()
+    for name, plugin in plugins.items():
+        registry.add(plugin, name)
+    return registry
+
+
+@pytest.fixture
+def entry_point(tmp_path, monkeypatch):
+    """Makes an entry point of the group `molere` for a module of the given text."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(text: str, *, name: str | None = None) -> EntryPoint:
+        module = f"plugin_under_test_{next(_numbers)}"
+        (tmp_path / f"{module}.py").write_text(f"from molere_cli import *\n{text}")
+        return EntryPoint(name=name or module, value=module, group="molere")
+
+    yield make
+    for module in [name for name in sys.modules if name.startswith("plugin_under_test_")]:
+        del sys.modules[module]
+
+
+GOOD = """
+@hookimpl
+def register_splits(register):
+    register(SplitSpec(name="good", description="", choose=lambda request: None))
+"""
+
+
+def problem_of(registry: Registry, entry: EntryPoint) -> str:
+    """Load an entry point with something wrong with it: the sentence that is recorded and warned of."""
+    with pytest.warns(PluginWarning) as caught:
+        registry.load(entry)
+    (problem,) = registry.problems
+    assert problem.plugin == entry.name
+    assert [str(warning.message) for warning in caught] == [f"plugin {entry.name} {problem.message}"]
+    assert "\n" not in problem.message
+    return problem.message
+
+
+def assert_works(registry: Registry, entry: EntryPoint) -> None:
+    """A plugin that comes after a broken one is loaded as ever."""
+    num_problems = len(registry.problems)
+    registry.load(entry)
+    assert len(registry.problems) == num_problems
+    assert registry.splits.get("good").name == "good"
+
+
+# --- names
+
+
+def test_a_name_is_found_plain_and_prefixed():
+    registry = registry_of(one=Backbones(backbone("net"), backbone("other")))
+    assert registry.backbone("net") is registry.backbone("one:net")
+
+
+def test_an_unknown_name_suggests_the_nearest():
+    registry = registry_of(one=Backbones(backbone("small_cnn"), backbone("resnet20")))
+    with pytest.raises(UnknownNameError, match=r"^unknown backbone 'smal_cnn'; did you mean 'small_cnn'\?$"):
+        registry.backbone("smal_cnn")
+
+
+def test_an_unknown_name_near_nothing_lists_what_there_is():
+    registry = registry_of(one=Backbones(backbone("b"), backbone("a")))
+    with pytest.raises(UnknownNameError, match=r"^unknown backbone 'zzzzzz'; known: a, b$"):
+        registry.backbone("zzzzzz")
+
+
+def test_unknown_names_of_other_kinds_say_their_kind():
+    registry = empty_registry()
+    for shelf in (registry.datasets, registry.splits, registry.reweighters, registry.methods):
+        with pytest.raises(UnknownNameError, match=f"^unknown {shelf.kind} 'x'; known: none$"):
+            shelf.get("x")
+
+
+def test_a_long_list_of_names_is_not_printed():
+    registry = registry_of(one=Backbones(family("many", *(f"net{n}" for n in range(30)))))
+    with pytest.raises(UnknownNameError, match=r"known: 30 names; see `molere plugins`"):
+        registry.backbone("qqqqqq")
+
+
+def test_an_ambiguous_name_lists_the_prefixed_forms():
+    with pytest.warns(PluginWarning, match="ask for two:net or one:net"):
+        registry = registry_of(
+            one=Backbones(backbone("net")),
+            two=Backbones(backbone("net")),
+            three=Backbones(family("f", "net")),
+        )
+    with pytest.raises(UnknownNameError, match=r"more than once; say which: one:net, two:net, f:net$"):
+        registry.backbone("net")
+    assert registry.backbone("one:net") is not registry.backbone("two:net")
+    assert registry.backbone("f:net").build(None) == ("f", "net")
+
+
+def test_a_name_in_two_families_is_ambiguous():
+    registry = registry_of(one=Backbones(family("f", "net"), family("g", "net", "solo")))
+    with pytest.raises(UnknownNameError, match=r"say which: f:net, g:net$"):
+        registry.backbone("net")
+    assert registry.backbone("solo").build(None) == ("g", "solo")
+
+
+def test_an_unknown_member_of_a_family_suggests_the_nearest():
+    registry = registry_of(one=Backbones(family("f", "resnet18", "vit")))
+    with pytest.raises(UnknownNameError, match=r"did you mean 'f:resnet18'\?"):
+        registry.backbone("f:resnet81")
+
+
+def test_families_are_not_listed_at_registration():
+    lazy = BackboneFamily(prefix="lazy", description="", list_names=never, build=never)
+    registry = registry_of(one=Backbones(lazy))
+    assert [kept.prefix for kept, _plugin in registry.families] == ["lazy"]
+    with pytest.raises(AssertionError, match="nothing is listed"):
+        registry.backbone("lazy:net")
+
+
+def test_every_hook_fills_its_shelf(entry_point):
+    text = """
+def nothing(*_): ...
+@hookimpl
+def register_backbones(register):
+    register(BackboneSpec(name="b", description="", build=nothing))
+@hookimpl
+def register_datasets(register):
+    register(DatasetSpec(name="d", description="", load=nothing))
+@hookimpl
+def register_splits(register):
+    register(SplitSpec(name="s", description="", choose=nothing))
+@hookimpl
+def register_reweighters(register):
+    register(ReweighterSpec(name="r", description="", build=nothing, lr=1.0))
+@hookimpl
+def register_methods(register):
+    register(MethodSpec(name="m", description="", build=nothing, label="M"))
+"""
+    registry = empty_registry()
+    registry.load(entry_point(text, name="whole"))
+    shelves = (registry.backbones, registry.datasets, registry.splits, registry.reweighters, registry.methods)
+    assert [offer.prefixed for shelf in shelves for offer in shelf.offers] == [
+        f"whole:{name}" for name in "bdsrm"
+    ]
+    assert registry.problems == []
+
+
+# --- broken plugins
+
+
+def test_a_plugin_that_fails_to_import_is_recorded(entry_point):
+    registry = empty_registry()
+    message = problem_of(registry, entry_point("import no_such_module_anywhere"))
+    assert message == "failed to import: ModuleNotFoundError: No module named 'no_such_module_anywhere'"
+    assert_works(registry, entry_point(GOOD))
+
+
+def test_a_plugin_with_a_syntax_error_is_recorded(entry_point):
+    registry = empty_registry()
+    assert problem_of(registry, entry_point("def")).startswith("failed to import: SyntaxError")
+    assert_works(registry, entry_point(GOOD))
+
+
+def test_a_misspelt_hook_is_recorded_with_its_right_name(entry_point):
+    registry = empty_registry()
+    message = problem_of(registry, entry_point("@hookimpl\ndef register_spilts(register): ..."))
+    assert message == "has no hook 'register_spilts' to implement; did you mean 'register_splits'?"
+    assert_works(registry, entry_point(GOOD))
+
+
+def test_a_hook_of_the_wrong_arguments_is_recorded(entry_point):
+    registry = empty_registry()
+    message = problem_of(registry, entry_point("@hookimpl\ndef register_splits(registrar): ..."))
+    assert message.startswith("cannot be registered:")
+    assert "registrar" in message
+    assert_works(registry, entry_point(GOOD))
+
+
+def test_adding_an_object_that_does_not_fit_raises_nothing():
+    class Misfit:
+        @hookimpl
+        def register_splits(self, registrar): ...
+
+    with pytest.warns(PluginWarning, match=r"misfit cannot be registered: .*registrar"):
+        registry = registry_of(misfit=Misfit())
+    assert [problem.plugin for problem in registry.problems] == ["misfit"]
+
+
+def test_a_hook_that_raises_is_recorded_and_the_plugins_other_hooks_count(entry_point):
+    text = """
+@hookimpl
+def register_methods(register):
+    raise RuntimeError("no\\nlicence")
+@hookimpl
+def register_reweighters(register):
+    register(ReweighterSpec(name="r", description="", build=lambda request: None, lr=1.0))
+"""
+    registry = empty_registry()
+    message = problem_of(registry, entry_point(text))
+    assert message == "failed in register_methods: RuntimeError: no licence"
+    assert registry.reweighters.get("r").lr == 1.0
+    assert_works(registry, entry_point(GOOD))
+
+
+def test_registering_what_is_no_record_is_recorded(entry_point):
+    registry = empty_registry()
+    text = "@hookimpl\ndef register_splits(register):\n    register('s')"
+    message = problem_of(registry, entry_point(text))
+    assert message == (
+        "failed in register_splits: TypeError: a split strategy is registered as a SplitSpec, not 's'"
+    )
+    assert_works(registry, entry_point(GOOD))
+
+
+def test_a_name_that_two_plugins_offer_is_recorded_and_both_can_be_had(entry_point):
+    registry = empty_registry()
+    registry.load(entry_point(GOOD, name="first"))
+    message = problem_of(registry, entry_point(GOOD, name="second"))
+    assert message == (
+        "registers the split strategy 'good', which first offers too; ask for second:good or first:good"
+    )
+    assert registry.splits.get("first:good") is not registry.splits.get("second:good")
+    with pytest.raises(UnknownNameError, match="say which: first:good, second:good"):
+        registry.splits.get("good")
+
+
+def test_a_name_that_one_plugin_offers_twice_counts_once():
+    class Twice:
+        @hookimpl
+        def register_splits(self, register):
+            for description in ("first", "second"):
+                register(SplitSpec(name="s", description=description, choose=never))
+
+    with pytest.warns(PluginWarning, match="'s' twice; the first counts"):
+        registry = registry_of(twice=Twice())
+    assert registry.splits.get("s").description == "first"
+
+
+def test_a_family_prefix_that_is_taken_is_recorded():
+    with pytest.warns(PluginWarning, match="plugin two registers the backbone family 'f', which is taken"):
+        registry = registry_of(one=Backbones(family("f", "a")), two=Backbones(family("f", "b")))
+    assert registry.backbone("f:a").build(None) == ("f", "a")
+
+
+def test_an_entry_point_of_a_name_that_is_taken_is_left_out(entry_point):
+    registry = empty_registry()
+    registry.load(entry_point(GOOD, name="same"))
+    message = problem_of(registry, entry_point(GOOD, name="same"))
+    assert message.startswith("is installed twice; plugin_under_test_")
+    assert registry.splits.get("good").name == "good"
+
+
+def test_one_module_under_two_names_is_recorded(entry_point):
+    registry = empty_registry()
+    entry = entry_point(GOOD)
+    registry.load(entry)
+    again = EntryPoint(name="alias", value=entry.value, group="molere")
+    assert problem_of(registry, again) == f"is the same plugin as {entry.name}, which counts"
+    assert registry.splits.get("good").name == "good"
+
+
+# --- cost
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import molere_cli",
+        "from molere_cli.registry import load_plugins; load_plugins()",
+    ],
+)
+def test_importing_and_loading_plugins_leaves_heavy_packages_alone(code):
+    heavy = ["torch", "torchvision", "timm", "sklearn", "datasets", "scipy", "matplotlib", "pyarrow", "numpy"]
+    check = f"{code}\nimport sys\nprint([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", check], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_all_that_molere_cli_exports_can_be_imported():
+    import molere_cli
+
+    for name in molere_cli.__all__:
+        assert getattr(molere_cli, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = molere_cli.nonsense
+
+
+def test_a_method_uses_nothing_unless_it_says_so():
+    spec = MethodSpec(name="m", description="", build=never, label="M")
+    assert (spec.split, spec.uses) == ("none", frozenset())

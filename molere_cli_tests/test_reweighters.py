@@ -1,0 +1,144 @@
+"""The reweighters of molere_reweighters."""
+
+from __future__ import annotations
+
+import molere_reweighters
+import pytest
+import torch
+from torch import nn
+
+from molere_cli import ReweighterInput, ReweighterRequest
+from molere_cli.config import validate_options
+from molere_cli.errors import ConfigError
+from molere_cli.registry import empty_registry
+
+NAMES = ("instance", "image", "features", "loss")
+NUM_EXAMPLES, NUM_CLASSES, FEATURE_DIM = 20, 3, 5
+WANTED = torch.tensor([1.0, 1, 1, 1, -1, -1])  # neither balanced as a whole nor in a class
+
+
+@pytest.fixture(scope="module")
+def installed():
+    registry = empty_registry()
+    registry.add(molere_reweighters, "molere_reweighters")
+    assert registry.problems == []
+    return registry
+
+
+def build(installed, name: str, **options: str) -> nn.Module:
+    spec = installed.reweighters.get(name)
+    request = ReweighterRequest(
+        num_examples=NUM_EXAMPLES,
+        num_classes=NUM_CLASSES,
+        feature_dim=FEATURE_DIM if spec.needs_features else None,
+        options=validate_options(spec.options, options, owner=f"reweighter {name!r}"),
+    )
+    torch.manual_seed(0)
+    return spec.build(request)
+
+
+def batch(*, features: bool = True) -> ReweighterInput:
+    generator = torch.Generator().manual_seed(1)
+    return ReweighterInput(
+        positions=torch.tensor([3, 0, 19, 7, 11, 5]),
+        images=torch.randn(6, 3, 8, 8, generator=generator),
+        labels=torch.tensor([0, 1, 2, 0, 1, 2]),
+        features=torch.randn(6, FEATURE_DIM, generator=generator) if features else None,
+        losses=torch.rand(6, generator=generator),
+    )
+
+
+def relabelled(original: ReweighterInput) -> ReweighterInput:
+    return ReweighterInput(
+        positions=original.positions,
+        images=original.images,
+        labels=(original.labels + 1) % NUM_CLASSES,
+        features=original.features,
+        losses=original.losses,
+    )
+
+
+def trained(reweighter: nn.Module, *, steps: int = 20) -> nn.Module:
+    """Raise the log-weights of the first four of the batch, lower the others."""
+    optimizer = torch.optim.Adam(reweighter.parameters(), lr=0.05)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (-(reweighter(batch()) * WANTED).sum()).backward()
+        optimizer.step()
+    return reweighter
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_log_weights_start_at_exactly_zero(installed, name):
+    log_weights = build(installed, name)(batch())
+    assert log_weights.shape == (6,)
+    assert log_weights.dtype == torch.float32
+    assert (log_weights == 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_learning_starts_in_spite_of_the_zeros(installed, name):
+    reweighter = build(installed, name)
+    before = {key: parameter.clone() for key, parameter in reweighter.named_parameters()}
+    assert (trained(reweighter)(batch()) * WANTED).sum() > 1
+    changed = {key for key, p in reweighter.named_parameters() if not torch.equal(p, before[key])}
+    assert changed == set(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "lr"), [("instance", 0.05), ("image", 1e-3), ("features", 1e-3), ("loss", 1e-3)]
+)
+def test_each_names_its_learning_rate(installed, name, lr):
+    assert installed.reweighters.get(name).lr == lr
+
+
+def test_only_features_asks_for_features(installed):
+    assert [n for n in NAMES if installed.reweighters.get(n).needs_features] == ["features"]
+
+
+def test_instance_moves_the_examples_of_the_batch_alone(installed):
+    reweighter = build(installed, "instance")
+    reweighter(batch()).sum().backward()
+    (log_weights,) = reweighter.parameters()
+    assert log_weights.shape == (NUM_EXAMPLES,)
+    assert sorted(log_weights.grad.nonzero().flatten().tolist()) == sorted(batch().positions.tolist())
+
+
+@pytest.mark.parametrize("name", ["image", "features", "loss"])
+@pytest.mark.parametrize("label", ["true", "false"])
+def test_the_label_counts_if_and_only_if_it_is_joined(installed, name, label):
+    reweighter = trained(build(installed, name, label=label))
+    same = torch.equal(reweighter(batch()), reweighter(relabelled(batch())))
+    assert same == (label == "false")
+
+
+@pytest.mark.parametrize(("name", "joined"), [("image", True), ("features", True), ("loss", False)])
+def test_the_label_is_joined_by_default_except_in_meta_weight_net(installed, name, joined):
+    assert installed.reweighters.get(name).options().label is joined
+
+
+def test_loss_is_the_1_100_1_network_of_meta_weight_net(installed):
+    reweighter = build(installed, "loss")
+    assert sum(p.numel() for p in reweighter.parameters()) == (100 + 100) + (100 + 1)
+
+
+def test_features_are_normalised_first(installed):
+    reweighter = trained(build(installed, "features"))
+    given = batch()
+    assert given.features is not None
+    scaled = ReweighterInput(
+        positions=given.positions,
+        images=given.images,
+        labels=given.labels,
+        features=1000 * given.features + 7,
+        losses=given.losses,
+    )
+    torch.testing.assert_close(reweighter(scaled), reweighter(given), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "option"), [("image", "width"), ("features", "hidden"), ("loss", "hidden")])
+def test_the_width_is_an_option(installed, name, option):
+    sizes = [sum(p.numel() for p in build(installed, name, **{option: n}).parameters()) for n in ("4", "8")]
+    assert sizes[0] < sizes[1]
+    with pytest.raises(ConfigError, match=f"{option} = '0'"):
+        build(installed, name, **{option: "0"})

@@ -1,0 +1,470 @@
+"""Splits: membership by quota, the strategies, and the split file."""
+
+from __future__ import annotations
+
+import math
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import molere_splits
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from molere_cli import SplitRequest
+from molere_cli.errors import SplitError
+from molere_cli.registry import Registry, empty_registry
+from molere_cli.splits.artefact import (
+    Split,
+    SplitInfo,
+    load_split,
+    read_split,
+    verify_split,
+    write_split,
+)
+from molere_cli.splits.quota import select_by_quota, validation_size
+
+FINGERPRINT = "0123456789abcdef"
+
+# --- membership by quota
+
+deltas = st.integers(1, 500).map(lambda thousandths: thousandths / 1000)
+
+
+@st.composite
+def pools(draw) -> tuple[Tensor, Tensor]:
+    """Labels, some class perhaps absent, and priorities with ties."""
+    labels = draw(st.lists(st.integers(0, 4), min_size=1, max_size=60))
+    priorities = draw(st.lists(st.integers(-3, 3), min_size=len(labels), max_size=len(labels)))
+    return torch.tensor(labels), torch.tensor(priorities, dtype=torch.float64)
+
+
+def quota_or_none(labels: Tensor, priority: Tensor, delta: float) -> Tensor | None:
+    try:
+        return select_by_quota(labels, priority, delta=delta)
+    except SplitError:
+        return None
+
+
+@given(pool=pools(), delta=deltas)
+def test_quota_gives_floor_delta_n_unless_classes_would_lose_their_last_example(pool, delta):
+    labels, priority = pool
+    target = math.floor(Fraction(str(delta)) * len(labels))
+    chosen = quota_or_none(labels, priority, delta)
+    size = 0 if chosen is None else int(chosen.sum())
+    assert size <= target
+    if size < target:
+        counts = labels.bincount()
+        taken = torch.zeros_like(counts) if chosen is None else labels[chosen].bincount(minlength=len(counts))
+        share = torch.tensor([math.floor(Fraction(str(delta)) * int(count)) for count in counts])
+        # Every class has given one beyond its floor, or all but one example.
+        assert ((taken == share + 1) | (taken >= counts - 1)).all()
+
+
+@given(pool=pools(), delta=deltas)
+def test_quota_is_within_one_of_the_share_of_every_class_and_leaves_one_to_train(pool, delta):
+    labels, priority = pool
+    chosen = quota_or_none(labels, priority, delta)
+    if chosen is None:
+        return
+    for label in labels.unique():
+        of_class = labels == label
+        num_class, num_chosen = int(of_class.sum()), int((chosen & of_class).sum())
+        share = Fraction(str(delta)) * num_class
+        assert abs(num_chosen - share) <= 1
+        assert num_chosen >= min(math.floor(share), num_class - 1)
+        assert num_chosen < num_class
+
+
+@given(pool=pools(), delta=deltas)
+def test_quota_takes_the_highest_priority_of_a_class_and_of_equals_the_first(pool, delta):
+    labels, priority = pool
+    chosen = quota_or_none(labels, priority, delta)
+    if chosen is None:
+        return
+    for label in labels.unique():
+        positions = (labels == label).nonzero().flatten().tolist()
+        ranked = sorted(positions, key=lambda position: (-float(priority[position]), position))
+        num_chosen = int(chosen[positions].sum())
+        assert {p for p in positions if chosen[p]} == set(ranked[:num_chosen])
+
+
+def test_the_largest_remainders_fill_up():
+    labels = torch.tensor([0] * 13 + [1] * 18 + [2] * 15)  # shares 1.3, 1.8, 1.5 of 4 in all
+    chosen = select_by_quota(labels, torch.zeros(46), delta=0.1)
+    assert labels[chosen].bincount().tolist() == [1, 2, 1]
+    labels = torch.cat([labels, torch.full((4,), 3)])  # a share of 0.4; 5 in all
+    chosen = select_by_quota(labels, torch.zeros(50), delta=0.1)
+    assert labels[chosen].bincount(minlength=4).tolist() == [1, 2, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "delta", "size"),
+    [
+        (30, 0.1, 3),
+        (10, 0.3, 3),
+        (70, 0.1, 7),
+        (29, 0.1, 2),
+        (3, 1 / 3, 1),
+        (100, 0.29, 29),
+        (1000, 0.163, 163),
+    ],
+)
+def test_floating_point_does_not_shift_the_size(num_examples, delta, size):
+    assert validation_size(num_examples, delta=delta) == size
+    chosen = select_by_quota(
+        torch.zeros(num_examples, dtype=torch.int64), torch.rand(num_examples), delta=delta
+    )
+    assert int(chosen.sum()) == size
+
+
+@pytest.mark.parametrize("labels", [[0] * 9, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]])
+def test_an_empty_validation_set_is_an_error(labels):
+    with pytest.raises(SplitError, match="leaves the validation set empty"):
+        select_by_quota(torch.tensor(labels), torch.zeros(len(labels)), delta=0.1)
+
+
+@pytest.mark.parametrize("delta", [0.0, 1.0, -0.1])
+def test_delta_out_of_range_is_an_error(delta):
+    with pytest.raises(SplitError, match="between 0 and 1"):
+        select_by_quota(torch.zeros(10, dtype=torch.int64), torch.zeros(10), delta=delta)
+
+
+def test_a_delta_of_almost_one_still_leaves_every_class_an_example():
+    labels = torch.tensor([0] * 5 + [1] * 3)
+    chosen = select_by_quota(labels, torch.zeros(8), delta=1 - 1e-12)
+    assert labels[chosen].bincount().tolist() == [4, 2]
+
+
+def test_a_priority_that_is_nan_is_an_error():
+    with pytest.raises(SplitError, match="1 of 10 examples"):
+        select_by_quota(
+            torch.zeros(10, dtype=torch.int64), torch.tensor([0.0] * 9 + [float("nan")]), delta=0.5
+        )
+
+
+def test_quota_is_quick_on_a_million_examples_of_a_thousand_classes():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 1000, (1_000_000,), generator=generator)
+    priority = torch.rand(1_000_000, generator=generator)
+    start = time.process_time()
+    chosen = select_by_quota(labels, priority, delta=0.1)
+    assert time.process_time() - start < 3
+    assert int(chosen.sum()) == 100_000
+
+
+# --- strategies
+
+
+def installed() -> Registry:
+    registry = empty_registry()
+    registry.add(molere_splits, "molere_splits")
+    assert registry.problems == []
+    return registry
+
+
+def choose(strategy: str, *, seed: int = 0) -> Tensor:
+    spec = installed().splits.get(strategy)
+    labels = torch.arange(40) % 2
+    request = SplitRequest(
+        labels=labels,
+        hardness=torch.arange(40, dtype=torch.float64) if spec.needs_score else None,
+        delta=0.2,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return spec.choose(request)
+
+
+def test_hard_takes_the_hardest_and_easy_the_easiest_of_every_class():
+    assert choose("hard").nonzero().flatten().tolist() == list(range(32, 40))
+    assert choose("easy").nonzero().flatten().tolist() == list(range(8))
+
+
+def test_random_follows_its_generator_alone():
+    assert torch.equal(choose("random", seed=1), choose("random", seed=1))
+    assert not torch.equal(choose("random", seed=1), choose("random", seed=2))
+    state = torch.get_rng_state()
+    choose("random")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("strategy", ["easy", "random", "hard"])
+def test_every_strategy_is_stratified(strategy):
+    labels = torch.arange(40) % 2
+    chosen = choose(strategy)
+    assert chosen.dtype == torch.bool
+    assert labels[chosen].bincount().tolist() == [4, 4]
+
+
+def test_only_random_needs_no_score():
+    splits = installed().splits
+    assert [name for name in ("easy", "random", "hard") if not splits.get(name).needs_score] == ["random"]
+
+
+# --- the split file
+
+
+def info(**changes) -> SplitInfo:
+    values = {
+        "dataset": "tiny",
+        "fingerprint": FINGERPRINT,
+        "strategy": "hard",
+        "delta": 0.25,
+        "seed": 3,
+        "score_name": "aum",
+        "erm_run": "runs/tiny-erm-s3",
+        "versions": {"molere": "0.1.0"},
+    }
+    return SplitInfo(**{**values, **changes})
+
+
+def a_split(**changes) -> Split:
+    """Twelve examples in 3 classes, of a sub-sampled pool; one of each class is validation."""
+    values = {
+        "labels": torch.arange(12) % 3,
+        "in_validation": torch.arange(12) < 3,
+        "score": torch.linspace(-1, 1, 12, dtype=torch.float64),
+        "indices": torch.arange(12) * 10 + 5,
+        "info": info(),
+    }
+    return Split(**{**values, **changes})
+
+
+def verify(split: Split, **changes) -> list[str]:
+    pool = a_split()
+    values = {
+        "labels_N": pool.labels,
+        "indices_N": pool.indices,
+        "fingerprint": FINGERPRINT,
+        "num_classes": 3,
+        "source": "my.parquet",
+    }
+    return verify_split(split, **{**values, **changes})
+
+
+def assert_same(one: Split, other: Split) -> None:
+    assert one.info == other.info
+    assert torch.equal(one.labels, other.labels)
+    assert torch.equal(one.in_validation, other.in_validation)
+    assert torch.equal(one.indices, other.indices)
+    assert (one.score is None) == (other.score is None)
+    if one.score is not None:
+        assert torch.equal(one.score, other.score)
+    for tensor, dtype in ((other.labels, torch.int64), (other.in_validation, torch.bool)):
+        assert tensor.dtype == dtype
+
+
+@st.composite
+def splits(draw) -> Split:
+    size = draw(st.integers(1, 30))
+
+    def column(values):
+        return draw(st.lists(values, min_size=size, max_size=size))
+
+    indices = draw(st.lists(st.integers(0, 2**62), min_size=size, max_size=size, unique=True))
+    finite = st.floats(allow_nan=False)
+    return Split(
+        labels=torch.tensor(column(st.integers(0, 2**40))),
+        in_validation=torch.tensor(column(st.booleans())),
+        score=torch.tensor(column(finite), dtype=torch.float64) if draw(st.booleans()) else None,
+        indices=torch.tensor(indices),
+        info=info(
+            dataset=draw(st.text()),
+            delta=draw(st.floats(0.001, 0.5)),
+            seed=draw(st.integers(0, 2**40)),
+            score_name=draw(st.none() | st.text()),
+            versions=draw(st.dictionaries(st.text(), st.text(), max_size=2)),
+            val_dataset=draw(st.none() | st.text()),
+        ),
+    )
+
+
+@given(split=splits())
+def test_a_split_comes_back_as_it_was_written(split, tmp_path_factory):
+    path = tmp_path_factory.mktemp("splits") / "a.parquet"
+    write_split(split, path)
+    assert_same(split, read_split(path))
+
+
+def test_the_file_has_the_documented_columns_and_nothing_beside_it_is_left(tmp_path):
+    path = tmp_path / "new folder" / "a.parquet"
+    write_split(a_split(), path)
+    table = pq.read_table(path)
+    assert table.schema.names == ["index", "label", "score", "in_validation"]
+    assert b'"format_version":1' in table.schema.metadata[b"molere"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    write_split(a_split(), path)
+
+    def broken(_table, where):
+        Path(where).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("molere_cli.splits.artefact.pq.write_table", broken)
+    with pytest.raises(OSError, match="disk full"):
+        write_split(a_split(score=None), path)
+    assert_same(a_split(), read_split(path))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_positions_are_where_the_two_parts_are():
+    split = a_split()
+    assert split.val_positions.tolist() == [0, 1, 2]
+    assert split.train_positions.tolist() == list(range(3, 12))
+    assert split.val_positions.dtype == split.train_positions.dtype == torch.int64
+
+
+@pytest.mark.parametrize("pool_order", ["ascending", "shuffled"])
+def test_rows_in_any_order_are_aligned_to_the_pool(tmp_path, pool_order):
+    split = a_split()
+    if pool_order == "shuffled":
+        order = torch.randperm(12, generator=torch.Generator().manual_seed(2))
+        split = a_split(
+            labels=split.labels[order],
+            in_validation=split.in_validation[order],
+            score=split.score[order],
+            indices=split.indices[order],
+        )
+    path = tmp_path / "a.parquet"
+    write_split(split, path)
+    table = pq.read_table(path)
+    rows = np.random.default_rng(0).permutation(12)
+    pq.write_table(table.take(pa.array(rows)), path)
+    loaded, warnings = load_split(
+        path, labels_N=split.labels, indices_N=split.indices, fingerprint=FINGERPRINT, num_classes=3
+    )
+    assert warnings == []
+    assert_same(split, loaded)
+
+
+def test_verifying_a_good_split_has_nothing_to_say():
+    assert verify(a_split()) == []
+
+
+def swapped(values: Tensor, position: int, value: int) -> Tensor:
+    changed = values.clone()
+    changed[position] = value
+    return changed
+
+
+def without_last() -> Split:
+    whole = a_split()
+    return Split(
+        labels=whole.labels[:-1],
+        in_validation=whole.in_validation[:-1],
+        score=None,
+        indices=whole.indices[:-1],
+        info=whole.info,
+    )
+
+
+@pytest.mark.parametrize(
+    ("split", "sentence"),
+    [
+        (a_split(info=info(fingerprint="beef")), "was made for another pool .*beef"),
+        (a_split(indices=swapped(a_split().indices, 1, 5)), "lists index 5 more than once"),
+        (a_split(indices=swapped(a_split().indices, 1, 7)), "lists index 7, which the dataset does not have"),
+        (without_last(), r"lacks index 115 of the dataset \(1 in all\)"),
+        (a_split(labels=swapped(a_split().labels, 4, 0)), "says label 0 for index 45, .*says 1"),
+        (a_split(indices=a_split().indices.flip(0)), "lists the examples in another order"),
+        (
+            a_split(in_validation=torch.arange(12) < 4),
+            "puts 4 of 12 examples in validation; its delta 0.25 allows 3",
+        ),
+        (a_split(in_validation=torch.zeros(12, dtype=torch.bool)), "has no validation example"),
+        (
+            a_split(in_validation=torch.arange(12) % 3 == 1, info=info(delta=0.4)),
+            "leaves no training example of class 1",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_split_is_one_sentence(split, sentence):
+    with pytest.raises(SplitError, match=f"^my.parquet {sentence}") as caught:
+        verify(split)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_without_validation_examples_is_a_warning():
+    (warning,) = verify(a_split(in_validation=torch.tensor([True] + [False] * 11)))
+    assert warning == "my.parquet has no validation example of class 1, 2"
+
+
+def test_a_class_that_the_pool_lacks_is_no_concern():
+    assert verify(a_split(), num_classes=5) == []
+
+
+def test_a_split_whose_validation_set_is_another_dataset_may_leave_the_pool_whole():
+    elsewhere = info(val_dataset="folder:photos", val_fingerprint="f")
+    assert verify(a_split(in_validation=torch.zeros(12, dtype=torch.bool), info=elsewhere)) == []
+
+
+def rewritten(path: Path, change) -> None:
+    table = pq.read_table(path)
+    pq.write_table(change(table), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda table: table.replace_schema_metadata({}), "is not a split: its schema has no metadata"),
+        (lambda table: table.replace_schema_metadata({"molere": "{"}), "metadata of .*a.parquet"),
+        (
+            lambda table: table.replace_schema_metadata(
+                {"molere": table.schema.metadata[b"molere"].replace(b'version":1', b'version":2')}
+            ),
+            "format_version = 2: input should be 1",
+        ),
+        (lambda table: table.drop(["label"]), "must have one column 'label'"),
+        (
+            lambda table: table.set_column(0, "index", pa.array(["x"] * 12)),
+            "column 'index' of .* must be int64",
+        ),
+        (
+            lambda table: table.set_column(1, "label", pa.array([None] + [0] * 11, pa.int64())),
+            "column 'label' of .* has 1 empty cells",
+        ),
+        (
+            lambda table: table.set_column(2, "score", pa.array([None] + [0.0] * 11)),
+            "column 'score' of .* has 1 empty cells",
+        ),
+    ],
+)
+def test_a_parquet_file_that_is_no_split_is_said_to_be_none(tmp_path, change, sentence):
+    path = tmp_path / "a.parquet"
+    write_split(a_split(), path)
+    rewritten(path, change)
+    with pytest.raises(SplitError, match=sentence) as caught:
+        read_split(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_parquet_is_named(tmp_path):
+    path = tmp_path / "a.parquet"
+    path.write_text("index,label\n0,1\n")
+    with pytest.raises(SplitError, match=r"a\.parquet is not a Parquet file"):
+        read_split(path)
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
+def test_a_missing_file_and_a_folder_are_named(tmp_path, make):
+    path = tmp_path / "a.parquet"
+    make(path)
+    with pytest.raises(SplitError, match=r"cannot read the split file .*a\.parquet"):
+        read_split(path)
+
+
+def test_a_truncated_file_is_an_error_of_one_sentence(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_split(a_split(), path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(SplitError, match=r"a\.parquet"):
+        read_split(path)

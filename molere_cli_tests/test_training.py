@@ -1,0 +1,252 @@
+"""Runs from outside the loop: determinism, resume, weights of 1, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from molere_cli.building import build_engine
+from molere_cli.config import RunConfig
+from molere_cli.data.source import load_dataset
+from molere_cli.engine.methods import ERM, Method
+from molere_cli.errors import ConfigError, RunError, TrainingError
+from molere_cli.experiment import parse_seeds, train_seeds
+from molere_cli.plan import make_plan
+from molere_cli.progress import NoProgress
+from molere_cli.training import resume_run
+
+
+def tiny_config(**changes) -> RunConfig:
+    settings = {
+        "dataset": "tiny",
+        "backbone": "tiny_net",
+        "method": "erm",
+        "epochs": 4,
+        "batch_size": 16,
+        "precision": "fp32",
+        "device": "cpu",
+    }
+    return RunConfig(**{**settings, **changes})
+
+
+def engine_for(config, registry, in_validation=None):
+    return build_engine(make_plan(config, registry), load_dataset(config, registry), in_validation)
+
+
+def train_one(config, registry, runs: Path, progress=None):
+    (run,) = train_seeds(config, [config.seed], registry, runs=runs, progress=progress or NoProgress())
+    return run
+
+
+def tensors_of(run) -> dict[str, torch.Tensor]:
+    return load_file(run.classifier_path)
+
+
+def without_times(records):
+    return [{k: v for k, v in record.items() if not k.startswith("time/")} for record in records]
+
+
+def assert_same_tensors(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+METHODS = {
+    "erm": {"method": "erm"},
+    "lrw": {"method": "lrw", "split": "random", "clip_grad": 1.0},
+    "lrw-features": {"method": "lrw", "split": "hard", "reweighter": "features", "optimizer": "adamw"},
+    "molere": {"method": "molere", "delta": 0.25, "train_on": "train", "splitter_interval": 2},
+    "molere-image": {"method": "molere", "delta": 0.25, "splitter": "image", "reweighter": "image"},
+}
+
+
+class OnesMethod(Method):
+    """Weights of exactly 1, given as weights."""
+
+    def __init__(self, context):
+        self.num_examples = len(context.labels)
+
+    def before_epoch(self, epoch):
+        return torch.arange(self.num_examples)
+
+    def weights(self, step):
+        return torch.ones_like(step.losses.detach())
+
+    def after_step(self, step):
+        pass
+
+
+def test_weights_of_one_train_bit_for_bit_as_erm(registry):
+    config = tiny_config(epochs=5)
+    plain, weighted = engine_for(config, registry), engine_for(config, registry)
+    weighted.loop.method = OnesMethod(
+        type("Context", (), {"labels": load_dataset(config, registry).dataset.pool.labels})
+    )
+    num_steps = sum(1 for engine in (plain, weighted) for _ in engine.loop.epochs()) * 4 // 2
+    assert num_steps == 20
+    assert_same_tensors(plain.classifier.module.state_dict(), weighted.classifier.module.state_dict())
+
+
+def test_reweighting_starts_at_erm(registry):
+    """All log-weights are 0 at first, so the first reweighted epoch at learning rate ~0 equals ERM's."""
+    in_validation = torch.arange(64) < 16
+    config = tiny_config(method="lrw", warmup_epochs=0, reweighter_lr=1e-30)
+    lrw = engine_for(config, registry, in_validation)
+    erm = engine_for(tiny_config(), registry)
+    for engine in (erm, lrw):
+        list(engine.loop.epochs())
+    assert_same_tensors(erm.classifier.module.state_dict(), lrw.classifier.module.state_dict())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_killed_run_resumes_to_the_same_bits(name, registry, tmp_path):
+    config = tiny_config(**METHODS[name])
+    whole = train_one(config, registry, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train_one(config, registry, tmp_path / "cut", progress=KilledAfter(2, label_part=name))
+    (unfinished,) = [p for p in (tmp_path / "cut").iterdir() if not (p / "DONE").exists()]
+    resumed = resume_run(unfinished, registry, progress=NoProgress())
+    assert resumed.is_done
+    assert_same_tensors(tensors_of(whole), tensors_of(resumed))
+    assert without_times(whole.metrics()) == without_times(resumed.metrics())
+    for file in ("predictions.parquet", "pool.parquet"):
+        assert (whole.path / file).read_bytes() == (resumed.path / file).read_bytes()
+
+
+class KilledAfter(NoProgress):
+    """Kills the run whose method is asked for in the middle of the epoch after `epochs`."""
+
+    def __init__(self, epochs, *, label_part):
+        self.epochs, self.method, self.running = epochs, label_part.split("-")[0], None
+
+    def run_started(self, label, *, config, path):
+        self.running = config.method
+
+    def step_taken(self, *, epoch, step, num_steps, loss):
+        if self.running == self.method and epoch == self.epochs and step == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_metrics_and_another_seed_others(name, registry, tmp_path):
+    config = tiny_config(**METHODS[name], seed=3)
+    first = train_one(config, registry, tmp_path / "a")
+    torch.manual_seed(1234)
+    second = train_one(config, registry, tmp_path / "b")
+    other = train_one(config.updated(seed=4), registry, tmp_path / "c")
+    assert without_times(first.metrics()) == without_times(second.metrics())
+    assert without_times(first.metrics()) != without_times(other.metrics())
+
+
+def test_training_leaves_the_global_random_state_alone(registry):
+    engine = engine_for(tiny_config(method="molere", delta=0.25), registry)
+    state = torch.get_rng_state()
+    list(engine.loop.epochs())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_learned_weights_move_and_have_mean_one(registry):
+    config = tiny_config(method="lrw", warmup_epochs=1, reweighter_lr=0.1, epochs=6)
+    records = list(engine_for(config, registry, torch.arange(64) < 16).loop.epochs())
+    assert "weights/std" not in records[0]
+    assert records[-1]["weights/std"] > 0.01
+    assert records[-1]["weights/mean"] == pytest.approx(1, abs=1e-6)
+    assert 0 < records[-1]["weights/ess"] < 1
+    assert records[-1]["reweighter/updates"] == 5 * 4
+
+
+def test_reweighter_interval_counts_meta_updates(registry):
+    config = tiny_config(method="lrw", warmup_epochs=0, reweighter_interval=3, epochs=2)
+    records = list(engine_for(config, registry, torch.arange(64) < 16).loop.epochs())
+    assert records[-1]["reweighter/updates"] == 2 * 2
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_parameters_change(registry):
+    engine = engine_for(tiny_config(), registry)
+    with torch.no_grad():
+        engine.classifier.module[-1].weight[0, 0] = float("nan")
+    before = {n: p.clone() for n, p in engine.classifier.parameters.items()}
+    with pytest.raises(TrainingError, match=r"became nan in epoch 1, step 1; lower --lr"):
+        list(engine.loop.epochs())
+    for name, parameter in engine.classifier.parameters.items():
+        assert torch.equal(parameter.nan_to_num(7), before[name].nan_to_num(7)), name
+
+
+def test_the_saved_configuration_can_be_passed_back(registry, tmp_path):
+    run = train_one(tiny_config(method="lrw", split="random"), registry, tmp_path)
+    again = make_plan(RunConfig(**run.config()), registry)
+    assert again.settings == run.config()
+    assert "splitter" not in run.config() and "score" not in run.config()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"method": "erm", "weight_bound": 2.0}, r"--weight-bound has no effect with method 'erm'"),
+        ({"method": "lrw", "splitter": "image"}, r"--splitter has no effect with method 'lrw'"),
+        ({"method": "molere", "split": "hard"}, r"--split has no effect with method 'molere'"),
+        ({"method": "erm", "split": "hard"}, r"--split has no effect .*add --train-on train"),
+        ({"method": "lrw", "split": "random", "score": "aum"}, r"--score has no effect .*--split random"),
+        ({"method": "lrw", "folds": 3}, r"--folds has no effect .*--score oof-margin"),
+        ({"method": "lrw", "split": "x.parquet", "delta": 0.2}, r"--delta has no effect .*x\.parquet"),
+        ({"lr_decay_epochs": 3}, r"--lr-decay-epochs has no effect .*--schedule step"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(registry, changes, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make_plan(tiny_config(**changes), registry)
+
+
+def test_an_unknown_optimizer_response_is_refused_for_lrw_and_fine_for_erm(registry):
+    engine_for(tiny_config(optimizer="rmsprop"), registry)
+    with pytest.raises(TrainingError, match="is not known"):
+        engine_for(tiny_config(method="lrw", optimizer="rmsprop"), registry, torch.arange(64) < 16)
+
+
+def test_a_changed_dataset_is_refused_on_resume(registry, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train_one(tiny_config(), registry, tmp_path, progress=KilledAfter(1, label_part="erm"))
+    (path,) = tmp_path.iterdir()
+    environment = json.loads((path / "environment.json").read_text())
+    (path / "environment.json").write_text(json.dumps({**environment, "fingerprint": "0" * 32}))
+    with pytest.raises(RunError, match="has changed since"):
+        resume_run(path, registry, progress=NoProgress())
+
+
+def test_erm_can_train_on_the_training_part_alone(registry, tmp_path):
+    run = train_one(tiny_config(train_on="train", split="random", delta=0.25), registry, tmp_path)
+    import pyarrow.parquet as pq
+
+    pool = pq.read_table(run.pool_path).to_pydict()
+    never_trained_on = [weight is None for weight in pool["weight"]]
+    assert never_trained_on == pool["in_validation"]
+    assert sum(never_trained_on) == 16
+
+
+def test_erm_runs_are_reused_for_scores(registry, tmp_path):
+    erm = train_one(tiny_config(), registry, tmp_path)
+    lrw = train_one(tiny_config(method="lrw", split="hard"), registry, tmp_path)
+    assert lrw.environment()["split"]["erm_run"] == str(erm.path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("0-4", [0, 1, 2, 3, 4]), ("3", [3]), ("0,2,7-8", [0, 2, 7, 8])]
+)
+def test_seeds_are_parsed(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "4-2", "1,1", "0-2,2"])
+def test_wrong_seeds_are_refused(text):
+    with pytest.raises(ConfigError):
+        parse_seeds(text)
+
+
+def test_methods_are_what_the_registry_says(registry):
+    assert isinstance(engine_for(tiny_config(), registry).loop.method, ERM)

@@ -1,0 +1,46 @@
+"""scikit-learn's handwritten digits, plain and coloured: the datasets that need no download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import Field
+
+from molere_cli import Dataset, DatasetRequest, DatasetSpec, Options, hookimpl
+
+
+class ColourOptions(Options):
+    """rho: the fraction of the training pool whose colour agrees with the label."""
+
+    rho: float = Field(0.95, ge=0, le=1)
+
+
+def _load_digits(request: DatasetRequest) -> Dataset:
+    from molere_sklearn.digits import digits
+
+    return digits(data_seed=request.data_seed)
+
+
+def _load_colour_digits(request: DatasetRequest) -> Dataset:
+    from molere_sklearn.digits import colour_digits
+
+    return colour_digits(rho=request.options.rho, data_seed=request.data_seed)
+
+
+@hookimpl
+def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
+    register(
+        DatasetSpec(
+            name="digits",
+            description="Handwritten digits, 8 px: pool 1,000, tuning 297, test 500. Embedded.",
+            load=_load_digits,
+        )
+    )
+    register(
+        DatasetSpec(
+            name="colour-digits",
+            description="The same, coloured: colour agrees with the label for rho of the pool, not in the test.",
+            load=_load_colour_digits,
+            options=ColourOptions,
+        )
+    )

@@ -1,0 +1,102 @@
+"""A folder of images, one sub-folder a class, decoded as they are needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+from torchvision.transforms.v2 import functional as transforms
+
+from molere_cli import DataError, Dataset, DatasetRequest, Examples, split_off
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TEST_FOLDERS = ("test", "val")
+
+
+class FolderReader:
+    """Reads the images of a folder; paths are relative to it."""
+
+    def __init__(self, root: Path, paths: list[str]) -> None:
+        self.root = root
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, position: int) -> Tensor:
+        """uint8 (3, H, W); raises DataError naming the file."""
+        path = self.root / self.paths[position]
+        try:
+            with Image.open(path) as image:
+                return transforms.pil_to_tensor(image.convert("RGB"))
+        except (OSError, SyntaxError) as error:
+            raise DataError(f"cannot read the image {path}: {error}") from error
+
+    def identities(self) -> Iterator[bytes]:
+        """Relative path and size of each file."""
+        for path in self.paths:
+            yield f"{path}:{os.stat(self.root / path).st_size}".encode()
+
+
+def load_folder(request: DatasetRequest) -> Dataset:
+    """`DIR/train/CLASS/*` with `DIR/test` or `DIR/val`; or `DIR/CLASS/*`, part of it held out as the test.
+
+    Raises:
+        DataError: there is no such folder, a class has no image, or the test set has a class of its own.
+    """
+    assert request.argument is not None
+    root, options = Path(request.argument), request.options
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}")
+    train_root = root / "train" if (root / "train").is_dir() else root
+    class_names = _class_names(train_root)
+    everything = _examples(train_root, class_names)
+    test_root = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    if train_root == root:
+        pool, test = split_off(everything, options.test_fraction, seed=request.data_seed)
+        assert test is not None
+    elif test_root is None:
+        raise DataError(f"{root} has train/ but neither test/ nor val/ beside it")
+    else:
+        pool, test = everything, _test_examples(test_root, class_names)
+    pool, tuning = split_off(pool, options.tuning, seed=request.data_seed)
+    return Dataset(
+        pool=pool,
+        tuning=tuning,
+        tests={"test": test},
+        class_names=tuple(class_names),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        augment="crop-flip",
+    )
+
+
+def _class_names(root: Path) -> list[str]:
+    try:
+        return find_classes(root)[0]
+    except FileNotFoundError as error:
+        raise DataError(f"{root} has no class folders in it") from error
+
+
+def _test_examples(root: Path, class_names: list[str]) -> Examples:
+    if strange := sorted(set(_class_names(root)) - set(class_names)):
+        raise DataError(f"{root} has a class {strange[0]!r} that the training images do not have")
+    return _examples(root, [name for name in class_names if (root / name).is_dir()], of=class_names)
+
+
+def _examples(root: Path, class_names: list[str], *, of: list[str] | None = None) -> Examples:
+    number_of = {name: number for number, name in enumerate(of or class_names)}
+    try:
+        found = make_dataset(
+            str(root), {name: number_of[name] for name in class_names}, extensions=IMG_EXTENSIONS
+        )
+    except FileNotFoundError as error:
+        raise DataError(f"a class folder of {root} has no image in it: {error}") from error
+    paths = [os.path.relpath(path, root) for path, _ in found]
+    labels = torch.tensor([label for _, label in found], dtype=torch.int64)
+    return Examples(images=FolderReader(root, paths), labels=labels)
