@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.fields import FieldInfo
 
 from molere_cli.errors import ConfigError
@@ -38,7 +38,7 @@ KeyValues = Annotated[dict[str, str], BeforeValidator(_as_text)]
 
 def setting(default: Any, description: str, *, panel: str, needs: str | None = None, **kwargs: Any) -> Any:
     """A field of the configuration, with the help panel it is shown in and what it needs to matter."""
-    extra = {"panel": panel, "needs": needs}
+    extra: dict[str, JsonValue] = {"panel": panel, "needs": needs}
     return Field(default, description=description, json_schema_extra=extra, **kwargs)
 
 
@@ -274,10 +274,11 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> RunConfig:
     """
     values = read_config_file(path) if path else {}
     for name, value in flags.items():
-        inherited = values.get(name)
         # Options add up key by key: a flag overrides the file's key of the same name alone.
-        merge = isinstance(value, Mapping) and isinstance(inherited, Mapping)
-        values[name] = {**inherited, **value} if merge else value
+        inherited = values.get(name)
+        if isinstance(value, Mapping) and isinstance(inherited, Mapping):
+            value = {**inherited, **value}
+        values[name] = value
     return validate_config(values, source=str(path) if path else None)
 
 

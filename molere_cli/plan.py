@@ -79,8 +79,9 @@ def make_plan(config: RunConfig, registry: Registry, *, precision: Precision | N
             backbone.options, config.backbone_option, owner=f"backbone {config.backbone!r}"
         ),
         reweighter=reweighter,
-        reweighter_options=reweighter
-        and validate_options(
+        reweighter_options=None
+        if reweighter is None
+        else validate_options(
             reweighter.options, config.reweighter_option, owner=f"reweighter {config.reweighter!r}"
         ),
         device=device,

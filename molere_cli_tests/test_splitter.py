@@ -27,7 +27,9 @@ def test_ratio_loss_is_the_kl_of_two_point_distributions():
 
 
 def test_ratio_loss_vanishes_at_delta():
-    assert ratio_loss(torch.full((7,), 0.3, dtype=torch.float64), delta=0.3).item() == pytest.approx(0, abs=1e-15)
+    assert ratio_loss(torch.full((7,), 0.3, dtype=torch.float64), delta=0.3).item() == pytest.approx(
+        0, abs=1e-15
+    )
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 1, 2, 2, 1], [0, 0, 0, 2, 2, 2], [1, 1, 1, 1, 1, 1]])

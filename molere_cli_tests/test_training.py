@@ -235,9 +235,7 @@ def test_erm_runs_are_reused_for_scores(registry, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize(
-    ("text", "seeds"), [("0-4", [0, 1, 2, 3, 4]), ("3", [3]), ("0,2,7-8", [0, 2, 7, 8])]
-)
+@pytest.mark.parametrize(("text", "seeds"), [("0-4", [0, 1, 2, 3, 4]), ("3", [3]), ("0,2,7-8", [0, 2, 7, 8])])
 def test_seeds_are_parsed(text, seeds):
     assert parse_seeds(text) == seeds
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from molere_cli.config import RunConfig
 from molere_cli.progress import NoProgress
 from molere_cli.progress import Progress as ProgressProtocol
 
-stdout = Console()
+PIPE_WIDTH = 120
+
+stdout = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 stderr = Console(stderr=True)
 
 

@@ -11,7 +11,7 @@ import typer
 from molere_cli.commands.flags import RunsDir
 
 if TYPE_CHECKING:
-    from molere_cli.evaluation import Evaluation
+    from molere_cli.evaluating import Evaluation
 
 SHOWN_CLASSES = 20
 

@@ -21,6 +21,7 @@ def plugins(
     ] = "*",
 ) -> None:
     """List what plugins offer, and the plugins that failed to load."""
+    from rich.markup import escape
     from rich.table import Table
 
     from molere_cli.commands.console import stderr, stdout
@@ -32,7 +33,7 @@ def plugins(
     registry = load_plugins()
     table = Table("kind", "name", "plugin", "description")
     for row in plugin_rows(registry, kind=kind, pattern=pattern):
-        table.add_row(*row)
+        table.add_row(*(escape(cell) for cell in row))
     stdout.print(table)
     for problem in registry.problems:
         stderr.print(f"plugin {problem.plugin} {problem.message}", style="red", soft_wrap=True, markup=False)

@@ -77,7 +77,8 @@ def check_dataset(dataset: Dataset, *, name: str) -> None:
             raise DataError(f"the {set_name} of dataset {name!r} is empty")
         if len(examples.images) != len(examples):
             raise DataError(
-                f"the {set_name} of dataset {name!r} has {len(examples.images)} images for {len(examples)} labels"
+                f"the {set_name} of dataset {name!r} has {len(examples.images)} images "
+                f"for {len(examples)} labels"
             )
         low, high = int(examples.labels.min()), int(examples.labels.max())
         if low < 0 or high >= len(dataset.class_names):

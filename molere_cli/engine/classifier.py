@@ -64,7 +64,7 @@ class Classifier:
     """A backbone on a device. `module` is the plain network, as it is saved."""
 
     def __init__(self, module: nn.Module, *, device: torch.device, precision: torch.dtype) -> None:
-        self.module = module.to(device, memory_format=torch.channels_last)
+        self.module = module.to(device).to(memory_format=torch.channels_last)
         self.device = device
         self.precision = precision
         self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
@@ -156,8 +156,9 @@ def classification_layer(module: nn.Module) -> nn.Module:
     Raises:
         TrainingError: the backbone has neither.
     """
-    if hasattr(module, "get_classifier"):
-        layer = module.get_classifier()
+    get_classifier = getattr(module, "get_classifier", None)
+    if callable(get_classifier):
+        layer = get_classifier()
         if isinstance(layer, nn.Module) and not isinstance(layer, nn.Identity):
             return layer
     linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]

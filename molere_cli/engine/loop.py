@@ -163,7 +163,7 @@ class TrainingLoop:
                 "lower --lr or set --clip-grad 1"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        weighted_loss.backward()  # type: ignore[no-untyped-call]
+        weighted_loss.backward()
         if self.config.clip_grad is not None:
             norm = clip_grad_norm_(self.classifier.module.parameters(), self.config.clip_grad)
             step.clipping = Clipping(self.config.clip_grad, norm)

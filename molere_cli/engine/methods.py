@@ -19,8 +19,8 @@ from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.reweighter import Reweighting
 from molere_cli.engine.splitter import SplitterTraining
 from molere_cli.engine.step import Step
-from molere_cli.splits.quota import select_by_quota
 from molere_cli.randomness import derived_generator
+from molere_cli.splits.quota import select_by_quota
 
 __all__ = ["ERM", "LRW", "MOLERE", "Method", "Step", "TrainingContext"]
 

@@ -37,7 +37,7 @@ class _Within(torch.autograd.Function):
         return values.clamp(-bound, bound)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (values,) = ctx.saved_tensors
         outward = (values >= ctx.bound) & (gradient < 0) | (values <= -ctx.bound) & (gradient > 0)
         return gradient.masked_fill(outward, 0.0), None
@@ -52,7 +52,7 @@ def weights_from_log(
     `none`: sigmoid(z), as in Meta-Weight-Net (arXiv 1902.07379).
     """
     if bound is not None:
-        log_weights_B = _Within.apply(log_weights_B, math.log(bound))  # type: ignore[no-untyped-call]
+        log_weights_B = _Within.apply(log_weights_B, math.log(bound))
     if normalization == "none":
         return log_weights_B.sigmoid()
     weights_B = (log_weights_B - log_weights_B.detach().max()).exp()
@@ -150,14 +150,14 @@ class Reweighting:
         return weights_B.detach()
 
     def after_step(self, step: Step) -> None:
-        """The meta-update, if one is due: hypergradient through the step just taken, then a reweighter step."""
+        """If a meta-update is due: the hypergradient through the step just taken, and a reweighter step."""
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
         hypergradient_B = self._hypergradient(step, pending.before)
         scaled_B = scale_hypergradient(hypergradient_B, self.config.hypergradient_scale)
         self.reweighter_optimizer.zero_grad(set_to_none=True)
-        pending.weights.backward(scaled_B.to(pending.weights.dtype))  # type: ignore[no-untyped-call]
+        pending.weights.backward(scaled_B.to(pending.weights.dtype))
         self.reweighter_optimizer.step()
         self.num_updates += 1
 

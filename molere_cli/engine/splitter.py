@@ -25,7 +25,6 @@ from molere_cli.errors import TrainingError
 from molere_cli.randomness import derived_seed
 from molere_cli.splits.quota import select_by_quota
 
-
 MIN_BATCH_SIZE, MIN_STEPS = 16, 64
 
 
@@ -227,7 +226,7 @@ class SplitterTraining:
             - self.config.val_loss_factor * val_loss_term(val_prob_B, view.losses[pool_B])
         )
         self.splitter_optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.splitter_optimizer.step()
         return loss.detach()
 

@@ -5,7 +5,6 @@ Shapes: N examples of the pool.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from molere_cli.config import explain_validation
 from molere_cli.errors import SplitError
+from molere_cli.run_dir import replacing
 from molere_cli.splits.quota import validation_size
 
 METADATA_KEY = b"molere"
@@ -99,13 +99,8 @@ class Split:
 
 def write_split(split: Split, path: Path) -> None:
     """Write the split to `path`, whole or not at all; the folder is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         pq.write_table(_to_table(split), temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _to_table(split: Split) -> pa.Table:

@@ -31,7 +31,9 @@ def load_hub(request: DatasetRequest) -> Dataset:
     if "train" not in found:
         raise DataError(f"{name!r} has no split called train; it has {', '.join(found)}")
     test = next((found[split] for split in TEST_SPLITS if split in found), None)
-    return assemble(_table(found["train"]), None if test is None else _table(test), request, source=f"hf:{name}")
+    return assemble(
+        _table(found["train"]), None if test is None else _table(test), request, source=f"hf:{name}"
+    )
 
 
 def _table(split: Any) -> pa.Table:

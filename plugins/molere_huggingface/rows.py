@@ -140,7 +140,9 @@ def _choose(
     if wanted is not None:
         if wanted in fitting:
             return wanted
-        raise DataError(f"{source}: {wanted!r} is no {kind} column; the columns are {', '.join(schema.names)}")
+        raise DataError(
+            f"{source}: {wanted!r} is no {kind} column; the columns are {', '.join(schema.names)}"
+        )
     named = [name for name in usual if name in fitting]
     if named or len(fitting) == 1:
         return (named or fitting)[0]

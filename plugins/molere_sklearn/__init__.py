@@ -39,7 +39,7 @@ def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
     register(
         DatasetSpec(
             name="colour-digits",
-            description="The same, coloured: colour agrees with the label for rho of the pool, not in the test.",
+            description="The same in colour, which tells the label for rho of the pool and not in the test.",
             load=_load_colour_digits,
             options=ColourOptions,
         )

@@ -33,7 +33,8 @@ class FolderReader:
         path = self.root / self.paths[position]
         try:
             with Image.open(path) as image:
-                return transforms.pil_to_tensor(image.convert("RGB"))
+                pixels: Tensor = transforms.pil_to_tensor(image.convert("RGB"))
+                return pixels
         except (OSError, SyntaxError) as error:
             raise DataError(f"cannot read the image {path}: {error}") from error
 
@@ -78,7 +79,8 @@ def load_folder(request: DatasetRequest) -> Dataset:
 
 def _class_names(root: Path) -> list[str]:
     try:
-        return find_classes(root)[0]
+        names: list[str] = find_classes(root)[0]
+        return names
     except FileNotFoundError as error:
         raise DataError(f"{root} has no class folders in it") from error
 
