@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from molere_cli.engine.forward_mode import fast_forward_mode
 from molere_cli.errors import TrainingError
 from molere_cli.protocols import BackboneRequest, BackboneSpec
 
@@ -112,7 +113,7 @@ class Classifier:
         """
 
         def losses(parameters: Mapping[str, Tensor]) -> Tensor:
-            with randomness.replayed(self.device), sdpa_kernel(SDPBackend.MATH):
+            with randomness.replayed(self.device), sdpa_kernel(SDPBackend.MATH), fast_forward_mode():
                 logits_BC = functional_call(self.module, {**parameters, **self._buffer_copies()}, (images,))
             return F.cross_entropy(logits_BC, labels, reduction="none")
 

@@ -14,6 +14,8 @@ Shapes: B examples of a batch.
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable, Mapping
 
 import torch
@@ -37,6 +39,7 @@ def alignment(
     Returns:
         (B,) of the losses' dtype.
     """
+    _load_forward_mode()
     with torch.no_grad(), forward_ad.dual_level():
         duals = {
             name: forward_ad.make_dual(value.detach(), direction[name])
@@ -60,3 +63,12 @@ def hypergradient(
     """
     alignment_B = alignment(per_example_loss, parameters, response)
     return alignment_B.neg_().div_(len(alignment_B))
+
+
+@functools.cache
+def _load_forward_mode() -> None:
+    """torch compiles its forward derivatives at the first use, with a warning about its own torch.jit."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
+        forward_ad.make_dual(torch.zeros(1), torch.zeros(1))

@@ -5,7 +5,6 @@ This module alone knows what an optimizer does with a gradient.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +25,7 @@ def build_optimizer(config: RunConfig, module: nn.Module) -> Optimizer:
     Raises:
         ConfigError: timm knows no such optimizer.
     """
-    with warnings.catch_warnings():
-        # timm decorates functions with torch.jit at import, which newer releases of torch deprecate.
-        warnings.simplefilter("ignore")
-        from timm.optim import create_optimizer_v2, list_optimizers
+    from timm.optim import create_optimizer_v2, list_optimizers
 
     if config.optimizer not in list_optimizers():
         raise ConfigError(f"timm has no optimizer {config.optimizer!r}; say momentum, sgd, adamw...")

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
 import torch
 
 from molere_cli import Dataset, DatasetRequest, Examples, split_off
-from molere_huggingface.rows import class_names_of, examples_from_table, find_label_column
+from molere_huggingface.rows import Rows, class_names_of, examples_from_rows, find_label_column
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def assemble(train: pa.Table, test: pa.Table | None, request: DatasetRequest, *, source: str) -> Dataset:
-    """Pool, tuning and test set; without test rows, part of the training rows is held out.
-
-    Args:
-        source: names the rows in errors.
-    """
+def assemble(train: Rows, test: Rows | None, request: DatasetRequest) -> Dataset:
+    """Pool, tuning and test set; without test rows, part of the training rows is held out."""
     options = request.options
-    pool = examples_from_table(train, options, source=f"{source} (train)")
-    label_column = find_label_column(train.schema, options.label_column, source=source)
-    class_names = class_names_of(train.schema, label_column, pool.labels)
+    pool = examples_from_rows(train, options)
+    label_column = find_label_column(train.table.schema, options.label_column, source=train.name)
+    class_names = class_names_of(train.table.schema, label_column, pool.labels)
     if test is None:
         pool, held_out = split_off(pool, options.test_fraction, seed=request.data_seed)
         assert held_out is not None
         tests = {"test": held_out}
     else:
-        tests = {"test": examples_from_table(test, options, source=f"{source} (test)")}
+        tests = {"test": examples_from_rows(test, options)}
     pool, tuning = split_off(pool, options.tuning, seed=request.data_seed)
     mean, std = pixel_statistics(pool)
     return Dataset(

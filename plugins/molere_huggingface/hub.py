@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow as pa
-
 from molere_cli import DataError, Dataset, DatasetRequest
 from molere_huggingface.assemble import assemble
+from molere_huggingface.rows import Rows
 
 TEST_SPLITS = ("test", "validation")
 
@@ -27,15 +26,22 @@ def load_hub(request: DatasetRequest) -> Dataset:
     try:
         found = datasets.load_dataset(name)
     except Exception as error:  # datasets raises many kinds for "not there" and "no network"
-        raise DataError(f"cannot load {name!r} through datasets: {str(error).splitlines()[0]}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"cannot load {name!r} through datasets: {reason}") from error
     if "train" not in found:
         raise DataError(f"{name!r} has no split called train; it has {', '.join(found)}")
-    test = next((found[split] for split in TEST_SPLITS if split in found), None)
+    test = next((split for split in TEST_SPLITS if split in found), None)
     return assemble(
-        _table(found["train"]), None if test is None else _table(test), request, source=f"hf:{name}"
+        _rows(found["train"], f"hf:{name}, split train"),
+        None if test is None else _rows(found[test], f"hf:{name}, split {test}"),
+        request,
     )
 
 
-def _table(split: Any) -> pa.Table:
+def _rows(split: Any, name: str) -> Rows:
     """The rows with their images still encoded; `datasets` keeps class names in the schema's metadata."""
-    return split.with_format("arrow")[:]
+    from datasets.table import embed_table_storage
+
+    # A dataset of image files has their paths in its table, not their bytes.
+    table = embed_table_storage(split.with_format("arrow")[:])
+    return Rows(table, name, ((name, len(table)),))

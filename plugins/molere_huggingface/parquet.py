@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from molere_cli import DataError, Dataset, DatasetRequest
 from molere_huggingface.assemble import assemble
+from molere_huggingface.rows import Rows
 
 TEST_PREFIXES = ("test", "validation", "valid", "val")
 
@@ -27,7 +28,7 @@ def load_parquet_folder(request: DatasetRequest) -> Dataset:
     if not train:
         raise DataError(f"{root} has no train*.parquet in it")
     test = next((found for prefix in TEST_PREFIXES if (found := _shards(root, prefix))), None)
-    return assemble(_read(train), _read(test) if test else None, request, source=str(root))
+    return assemble(_read(train), _read(test) if test else None, request)
 
 
 def _shards(root: Path, prefix: str) -> list[Path]:
@@ -39,14 +40,25 @@ def _shards(root: Path, prefix: str) -> list[Path]:
     return []
 
 
-def _read(paths: list[Path]) -> pa.Table:
-    tables = []
-    for path in paths:
-        try:
-            tables.append(pq.read_table(path))
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"cannot read {path}: {error}") from error
+def _read(paths: list[Path]) -> Rows:
+    tables = [_read_file(path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if table.schema != tables[0].schema:
+            raise DataError(
+                f"{path} has the columns {_columns(table)}, but {paths[0]} has {_columns(tables[0])}"
+            )
+    name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and its other shards"
+    files = tuple((str(path), len(table)) for path, table in zip(paths, tables, strict=True))
+    return Rows(pa.concat_tables(tables), name, files)
+
+
+def _read_file(path: Path) -> pa.Table:
     try:
-        return pa.concat_tables(tables)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{paths[0]} and its other shards differ in their columns: {error}") from error
+        return pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        first_sentence = str(error).splitlines()[0].partition(". ")[0]
+        raise DataError(f"cannot read {path}: {first_sentence}") from error
+
+
+def _columns(table: pa.Table) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in table.schema)

@@ -6,73 +6,101 @@ import io
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from molere_cli import DataError, Examples
 
 DECODERS = 2
+UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A table and where it comes from: `files` follow one another in it, each with its number of rows."""
+
+    table: pa.Table
+    name: str
+    files: tuple[tuple[str, int], ...]
 
 
 class ArrowReader:
     """Decodes the compressed images of an Arrow column as they are needed."""
 
-    def __init__(self, encoded: pa.ChunkedArray, source: str) -> None:
-        self.encoded = encoded.combine_chunks()
-        self.source = source
+    def __init__(self, encoded: pa.ChunkedArray, files: tuple[tuple[str, int], ...]) -> None:
+        self.encoded = encoded
+        self.files = files
 
     def __len__(self) -> int:
         return len(self.encoded)
 
     def read(self, position: int) -> Tensor:
-        """uint8 (3, H, W); raises DataError naming the row."""
+        """uint8 (3, H, W); raises DataError naming file and row."""
         return torch.from_numpy(self.pixels(position)).permute(2, 0, 1).contiguous()
 
     def pixels(self, position: int) -> Any:
         """A numpy array, uint8 (H, W, 3)."""
-        content = self.encoded[position].as_py()
-        if content is None:
-            raise DataError(f"{self.source}, row {position}: there are no image bytes in it")
         try:
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(self._content(position))) as image:
                 return np.array(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{self.source}, row {position}: cannot decode the image: {error}") from error
+        except UNDECODABLE as error:
+            raise self._undecodable(position, error) from error
 
     def size(self, position: int) -> tuple[int, int]:
         """(height, width), from the header alone."""
         try:
-            with Image.open(io.BytesIO(self.encoded[position].as_py())) as image:
+            with Image.open(io.BytesIO(self._content(position))) as image:
                 return image.height, image.width
-        except (OSError, SyntaxError, ValueError, TypeError) as error:
-            raise DataError(f"{self.source}, row {position}: cannot decode the image: {error}") from error
+        except UNDECODABLE as error:
+            raise self._undecodable(position, error) from error
 
     def identities(self) -> Iterator[bytes]:
         """The compressed bytes themselves."""
-        for row in self.encoded:
-            yield row.as_py()
+        return (self._content(position) for position in range(len(self)))
+
+    def _content(self, position: int) -> bytes:
+        content: bytes | None = self.encoded[position].as_py()
+        if content is None:
+            raise DataError(f"{self._place(position)}: there are no image bytes in it")
+        return content
+
+    def _undecodable(self, position: int, error: Exception) -> DataError:
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is in no known image format" if unknown else str(error)
+        return DataError(f"{self._place(position)}: cannot decode the image: {reason}")
+
+    def _place(self, position: int) -> str:
+        row = position
+        for file, num_rows in self.files:
+            if row < num_rows:
+                return f"{file}, row {row}"
+            row -= num_rows
+        raise IndexError(position)
 
 
-def examples_from_table(table: pa.Table, options: Any, *, source: str) -> Examples:
+def examples_from_rows(rows: Rows, options: Any) -> Examples:
     """Images in memory if they are of one size and fit the limit, else a reader; labels as int64.
 
     Raises:
-        DataError: no image or label column, a label that is no number, or an image that cannot be decoded.
+        DataError: no row, no image or label column, a row without a label, or an image that cannot be
+            decoded.
     """
-    image_column = find_image_column(table.schema, options.image_column, source=source)
-    label_column = find_label_column(table.schema, options.label_column, source=source)
-    labels = table[label_column]
+    schema = rows.table.schema
+    image_column = find_image_column(schema, options.image_column, source=rows.name)
+    label_column = find_label_column(schema, options.label_column, source=rows.name)
+    if not len(rows.table):
+        raise DataError(f"{rows.name} has no rows in it")
+    labels = rows.table[label_column]
     if labels.null_count:
-        raise DataError(f"{source}: column {label_column!r} has {labels.null_count} rows without a label")
-    encoded = pa.chunked_array(
-        [chunk.field("bytes") for chunk in table[image_column].chunks], type=pa.binary()
-    )
-    reader = ArrowReader(encoded, source)
+        raise DataError(f"{rows.name}: column {label_column!r} has {labels.null_count} rows without a label")
+    encoded = pa.chunked_array([chunk.field("bytes") for chunk in rows.table[image_column].chunks])
+    reader = ArrowReader(encoded, rows.files)
     images = read_into_memory(reader, limit=options.memory_limit_mib * 2**20)
     return Examples(
         images=reader if images is None else images,
@@ -82,8 +110,6 @@ def examples_from_table(table: pa.Table, options: Any, *, source: str) -> Exampl
 
 def read_into_memory(reader: ArrowReader, *, limit: int) -> Tensor | None:
     """All images as uint8 (N, 3, H, W); None if they differ in size or take more than `limit` bytes."""
-    if len(reader) == 0:
-        return None
     height, width = reader.size(0)
     if len(reader) * 3 * height * width > limit:
         return None
@@ -125,7 +151,9 @@ def find_label_column(schema: pa.Schema, wanted: str | None, *, source: str) -> 
 
 
 def _is_image(kind: pa.DataType) -> bool:
-    return pa.types.is_struct(kind) and any(field.name == "bytes" for field in kind)
+    if not pa.types.is_struct(kind):
+        return False
+    return any(field.name == "bytes" and field.type in (pa.binary(), pa.large_binary()) for field in kind)
 
 
 def _choose(
