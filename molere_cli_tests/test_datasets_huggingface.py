@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 
 import datasets
 import numpy as np
@@ -305,7 +306,7 @@ def test_a_broken_image_of_a_reader_is_named_when_it_is_read(tmp_path):
 
 @pytest.mark.parametrize("sizes", ["one size", "several sizes"])
 def test_a_row_without_bytes_is_named(tmp_path, sizes):
-    """The first row would be missed by a look at its size, the last one by the fingerprint alone."""
+    """Found while decoding into memory, or by the fingerprint of what stays compressed."""
     height = (lambda number: 6) if sizes == "one size" else (lambda number: 6 + number)
     contents = [png(pixels_of(number, height=height(number))) for number in range(4)]
     contents[3] = None
@@ -499,6 +500,6 @@ def test_a_broken_image_of_the_hub_is_named_by_split_and_row(offline):
 
 
 def test_a_missing_package_says_what_to_install(offline, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "datasets", None)
     sentence = sentence_of(lambda: load_hub("nobody/nothing"))
     assert sentence == "hf: needs the package datasets; pip install 'molere[huggingface]'"

@@ -17,7 +17,7 @@ def demo(
     ] = Path("runs/demo"),
     quiet: Quiet = False,
 ) -> None:
-    """Train ERM, LRW on three splits and MOLERE on colour-digits, and compare them."""
+    """Tell the whole story on colour-digits."""
     from rich.progress import track
 
     from molere_cli.commands.console import stderr

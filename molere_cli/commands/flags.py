@@ -54,10 +54,10 @@ def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
     assert isinstance(extra, dict)
     option = typer.Option(
         flag_name(name),
-        help=info.description,
+        help=_help(info, show_default=not is_options),
         rich_help_panel=str(extra["panel"]),
         metavar="KEY=VALUE" if is_options else None,
-        show_default=False if info.default is None or is_options else str(info.default),
+        show_default=False,
     )
     kind: Any = list[str] if is_options else _optional(info.annotation)
     return inspect.Parameter(
@@ -66,6 +66,13 @@ def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
         default=None,
         annotation=Annotated[kind, option],
     )
+
+
+def _help(info: FieldInfo, *, show_default: bool) -> str:
+    text = info.description or ""
+    if not show_default or info.default is None or info.default is False:
+        return text
+    return f"{text} (default: {info.default})"
 
 
 def _optional(annotation: Any) -> Any:

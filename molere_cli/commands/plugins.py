@@ -20,7 +20,7 @@ def plugins(
         str, typer.Option("--filter", help="Names to list, as in 'vit*'; families are searched.")
     ] = "*",
 ) -> None:
-    """List what plugins offer, and the plugins that failed to load."""
+    """List what plugins offer."""
     from rich.markup import escape
     from rich.table import Table
 

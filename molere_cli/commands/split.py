@@ -45,7 +45,7 @@ def split(
     runs: RunsDir = Path("runs"),
     quiet: Quiet = False,
 ) -> None:
-    """Rank the pool by hardness and write a split file."""
+    """Rank the pool and write a split file."""
     from molere_cli.commands.console import progress_display, stdout
     from molere_cli.config import load_config
     from molere_cli.registry import load_plugins

@@ -33,7 +33,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print paths and final metrics as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a classifier by ERM, learned reweighting (LRW) or MOLERE."""
+    """Train by ERM, LRW or MOLERE."""
     from molere_cli.commands.console import progress_display
     from molere_cli.config import load_config
     from molere_cli.errors import ConfigError

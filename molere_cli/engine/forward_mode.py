@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 
 
-class fast_forward_mode(TorchFunctionMode):  # noqa: N801 - used as a context manager
+class fast_forward_mode(TorchFunctionMode):
     """Within the block, duals go through convolution and batch norm by the formulas below."""
 
     def __torch_function__(

@@ -38,10 +38,15 @@ def gap_loss(val_logits_V: Tensor, wrong_V: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(val_logits_V, wrong_V.to(val_logits_V.dtype))
 
 
-def ratio_loss(val_prob_B: Tensor, *, delta: float) -> Tensor:
-    """KL( [delta, 1 - delta] || [mean p, 1 - mean p] ) in nats."""
-    mean = val_prob_B.mean()
-    return delta * (math.log(delta) - mean.log()) + (1 - delta) * (math.log(1 - delta) - (1 - mean).log())
+def ratio_loss(val_logits_B: Tensor, *, delta: float) -> Tensor:
+    """KL( [delta, 1 - delta] || [mean p, 1 - mean p] ) in nats, p = sigmoid(logits).
+
+    In logarithms throughout, so that it stays finite and alive when all p round to 0 or to 1.
+    """
+    log_size = math.log(len(val_logits_B))
+    log_val = F.logsigmoid(val_logits_B).logsumexp(0) - log_size
+    log_train = F.logsigmoid(-val_logits_B).logsumexp(0) - log_size
+    return delta * (math.log(delta) - log_val) + (1 - delta) * (math.log(1 - delta) - log_train)
 
 
 def balance_loss(
@@ -63,9 +68,10 @@ def balance_loss(
     return loss
 
 
-def val_loss_term(val_prob_B: Tensor, losses_B: Tensor) -> Tensor:
+def val_loss_term(val_logits_B: Tensor, losses_B: Tensor) -> Tensor:
     """sum p_i l_i / sum p_i: the classifier's loss on the soft validation set; the splitter maximises it."""
-    return (val_prob_B * losses_B).sum() / val_prob_B.sum()
+    shares_B = F.logsigmoid(val_logits_B).softmax(0)
+    return (shares_B * losses_B).sum()
 
 
 class FeaturesSplitter(nn.Module):
@@ -218,12 +224,12 @@ class SplitterTraining:
         """One Adam step; the first `num_pool` of the joint batch are from the pool, the rest validation."""
         logits = self.splitter(inputs, self.feed.labels[positions])
         pool_B, val_V = positions[:num_pool], positions[num_pool:]
-        val_prob_B = logits[:num_pool].sigmoid()
+        pool_logits_B = logits[:num_pool]
         loss: Tensor = (
             gap_loss(logits[num_pool:], view.wrong[val_V])
-            + ratio_loss(val_prob_B, delta=self.config.delta)
-            + balance_loss(val_prob_B, self.feed.labels[pool_B], self.class_prob_C)
-            - self.config.val_loss_factor * val_loss_term(val_prob_B, view.losses[pool_B])
+            + ratio_loss(pool_logits_B, delta=self.config.delta)
+            + balance_loss(pool_logits_B.sigmoid(), self.feed.labels[pool_B], self.class_prob_C)
+            - self.config.val_loss_factor * val_loss_term(pool_logits_B, view.losses[pool_B])
         )
         self.splitter_optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -37,7 +37,8 @@ def _read(name: str, request: DatasetRequest, *, train: bool) -> Any:
         return getattr(datasets, name)(root=request.data_dir, train=train, download=request.download)
     except (RuntimeError, OSError) as error:
         if request.download:
-            raise DataError(f"{name} could not be downloaded to {request.data_dir}: {error}") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DataError(f"{name} could not be downloaded to {request.data_dir}: {reason}") from error
         raise DataError(
             f"{name} is not in {request.data_dir}; --download fetches it, --data-dir looks elsewhere"
         ) from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 from torchvision.transforms.v2 import functional as transforms
@@ -35,7 +35,9 @@ class FolderReader:
             with Image.open(path) as image:
                 pixels: Tensor = transforms.pil_to_tensor(image.convert("RGB"))
                 return pixels
-        except (OSError, SyntaxError) as error:
+        except UnidentifiedImageError as error:
+            raise DataError(f"cannot read the image {path}: it is in no known image format") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"cannot read the image {path}: {error}") from error
 
     def identities(self) -> Iterator[bytes]:
@@ -93,12 +95,12 @@ def _test_examples(root: Path, class_names: list[str]) -> Examples:
 
 def _examples(root: Path, class_names: list[str], *, of: list[str] | None = None) -> Examples:
     number_of = {name: number for number, name in enumerate(of or class_names)}
-    try:
-        found = make_dataset(
-            str(root), {name: number_of[name] for name in class_names}, extensions=IMG_EXTENSIONS
-        )
-    except FileNotFoundError as error:
-        raise DataError(f"a class folder of {root} has no image in it: {error}") from error
-    paths = [os.path.relpath(path, root) for path, _ in found]
+    wanted = {name: number_of[name] for name in class_names}
+    found = make_dataset(str(root), wanted, extensions=IMG_EXTENSIONS, allow_empty=True)
     labels = torch.tensor([label for _, label in found], dtype=torch.int64)
+    counts_C = labels.bincount(minlength=len(number_of))
+    for name, number in wanted.items():
+        if not counts_C[number]:
+            raise DataError(f"{root / name} has no image in it; fill it or remove it")
+    paths = [os.path.relpath(path, root) for path, _ in found]
     return Examples(images=FolderReader(root, paths), labels=labels)

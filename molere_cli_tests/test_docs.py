@@ -1,0 +1,75 @@
+"""The documentation says what is true: hooks, examples, generated pages, versions."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import molere_cli
+from molere_cli import hookspecs
+from molere_cli.experiment import train_seeds
+from molere_cli.progress import NoProgress
+from molere_cli_tests.test_training import tiny_config
+
+ROOT = Path(__file__).parents[1]
+PLUGINS_PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+HOOKS = {n: f for n, f in vars(hookspecs).items() if n.startswith("register_")}
+EXAMPLES = {
+    "register_backbones": {"backbone": "doc_linear", "backbone_option": {"bias": "false"}},
+    "register_datasets": {"dataset": "doc_noise"},
+    "register_splits": {"method": "lrw", "split": "doc_middling"},
+    "register_reweighters": {"method": "lrw", "split": "random", "reweighter": "doc_class"},
+    "register_methods": {"method": "doc_truncated"},
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_documented_by_its_signature(hook):
+    arguments = ", ".join(inspect.signature(HOOKS[hook]).parameters)
+    assert f"## {hook}({arguments})" in PLUGINS_PAGE
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_example_of_every_hook_trains_as_printed(hook, registry, tmp_path):
+    section = PLUGINS_PAGE.partition(f"## {hook}(")[2]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    plugin = ModuleType("documented")
+    exec(compile(code, f"docs/plugins.md: {hook}", "exec"), vars(plugin))
+    registry.add(plugin, "documented")
+    assert registry.problems == []
+    config = tiny_config(epochs=2, **EXAMPLES[hook])
+    (run,) = train_seeds(config, [0], registry, runs=tmp_path, progress=NoProgress())
+    assert run.is_done
+
+
+def test_generated_pages_are_up_to_date():
+    check = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"], capture_output=True, text=True
+    )
+    assert check.returncode == 0, check.stderr
+
+
+def test_changelog_package_and_project_agree_on_the_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(\d[^\]]*)\]", changelog, re.MULTILINE)[1]
+    assert project["version"] == molere_cli.__version__ == newest
+
+
+def test_public_names_are_listed_and_load():
+    for name in molere_cli.__all__:
+        assert getattr(molere_cli, name) is not None
+    assert list(molere_cli.__all__) == sorted(molere_cli.__all__)
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")) + [ROOT / "README.md"], ids=lambda p: p.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target

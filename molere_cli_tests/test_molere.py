@@ -1,0 +1,70 @@
+"""What MOLERE's splitter finds: labels planted wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from molere_cli import Dataset, DatasetSpec, Examples, hookimpl
+from molere_cli.building import build_engine
+from molere_cli.config import RunConfig
+from molere_cli.data.source import load_dataset
+from molere_cli.plan import make_plan
+from molere_cli_tests.test_training import engine_for, tiny_config
+
+PLANTED = 0.08
+
+
+class PlantedPlugin:
+    @hookimpl
+    def register_datasets(self, register):
+        register(DatasetSpec(name="planted", description="digits with wrong labels.", load=planted_digits))
+
+
+def planted_digits(request) -> Dataset:
+    """digits; 8% of each class relabelled to the next class, as group 1."""
+    from molere_sklearn.digits import digits
+
+    plain = digits(data_seed=request.data_seed)
+    labels = plain.pool.labels.clone()
+    wrong = torch.zeros(len(labels), dtype=torch.long)
+    for label in range(10):
+        members = (plain.pool.labels == label).nonzero().squeeze(1)
+        chosen = members[: round(PLANTED * len(members))]
+        labels[chosen], wrong[chosen] = (label + 1) % 10, 1
+    pool = Examples(images=plain.pool.images, labels=labels, groups=wrong)
+    return Dataset(pool=pool, tests=plain.tests, class_names=plain.class_names, std=(0.3, 0.3, 0.3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_final_validation_set_holds_the_planted_labels(seed, registry):
+    registry.add(PlantedPlugin(), "planted_plugin")
+    config = RunConfig(
+        dataset="planted", method="molere", train_on="train", seed=seed, precision="fp32", device="cpu"
+    )
+    data = load_dataset(config, registry)
+    engine = build_engine(make_plan(config, registry), data, None)
+    for _ in engine.loop.epochs():
+        pass
+    in_validation = engine.loop.method.in_validation()
+    wrong = data.dataset.pool.groups == 1
+    assert in_validation.float().mean() <= 0.1
+    assert in_validation[wrong].float().mean() >= 0.8
+
+
+def test_the_splitter_redraws_the_validation_set_at_its_interval_after_warmup(registry):
+    config = tiny_config(
+        method="molere", delta=0.25, epochs=7, warmup_epochs=2, splitter_interval=3, splitter_lr=0.05
+    )
+    engine = engine_for(config, registry)
+    sets, records = [], []
+    for record in engine.loop.epochs():
+        sets.append(engine.loop.method.in_validation().clone())
+        records.append(record)
+    redrawn = [epoch for epoch, record in enumerate(records) if "split/overlap" in record]
+    assert redrawn == [2, 5]
+    assert torch.equal(sets[0], sets[1]) and torch.equal(sets[2], sets[4]) and torch.equal(sets[5], sets[6])
+    overlap = (sets[2] & sets[1]).sum() / sets[1].sum()
+    assert records[2]["split/overlap"] == pytest.approx(float(overlap))
+    assert all(record["split/delta"] == 0.25 for record in records)
