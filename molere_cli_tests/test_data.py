@@ -27,6 +27,7 @@ from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import split_off, stratified_holdout, subset
 from molere_cli.data.source import check_dataset, limit_pool, load_dataset
 from molere_cli.errors import ConfigError, DataError
+from molere_cli.registry import Offer
 from molere_cli_tests.conftest import tiny_dataset, tiny_examples
 
 SETTINGS = FeedSettings(
@@ -398,13 +399,9 @@ def test_a_dataset_that_makes_no_sense_is_refused(changes, sentence):
 
 def test_a_loaded_dataset_names_its_test_sets_and_indices(registry):
     tuned = replace(tiny_dataset(), tuning=tiny_examples(8, seed=2))
-    registry.datasets.offers.clear()
-    registry.datasets.offers.append(
-        type(
-            "Offer", (), {"spec": DatasetSpec(name="t", description="", load=lambda _: tuned), "prefixed": ""}
-        )
-    )
-    loaded = load_dataset(RunConfig(dataset="t", limit_train=20), registry)
+    spec = DatasetSpec(name="tuned", description="", load=lambda _request: tuned)
+    registry.datasets.offers.append(Offer(spec, "test"))
+    loaded = load_dataset(RunConfig(dataset="tuned", limit_train=20), registry)
     assert list(loaded.test_sets()) == ["test", "tuning"]
     assert loaded.num_classes == 4
     assert torch.equal(loaded.pool_indices, loaded.dataset.pool.indices)

@@ -23,13 +23,21 @@ from molere_cli.errors import TrainingError
 def test_ratio_loss_is_the_kl_of_two_point_distributions():
     val_prob_B = torch.tensor([0.2, 0.7, 0.4, 0.1], dtype=torch.float64)
     expected = rel_entr([0.1, 0.9], [0.35, 0.65]).sum()
-    assert ratio_loss(val_prob_B, delta=0.1).item() == pytest.approx(expected, rel=1e-12)
+    assert ratio_loss(val_prob_B.logit(), delta=0.1).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_ratio_loss_vanishes_at_delta():
-    assert ratio_loss(torch.full((7,), 0.3, dtype=torch.float64), delta=0.3).item() == pytest.approx(
-        0, abs=1e-15
-    )
+    logits_B = torch.full((7,), 0.3, dtype=torch.float64).logit()
+    assert ratio_loss(logits_B, delta=0.3).item() == pytest.approx(0, abs=1e-15)
+
+
+@pytest.mark.parametrize("logit", [-300.0, 300.0])
+def test_ratio_loss_is_finite_and_alive_when_all_probabilities_round_to_0_or_1(logit):
+    logits_B = torch.full((5,), logit, requires_grad=True)
+    loss = ratio_loss(logits_B, delta=0.1) - val_loss_term(logits_B, torch.arange(5.0))
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert (logits_B.grad.sum() * logit) > 0
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 1, 2, 2, 1], [0, 0, 0, 2, 2, 2], [1, 1, 1, 1, 1, 1]])
@@ -72,7 +80,7 @@ def test_gap_loss_sends_right_ones_back_and_keeps_wrong_ones():
 
 
 def test_val_loss_term_is_the_weighted_mean():
-    found = val_loss_term(torch.tensor([0.5, 0.25]), torch.tensor([1.0, 3.0]))
+    found = val_loss_term(torch.tensor([0.5, 0.25]).logit(), torch.tensor([1.0, 3.0]))
     assert found.item() == pytest.approx((0.5 * 1 + 0.25 * 3) / 0.75)
 
 
