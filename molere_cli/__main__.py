@@ -51,7 +51,7 @@ def main() -> None:
     """Run the command line; a user's mistake becomes one sentence on stderr and exit code 1."""
     warnings.showwarning = _show_warning
     try:
-        app()
+        app(prog_name="molere")
     except MolereError as error:
         typer.echo(f"molere: {error}", err=True)
         sys.exit(1)

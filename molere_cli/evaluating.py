@@ -95,7 +95,14 @@ def _other_dataset(
     config: RunConfig, own: LoadedDataset, registry: Registry, name: str, options: Mapping[str, str]
 ) -> LoadedDataset:
     other = load_dataset(
-        RunConfig(dataset=name, dataset_option=dict(options), data_seed=config.data_seed), registry
+        RunConfig(
+            dataset=name,
+            dataset_option=dict(options),
+            data_seed=config.data_seed,
+            data_dir=config.data_dir,
+            download=config.download,
+        ),
+        registry,
     )
     if other.num_classes != own.num_classes:
         raise ConfigError(

@@ -16,14 +16,11 @@ from molere_cli.metrics import Predictions
 from molere_cli.protocols import Examples
 from molere_cli.run_dir import replacing
 
-EVALUATION_BATCH_SIZE = 512
-
 
 def predict_feed(classifier: Classifier, feed: Feed, groups: torch.Tensor | None = None) -> Predictions:
     """Logits for every example of a feed, in eval mode, unaugmented."""
     logits = [
-        classifier.predict(batch.images).logits.cpu()
-        for batch in feed.evaluation(batches_in_order(feed, EVALUATION_BATCH_SIZE))
+        classifier.predict(batch.images).logits.cpu() for batch in feed.evaluation(batches_in_order(feed))
     ]
     return Predictions(torch.cat(logits), feed.labels.cpu(), groups)
 

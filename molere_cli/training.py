@@ -218,10 +218,10 @@ def load_for_evaluation(
     Raises:
         RunError: no checkpoint, or the dataset has changed.
     """
+    config = validate_config(run.config(), source=str(run.path / "config.json"))
     checkpoint = run.checkpoint()
     if checkpoint is None:
         raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
-    config = validate_config(run.config(), source=str(run.path / "config.json"))
     plan = make_plan(config, registry, precision=run.environment()["precision"])
     data = load_dataset(config, registry)
     check_fingerprint(run, data)

@@ -4,11 +4,11 @@ import json
 
 import pytest
 import typer
-from fake_runs import erm_run, lrw_run
 from scipy.stats import ttest_rel
 
 from molere_cli.commands.compare import compare
 from molere_cli.errors import RunError
+from molere_cli_tests.fake_runs import erm_run, lrw_run
 
 ERM_ACCURACIES = (0.70, 0.72, 0.69)
 HARD_ACCURACIES = (0.74, 0.71, 0.76)

@@ -6,13 +6,13 @@ import time
 
 import numpy as np
 import pytest
-from fake_runs import erm_run, lrw_run, molere_run
 from scipy.stats import ttest_rel
 
 from molere_cli.errors import ConfigError, RunError
 from molere_cli.report import compare_runs, find_runs, gains_figure, render, write_plot
 from molere_cli.report.rows import seeds_text
 from molere_cli.report.statistics import estimate, gain, spread
+from molere_cli_tests.fake_runs import erm_run, lrw_run, molere_run
 
 ERM_ACCURACIES = (0.70, 0.72, 0.69, 0.75)
 HARD_ACCURACIES = (0.74, 0.71, 0.76, 0.78)

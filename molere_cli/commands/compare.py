@@ -31,14 +31,14 @@ def compare(
     test_set: Annotated[str, typer.Option("--test-set", help="Test set to compare on.")] = "test",
     runs: RunsDir = Path("runs"),
 ) -> None:
-    """Compare runs: a row an experiment, its gain over ERM paired by seed."""
+    """Compare runs with ERM, seed by seed."""
     from molere_cli.commands.console import stdout
     from molere_cli.report import compare_runs, find_runs, render, write_plot
 
     comparison = compare_runs(paths or find_runs(runs), gain=gain, test_set=test_set)
     for warning in comparison.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    typer.echo(render(comparison, output, width=stdout.width if stdout.is_terminal else None))
     if plot is not None:
         write_plot(comparison, plot)
         typer.echo(f"wrote {plot}", err=True)
+    typer.echo(render(comparison, output, width=stdout.width if stdout.is_terminal else None))

@@ -29,7 +29,10 @@ def stratified_holdout(labels: Tensor, held: float | int, *, seed: int) -> tuple
             torch.arange(len(labels)).numpy(), test_size=held, stratify=labels.numpy(), random_state=seed
         )
     except ValueError as error:
-        raise DataError(f"cannot hold out {held} of {len(labels)} examples by class: {error}") from error
+        raise DataError(
+            f"cannot hold out {held} of {len(labels)} examples class by class: every class must be large "
+            "enough to have an example on both sides"
+        ) from error
     return torch.from_numpy(kept).sort().values, torch.from_numpy(out).sort().values
 
 

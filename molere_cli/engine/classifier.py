@@ -107,24 +107,30 @@ class Classifier:
     ) -> Callable[[Mapping[str, Tensor]], Tensor]:
         """The per-example losses (B,) of a training step as a function of its parameters.
 
-        Replays the step's dropout masks and leaves buffers and random state alone. Attention runs under
-        the math kernel, since the fused ones have no forward derivative, and in float32, where the
-        hypergradient of a bf16 run stays accurate.
+        Replays the step's dropout masks and precision, and leaves buffers and random state alone.
+        Attention runs under the math kernel, since the fused ones have no forward derivative.
         """
 
         def losses(parameters: Mapping[str, Tensor]) -> Tensor:
-            with randomness.replayed(self.device), sdpa_kernel(SDPBackend.MATH), fast_forward_mode():
+            # Autocast's cache of casted weights would forget their tangents.
+            autocast = self._autocast(cache_enabled=False)
+            attention = sdpa_kernel(SDPBackend.MATH)
+            with randomness.replayed(self.device), attention, fast_forward_mode(), autocast:
                 logits_BC = functional_call(self.module, {**parameters, **self._buffer_copies()}, (images,))
-            return F.cross_entropy(logits_BC, labels, reduction="none")
+            return F.cross_entropy(_at_least_float32(logits_BC), labels, reduction="none")
 
         return losses
 
     def _buffer_copies(self) -> dict[str, Tensor]:
         return {name: buffer.clone() for name, buffer in self.module.named_buffers()}
 
-    def _autocast(self) -> torch.autocast:
-        enabled = self.precision != torch.float32
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+    def _autocast(self, *, cache_enabled: bool = True) -> torch.autocast:
+        return torch.autocast(
+            self.device.type,
+            dtype=torch.bfloat16,
+            enabled=self.precision == torch.bfloat16,
+            cache_enabled=cache_enabled,
+        )
 
 
 def build_classifier(

@@ -127,10 +127,10 @@ class PoolView:
     wrong: Tensor
 
 
-def view_pool(classifier: Classifier, feed: Feed, *, batch_size: int) -> PoolView:
+def view_pool(classifier: Classifier, feed: Feed) -> PoolView:
     """One pass over the pool in eval mode; holds N (D + 2) numbers."""
     features, losses, wrong = [], [], []
-    for batch in feed.evaluation(batches_in_order(feed, batch_size)):
+    for batch in feed.evaluation(batches_in_order(feed)):
         output = classifier.predict(batch.images, with_features=True)
         assert output.features is not None
         features.append(output.features)
@@ -187,7 +187,7 @@ class SplitterTraining:
         Returns:
             The new one, and metrics: mean loss, how many sit above 0.5, the share of the old set kept.
         """
-        view = view_pool(self.classifier, self.feed, batch_size=self._evaluation_batch_size)
+        view = view_pool(self.classifier, self.feed)
         losses = self._train(view, in_validation_N, epoch)
         val_prob_N = self._val_prob(view).cpu()
         new_N = membership(
@@ -203,10 +203,6 @@ class SplitterTraining:
     def _batch_size(self) -> int:
         """The classifier's, or less in a small pool, so that a pass is long enough to learn from."""
         return max(MIN_BATCH_SIZE, min(self.config.batch_size, len(self.feed) // MIN_STEPS))
-
-    @property
-    def _evaluation_batch_size(self) -> int:
-        return max(self.config.batch_size, 512)
 
     def _train(self, view: PoolView, in_validation_N: Tensor, epoch: int) -> list[Tensor]:
         """A pass over the pool; each batch is joined by one of the current validation set."""
@@ -239,10 +235,9 @@ class SplitterTraining:
     @torch.no_grad()
     def _val_prob(self, view: PoolView) -> Tensor:
         self.splitter.eval()
-        batches = batches_in_order(self.feed, self._evaluation_batch_size)
         logits = [
             self.splitter(inputs, self.feed.labels[positions])
-            for inputs, positions in self._inputs(view, batches)
+            for inputs, positions in self._inputs(view, batches_in_order(self.feed))
         ]
         return torch.cat(logits).sigmoid()
 

@@ -1,7 +1,8 @@
 """Everything a resume needs, both ways: nested state to safetensors plus JSON, and back. No pickle.
 
-Tensors go to `state.safetensors` under their path; the rest to `state.json`, where `{"$tensor": path}`
-stands for a tensor and `{"$items": [[key, value]...]}` for a mapping whose keys are not all strings.
+Tensors go to `state.safetensors`, named by number and path; the rest to `state.json`, where
+`{"$tensor": name}` stands for a tensor and `{"$items": [[key, value]...]}` for a mapping whose keys are
+not all strings.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ CLASSIFIER = "classifier.safetensors"
 def pack(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
     """The JSON form of a nested state; tensors are put into `tensors`."""
     if isinstance(value, Tensor):
-        tensors[path] = value.detach().cpu().contiguous().clone()
-        return {"$tensor": path}
+        # The number tells apart paths that read alike, as of the keys 1 and "1".
+        name = f"{len(tensors)}{path}"
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"$tensor": name}
     if isinstance(value, Mapping):
         packed = [[key, pack(item, tensors, f"{path}/{key}")] for key, item in value.items()]
         if all(isinstance(key, str) and not key.startswith("$") for key in value):

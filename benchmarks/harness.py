@@ -1,0 +1,194 @@
+"""What the benchmarks share: interleaved timing, memory from a process a row, Markdown output.
+
+Times are medians over interleaved repetitions (A B C A B C ...), so that a slow minute of the machine
+falls on every row alike. Memory is the peak resident set of a process that runs one row alone, less its
+resident set once data and model are loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from molere_cli.environment import cpu_name, source_commit, versions
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTHING = "-"
+
+
+class Clock:
+    """Adds up the seconds spent in its `with` blocks."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._started = 0.0
+
+    def __enter__(self) -> Clock:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._started
+
+
+Action = Callable[[Clock], object]
+
+
+def timed(run: Callable[[], object]) -> Action:
+    """An action of which everything counts."""
+
+    def action(clock: Clock) -> None:
+        with clock:
+            run()
+
+    return action
+
+
+def interleave(
+    actions: Mapping[str, Action], *, repetitions: int, warmups: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each repetition, by action; all actions take turns, first in `warmups` untimed rounds."""
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for number in range(-warmups, repetitions):
+        for name, action in actions.items():
+            gc.collect()
+            clock = Clock()
+            action(clock)
+            if number >= 0:
+                seconds[name].append(clock.seconds)
+            progress(f"round {number + 1}/{repetitions} {name}: {clock.seconds:.4g} s")
+    return seconds
+
+
+def median(seconds: Sequence[float]) -> float:
+    """The median, nan of nothing."""
+    return statistics.median(seconds) if seconds else math.nan
+
+
+def spread(seconds: Sequence[float]) -> str:
+    """Half the distance between the quartiles, in percent of the median."""
+    if len(seconds) < 2:
+        return NOTHING
+    low, _, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    return f"{50 * (high - low) / median(seconds):.0f}%"
+
+
+def progress(message: str) -> None:
+    """One line on stderr, so that stdout holds the tables alone."""
+    print(message, file=sys.stderr, flush=True)
+
+
+# --- options
+
+
+def option_parser(description: str | None, *, repetitions: int) -> argparse.ArgumentParser:
+    """The options that every benchmark takes."""
+    summary = (description or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(description=summary)
+    parser.add_argument("--repetitions", type=int, default=repetitions, help="rounds (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="torch's CPU threads (default: torch's choice)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
+    return parser
+
+
+def add_memory_options(parser: argparse.ArgumentParser) -> None:
+    """`--no-memory`, and the row that a child process is to run."""
+    parser.add_argument("--no-memory", action="store_true", help="leave out the memory column")
+    parser.add_argument("--memory-row", help=argparse.SUPPRESS)
+
+
+def set_threads(num_threads: int | None) -> None:
+    """Fix torch's threads; None leaves torch's choice."""
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+
+
+# --- memory
+
+
+def peak_memory(row: str) -> int:
+    """What one row needs, in bytes, by running this very command for that row in a process of its own."""
+    progress(f"memory of {row}")
+    command = [sys.executable, *sys.argv, "--memory-row", row]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return int(json.loads(found.stdout.splitlines()[-1]))
+
+
+def report_peak(run: Callable[[], object]) -> None:
+    """In the child process, with data and model loaded: print the peak of `run` over the present size."""
+    gc.collect()
+    # Resets the high-water mark, which else might stem from loading (proc(5), clear_refs).
+    Path("/proc/self/clear_refs").write_text("5")
+    loaded = _status("VmRSS")
+    run()
+    print(json.dumps(_status("VmHWM") - loaded))
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (kibibytes,) = (line.split()[1] for line in lines if line.startswith(key + ":"))
+    return 1024 * int(kibibytes)
+
+
+# --- output
+
+
+def print_header(title: str, *notes: str, packages: Sequence[str] = ()) -> None:
+    """Title, what it was measured with, and what it measures."""
+    made_with = [f"{name} {number}" for name, number in versions().items()]
+    made_with += [f"{name} {_version(name)}" for name in packages]
+    print(f"## {title}\n")
+    print(f"- Date: {datetime.now(UTC).isoformat(timespec='seconds')}, commit {source_commit()}")
+    print(f"- Machine: {cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads")
+    print(f"- Versions: {', '.join(made_with)}")
+    script = Path(sys.argv[0]).resolve()
+    where = script.relative_to(ROOT) if script.is_relative_to(ROOT) else script
+    print(f"- Command: `{shlex.join(['python', str(where), *sys.argv[1:]])}`")
+    for note in notes:
+        print(f"- {note}")
+    print(flush=True)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A Markdown table: the first column to the left, the others to the right."""
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (columns, *rows)]
+    widths = [max(len(row[number]) for row in cells) for number in range(len(columns))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = [row[0].ljust(widths[0])]
+        padded += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        return "| " + " | ".join(padded) + " |"
+
+    dashes = ["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]
+    print("\n".join([line(cells[0]), line(dashes), *(line(row) for row in cells[1:])]) + "\n", flush=True)
+
+
+def times(value: float) -> str:
+    """A ratio, `1.33x`."""
+    return NOTHING if math.isnan(value) else f"{value:.2f}x"
+
+
+def mebibytes(num_bytes: float) -> str:
+    """`123 MiB`."""
+    return NOTHING if math.isnan(num_bytes) else f"{num_bytes / 2**20:.0f} MiB"

@@ -1,0 +1,323 @@
+"""What a run leaves on disk: loads elsewhere, survives a kill, and is never a pickle."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load, load_file, save, save_file
+from typer.testing import CliRunner
+
+from molere_cli import __main__ as entry
+from molere_cli.engine.state import load_state, pack, save_state, unpack
+from molere_cli.errors import RunError
+from molere_cli.evaluating import evaluate_run
+from molere_cli.registry import load_plugins
+from molere_cli.run_dir import RunDir
+from molere_cli.training import load_for_evaluation
+
+ROOT = Path(__file__).parents[1]
+
+
+def trained(line: str, out: Path) -> RunDir:
+    arguments = shlex.split(f"train --method erm --precision fp32 --device cpu --quiet --out {out} {line}")
+    done = CliRunner().invoke(entry.app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return RunDir(out)
+
+
+# --- loading elsewhere
+
+ELSEWHERE = """
+import sys, timm, torch
+from safetensors.torch import load_file, save_file
+weights, images, logits = sys.argv[1:]
+network = timm.create_model("resnet18", num_classes=10)
+network.load_state_dict(load_file(weights))
+network.eval()
+with torch.inference_mode():
+    save_file({"logits": network(load_file(images)["images"])}, logits)
+assert not [name for name in sys.modules if name.startswith("molere")]
+"""
+
+
+@pytest.mark.slow
+def test_a_timm_classifier_loads_with_timm_alone(tmp_path):
+    run = trained(
+        "--backbone resnet18 --dataset digits --image-size 32 --epochs 1 --limit-train 200", tmp_path / "run"
+    )
+    images = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    classifier = load_for_evaluation(run, load_plugins())[2]
+    expected = classifier.predict(images.contiguous(memory_format=torch.channels_last)).logits
+    save_file({"images": images}, tmp_path / "images.safetensors")
+    paths = [run.classifier_path, tmp_path / "images.safetensors", tmp_path / "logits.safetensors"]
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    logits = load_file(paths[-1])["logits"]
+    assert expected.std() > 0.01
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_checkpoint_is_the_classifier_that_was_evaluated(tmp_path):
+    run = trained("--epochs 1 --limit-train 100", tmp_path / "run")
+    logged = run.metrics()[-1]["test/nll"]
+    assert nll_of(run) == pytest.approx(logged, abs=1e-6)
+    noisy = {name: value + torch.rand_like(value) for name, value in load_file(run.classifier_path).items()}
+    save_file(noisy, run.classifier_path)
+    assert nll_of(run) != pytest.approx(logged, abs=1e-3)
+
+
+def nll_of(run: RunDir) -> float:
+    return evaluate_run(run.path, load_plugins(), runs=run.path.parent).summaries["test"]["nll"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other network"])
+def test_a_damaged_classifier_is_named(tmp_path, damage):
+    run = trained("--epochs 1 --limit-train 100", tmp_path / "run")
+    if damage == "missing":
+        run.classifier_path.unlink()
+    elif damage == "truncated":
+        run.classifier_path.write_bytes(run.classifier_path.read_bytes()[:100])
+    else:
+        save_file({"fc.weight": torch.zeros(2, 2)}, run.classifier_path)
+    with pytest.raises(RunError) as caught:
+        evaluate_run(run.path, load_plugins(), runs=tmp_path)
+    assert str(caught.value).startswith(f"{run.classifier_path} does not fit this backbone: ")
+    assert "\n" not in str(caught.value)
+
+
+# --- kills
+
+
+def write_checkpoint(run: RunDir, number: int) -> None:
+    with run.new_checkpoint() as folder:
+        save_state({"number": number}, torch.nn.Linear(2, 2), folder)
+
+
+def number_in(checkpoint: Path | None) -> int:
+    assert checkpoint is not None
+    return load_state(checkpoint)["number"]
+
+
+def test_the_newest_checkpoint_replaces_the_one_before(tmp_path):
+    run = RunDir(tmp_path)
+    assert run.checkpoint() is None
+    for number in (1, 2, 3):
+        write_checkpoint(run, number)
+        assert number_in(run.checkpoint()) == number
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
+        "classifier.safetensors",
+        "state.json",
+        "state.safetensors",
+    ]
+
+
+@pytest.mark.parametrize("num_renames", [0, 1, 2])
+def test_a_kill_between_renames_leaves_a_complete_checkpoint(tmp_path, monkeypatch, num_renames):
+    """Replacing takes two renames; after the first alone, the new checkpoint is the only complete one."""
+    run = RunDir(tmp_path)
+    write_checkpoint(run, 1)
+    left, replace = [num_renames], Path.replace
+
+    def killed(self, target):
+        if self.is_dir():
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+        return replace(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        if num_renames < 2:
+            with pytest.raises(KeyboardInterrupt):
+                write_checkpoint(run, 2)
+        else:
+            write_checkpoint(run, 2)
+    found = run.checkpoint()
+    assert found == tmp_path / "checkpoint"
+    assert number_in(found) == (1 if num_renames == 0 else 2)
+    write_checkpoint(run, 3)
+    assert number_in(run.checkpoint()) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_complete_new_checkpoint_is_recovered_where_there_is_no_other(tmp_path):
+    run = RunDir(tmp_path)
+    write_checkpoint(run, 1)
+    (tmp_path / "checkpoint").rename(tmp_path / "checkpoint.new")
+    assert number_in(run.checkpoint()) == 1
+
+
+@pytest.mark.parametrize("with_older", [True, False])
+def test_a_partial_new_checkpoint_is_ignored(tmp_path, with_older):
+    run = RunDir(tmp_path)
+    if with_older:
+        write_checkpoint(run, 1)
+    with pytest.raises(KeyboardInterrupt), run.new_checkpoint() as folder:
+        save_file({"weight": torch.zeros(2)}, folder / "classifier.safetensors")
+        raise KeyboardInterrupt
+    assert (tmp_path / "checkpoint.new").is_dir()
+    if with_older:
+        assert number_in(run.checkpoint()) == 1
+    else:
+        assert run.checkpoint() is None
+    write_checkpoint(run, 2)
+    assert number_in(run.checkpoint()) == 2
+
+
+def test_a_run_evaluates_from_a_recovered_checkpoint(tmp_path):
+    run = trained("--epochs 1 --limit-train 100", tmp_path / "run")
+    (run.path / "checkpoint").rename(run.path / "checkpoint.new")
+    found = evaluate_run(run.path, load_plugins(), runs=tmp_path).summaries
+    assert found["test"]["accuracy"] == run.metrics()[-1]["test/accuracy"]
+
+
+# --- state
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.bool)
+tensors = st.builds(
+    lambda shape, dtype, seed: torch.randint(0, 100, shape, generator=torch.Generator().manual_seed(seed)).to(
+        dtype
+    ),
+    st.lists(st.integers(0, 3), max_size=3),
+    st.sampled_from(DTYPES),
+    st.integers(0, 100),
+)
+leaves = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | tensors
+)
+# Names of parameters and of what optimizers keep: no slash, which separates the parts of a path.
+names = st.text(st.characters(exclude_characters="/", codec="utf-8"), max_size=6) | st.sampled_from(
+    ["$tensor", "$items", "$tuple", "$"]
+)
+states = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(names, inner, max_size=3)
+        | st.dictionaries(st.integers(), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+def same(one, other) -> bool:
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+@given(state=st.dictionaries(names, states, max_size=4))
+def test_a_state_comes_back_as_it_was(state):
+    found: dict[str, torch.Tensor] = {}
+    packed = json.dumps(pack(state, found))
+    assert same(unpack(json.loads(packed), load(save(found))), state)
+
+
+def test_the_state_of_an_optimizer_comes_back_through_files(tmp_path):
+    network = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(network.parameters())
+    network(torch.ones(4, 3)).sum().backward()
+    optimizer.step()
+    save_state({"optimizer": optimizer.state_dict()}, network, tmp_path)
+    assert same(load_state(tmp_path), {"optimizer": optimizer.state_dict()})
+    other = torch.nn.Linear(3, 2)
+    other.load_state_dict(load_file(tmp_path / "classifier.safetensors"))
+    assert same(dict(other.state_dict()), dict(network.state_dict()))
+
+
+def test_what_cannot_be_kept_is_refused():
+    with pytest.raises(TypeError, match=r"'/a/b' is a set, which a checkpoint cannot hold"):
+        pack({"a": {"b": {1, 2}}}, {})
+
+
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_damaged_state_is_named(tmp_path, name, damage):
+    save_state({"weight": torch.ones(3), "epoch": 4}, torch.nn.Linear(2, 2), tmp_path)
+    if damage == "missing":
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:10])
+    with pytest.raises(RunError, match=r"the checkpoint .* cannot be read: "):
+        load_state(tmp_path)
+
+
+# --- no pickle
+
+STARTS = {".json": b"{", ".jsonl": b"{", ".parquet": b"PAR1"}
+
+
+@pytest.mark.parametrize("method", ["erm", "molere"])
+def test_no_file_of_a_run_is_a_pickle(tmp_path, method):
+    run = trained(f"--epochs 1 --limit-train 100 --method {method}", tmp_path / "run")
+    files = [path for path in run.path.rglob("*") if path.is_file()]
+    assert len(files) >= 9
+    for path in files:
+        content = path.read_bytes()
+        # A pickle starts with its protocol's opcode, torch's own files with that of a zip archive.
+        assert not content.startswith((b"\x80", b"PK")), path
+        if path.suffix == ".safetensors":
+            assert content[8:9] == b"{", path
+            load_file(path)
+        elif path.name != "DONE":
+            assert content.startswith(STARTS[path.suffix]), path
+
+
+UNPICKLING_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def unpickling(tree: ast.AST) -> list[str]:
+    """What in a source might read or write a pickle."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.split(".")[0] in UNPICKLING_MODULES]
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found += sorted(names & {"torch.load", "torch.save", "numpy.load", "pandas.read_pickle"})
+            found += [node.module] if (node.module or "").split(".")[0] in UNPICKLING_MODULES else []
+        elif isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            found += [name] if name in {"torch.load", "torch.save", "np.load", "numpy.load"} else []
+        elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            found.append("allow_pickle")
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from joblib import load",
+        "from torch import load",
+        "torch.load(path, weights_only=True)",
+        "np.load(path)",
+        "read(path, allow_pickle=True)",
+    ],
+)
+def test_unpickling_would_be_seen(source):
+    assert unpickling(ast.parse(source))
+
+
+def test_no_source_reads_or_writes_a_pickle():
+    sources = [*(ROOT / "molere_cli").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]
+    assert len(sources) > 60
+    found = {str(path): unpickling(ast.parse(path.read_text(encoding="utf-8"))) for path in sources}
+    assert {path: names for path, names in found.items() if names} == {}

@@ -1,0 +1,41 @@
+"""The demo, as a process of its own: it ends with the table, and leaves the chart."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from molere_cli.demo import demo_commands, num_demo_runs
+
+ROWS = ["ERM", "LRW-Easy", "LRW-Random", "LRW-Hard", "MOLERE (LRW-Opt)"]
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_the_table_and_leaves_the_chart(tmp_path):
+    out = tmp_path / "demo"
+    command = [sys.executable, "-m", "molere_cli", "demo", "--seeds", "0-1", "--out", str(out)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("colour-digits")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    assert sorted(row[0] for row in rows) == sorted(ROWS)
+    assert {tuple(row[1:3]) for row in rows} == {("2", "0-1")}
+    assert lines[-1].startswith(f"{out / 'gains.png'}  the chart")
+    assert (out / "gains.png").read_bytes().startswith(b"\x89PNG")
+    finished = sorted(path.parent for path in out.glob("*/DONE"))
+    assert len(finished) == num_demo_runs([0, 1]) == 10
+    for run in finished:
+        last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+        assert 0 < last["test/worst_group"] <= 1
+    for command_line in demo_commands("0-1"):
+        assert command_line in done.stderr
+
+
+def test_the_demo_says_commands_that_are_complete():
+    commands = demo_commands("0-4")
+    assert len(commands) == len(ROWS)
+    assert all(command.endswith("--seeds 0-4") for command in commands)
