@@ -1,4 +1,4 @@
-"""One hypergradient on the same network, batch and weights: MOLERE's and its peers', in time, memory, error."""
+"""One hypergradient on the same network, batch and weights, by MOLERE and its peers: time, memory, error."""
 
 from __future__ import annotations
 
@@ -66,14 +66,19 @@ def _own(run: Callable[[Problem, Clock], Tensor | None]) -> Make:
 
 
 def _own_rows(precision: torch.dtype, suffix: str) -> dict[str, Row]:
-    shared = {"precision": precision}
     return {
-        f"plain{suffix}": Row(f"plain step{suffix}", "F B, SGD", _own(plain_step), **shared),
+        f"plain{suffix}": Row(f"plain step{suffix}", "F B, SGD", _own(plain_step), precision=precision),
         f"ours{suffix}": Row(
-            f"MOLERE, alone{suffix}", "step; F B val; dual F; restore", _own(forward_mode_alone), **shared
+            f"MOLERE, alone{suffix}",
+            "step; F B val; dual F; restore",
+            _own(forward_mode_alone),
+            precision=precision,
         ),
         f"ours-on-top{suffix}": Row(
-            f"MOLERE, on top of the step{suffix}", "F B val; dual F", _own(forward_mode_on_top), **shared
+            f"MOLERE, on top of the step{suffix}",
+            "F B val; dual F",
+            _own(forward_mode_on_top),
+            precision=precision,
         ),
     }
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from molere_cli import BackboneRequest
 from molere_cli.engine.classifier import Classifier, RandomState
 from molere_cli.engine.hypergradient import hypergradient
 from molere_cli.engine.optimizer import optimizer_response
-from molere_cli import BackboneRequest
 from molere_cli.registry import load_plugins
 
 NUM_CLASSES = 10

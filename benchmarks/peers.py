@@ -134,6 +134,7 @@ def betty(problem: Problem) -> Callable[[Clock], Tensor]:
         with clock:
             engine.train_step()
         problem.reset()
-        return outer.found_B
+        found_B: Tensor = outer.found_B
+        return found_B
 
     return run

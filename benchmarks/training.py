@@ -1,4 +1,4 @@
-"""Epochs of ERM, LRW, MOLERE and Meta-Weight-Net on the same data, through the real engine: time and memory."""
+"""Epochs of ERM, LRW, MOLERE and Meta-Weight-Net on the same data, by the real engine: time and memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
 @dataclass(frozen=True)
 class Row:
-    """interval: Q; splitter_interval: K. One repetition lasts K epochs, so that it holds one splitter update."""
+    """interval: Q; splitter_interval: K. A round lasts K epochs, so that it holds one splitter update."""
 
     label: str
     work: str
@@ -83,7 +83,7 @@ def all_rows() -> dict[str, Row]:
 def main() -> None:
     parser = option_parser(__doc__, repetitions=5)
     parser.add_argument(
-        "--rows", nargs="+", default=["*"], help="patterns of: " + ", ".join(all_rows()).replace("%", "%%")
+        "--rows", nargs="+", default=["*"], metavar="PATTERN", help="of: " + ", ".join(all_rows())
     )
     parser.add_argument("--epochs", type=int, dest="repetitions", help="the same as --repetitions")
     parser.add_argument("--examples", type=int, default=2560, help="pool size (default: %(default)s)")
@@ -106,8 +106,8 @@ def main() -> None:
         f"{options.backbone}, {SIZE} px, {options.examples} examples in memory, crop and flip, batch "
         f"{options.batch_size} ({num_steps} steps an epoch, the same for every row), validation "
         f"batches of the same size, momentum 0.9, train_on all, delta {DELTA}",
-        f"Medians of {options.repetitions} interleaved rounds after an untimed epoch; MOLERE with K = 5 runs 5 "
-        "epochs a round and reports their mean; the memory is that of a round",
+        f"Medians of {options.repetitions} interleaved rounds after an untimed epoch; MOLERE with K = 5 "
+        "runs 5 epochs a round and reports their mean; the memory is that of the first epoch",
         "Meta-Weight-Net: lookahead in a second-order graph, then a forward and backward of its own for the "
         "real step, as published; every Q steps",
     )
@@ -139,6 +139,7 @@ def _measure(rows: dict[str, Row], data: LoadedDataset, options: argparse.Namesp
                 row.label,
                 row.precision,
                 row.work,
+                str(math.ceil(num_steps / row.interval)) if row.interval else "0",
                 f"{seconds[key]:.3f}",
                 spread(found[key]),
                 f"{1e3 * seconds[key] / num_steps:.1f}",
@@ -153,6 +154,7 @@ def _measure(rows: dict[str, Row], data: LoadedDataset, options: argparse.Namesp
             "row",
             "precision",
             "computes, a step",
+            "meta-updates an epoch",
             "s an epoch",
             "+-",
             "ms a step",

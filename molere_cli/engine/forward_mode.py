@@ -67,31 +67,41 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """With batch statistics: dy = J dx + dgamma x_hat + dbeta.
+    """dy = gamma / sigma (dx - mean(dx) - x_hat mean(dx x_hat)) + dgamma x_hat + dbeta, on batch statistics.
 
-    J = gamma / sigma (I - 1 1^T / n - x_hat x_hat^T / n) is symmetric, so torch's fused backward kernel
-    gives J dx. Running statistics are left alone.
+    The two sums come from torch's fused backward kernel; what is left is affine in dx and x by channel, and
+    takes one pass over each. Running statistics are left alone.
     """
     if not training:
         return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     (x, dx), (gamma, dgamma), (beta, dbeta) = _parts(input), _parts(weight), _parts(bias)
     y, mean_C, inverse_std_C = torch.native_batch_norm(x, gamma, beta, None, None, True, momentum, eps)
-    tangent = None
+    x_hat_factor_C = torch.zeros_like(mean_C) if dgamma is None else dgamma
+    shift_C = torch.zeros_like(mean_C) if dbeta is None else dbeta
+    dx_factor_C = inverse_std_C if gamma is None else gamma * inverse_std_C
     if dx is not None:
-        tangent, _, _ = torch.ops.aten.native_batch_norm_backward(
-            dx, x, gamma, None, None, mean_C, inverse_std_C, True, eps, [True, False, False]
+        _, dot_C, sum_C = torch.ops.aten.native_batch_norm_backward(
+            dx, x, gamma, None, None, mean_C, inverse_std_C, True, eps, [False, True, True]
         )
-    if dgamma is not None or dbeta is not None:
-        scale_C = torch.zeros_like(mean_C) if dgamma is None else dgamma * inverse_std_C
-        shift_C = -mean_C * scale_C if dbeta is None else dbeta - mean_C * scale_C
-        affine = _per_channel(x, scale_C, shift_C)
-        tangent = affine if tangent is None else tangent.add_(affine)
-    return y if tangent is None else make_dual(y, tangent)
+        per_channel = x.numel() // len(mean_C)
+        x_hat_factor_C = x_hat_factor_C - dx_factor_C * dot_C / per_channel
+        shift_C = shift_C - dx_factor_C * sum_C / per_channel
+    x_factor_C = x_hat_factor_C * inverse_std_C
+    shift_C = shift_C - x_factor_C * mean_C
+    if dx is None:
+        return make_dual(y, _affine(x, x_factor_C, shift_C))
+    tangent = _affine(dx, dx_factor_C, shift_C)
+    return make_dual(y, tangent.addcmul_(x, _by_channel(x_factor_C, x)))
 
 
-def _per_channel(x: Tensor, scale_C: Tensor, shift_C: Tensor) -> Tensor:
-    shape = (1, -1, *[1] * (x.dim() - 2))
-    return torch.addcmul(shift_C.view(shape).to(x.dtype), x, scale_C.view(shape).to(x.dtype))
+def _affine(values: Tensor, factor_C: Tensor, shift_C: Tensor) -> Tensor:
+    """factor x + shift by channel in one pass: batch norm with mean 0 and variance 1."""
+    zeros_C, ones_C = torch.zeros_like(factor_C), torch.ones_like(factor_C)
+    return torch.native_batch_norm(values, factor_C, shift_C, zeros_C, ones_C, False, 0.0, 0.0)[0]
+
+
+def _by_channel(values_C: Tensor, like: Tensor) -> Tensor:
+    return values_C.to(like.dtype).view(1, -1, *[1] * (like.dim() - 2))
 
 
 def _parts(value: Tensor | None) -> tuple[Any, Tensor | None]:
