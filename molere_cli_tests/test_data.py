@@ -12,7 +12,7 @@ from torch import Generator
 
 from molere_cli import DatasetSpec, Examples
 from molere_cli.config import RunConfig
-from molere_cli.data.augmentation import augment_batch, crop_padding
+from molere_cli.data.augmentation import ImageStore, crop_padding
 from molere_cli.data.feed import (
     FeedSettings,
     InMemoryFeed,
@@ -149,6 +149,10 @@ def all_crops(image, *, flips):
 
 def random_images(size, height, width, dtype=torch.uint8, seed=0):
     return torch.randint(0, 256, (size, 3, height, width), generator=Generator().manual_seed(seed)).to(dtype)
+
+
+def augment_batch(images, augment, *, generator):
+    return ImageStore(images, augment).augmented(torch.arange(len(images)), generator=generator)
 
 
 @settings(deadline=None, max_examples=40)

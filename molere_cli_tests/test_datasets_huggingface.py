@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import sys
 
 import datasets
@@ -94,6 +95,14 @@ def test_shards_follow_one_another_by_name(tmp_path):
     assert dataset.pool.labels.tolist() == [0, 1] * 6
 
 
+@pytest.mark.parametrize("ending", ["_0", "0", ".0", " 0", "-00000-of-00001"])
+def test_what_follows_the_name_of_the_split_may_be_set_off_as_datasets_does(tmp_path, ending):
+    pq.write_table(rows(range(10)), tmp_path / f"train{ending}.parquet")
+    pq.write_table(rows([20, 21]), tmp_path / f"test{ending}.parquet")
+    dataset = load(tmp_path)
+    assert (len(dataset.pool), len(dataset.tests["test"])) == (10, 2)
+
+
 def test_shards_and_one_file_have_the_same_fingerprint_read_either_way(tmp_path):
     write_folder(tmp_path / "one", train=rows(range(12)), test=rows([20, 21]))
     write_folder(
@@ -179,7 +188,27 @@ def test_without_metadata_classes_are_numbered(tmp_path):
     assert load(tmp_path).class_names == ("0", "1")
 
 
-def test_pixel_statistics_are_those_of_the_pool(tmp_path):
+def labelled(labels) -> pa.Table:
+    return rows(range(len(labels))).set_column(1, "label", pa.array(labels))
+
+
+def test_without_metadata_labels_with_gaps_are_renumbered_in_order(tmp_path):
+    write_folder(tmp_path, train=labelled([7, -1, 3, 7]), test=labelled([3, 7]))
+    dataset = load(tmp_path)
+    assert dataset.class_names == ("-1", "3", "7")
+    assert dataset.pool.labels.tolist() == [2, 0, 1, 2]
+    assert dataset.tests["test"].labels.tolist() == [1, 2]
+
+
+def test_with_class_names_labels_stay_as_they_are(tmp_path):
+    table = labelled([2, 0, 2, 0]).replace_schema_metadata({"class_names": json.dumps(["cat", "cow", "dog"])})
+    write_folder(tmp_path, train=table, test=table)
+    assert load(tmp_path).pool.labels.tolist() == [2, 0, 2, 0]
+
+
+@pytest.mark.parametrize("chunk", [3, 4096])
+def test_pixel_statistics_are_those_of_the_pool(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr("molere_huggingface.assemble.CHUNK", chunk)
     write_folder(tmp_path, train=rows(range(10)), test=rows([20, 21]))
     dataset = load(tmp_path)
     pixels = expected_images(range(10)).double() / 255
@@ -262,6 +291,15 @@ def test_a_part_of_a_reader_reads_the_same_images(tmp_path):
             assert torch.equal(part.images.read(position), expected)
 
 
+def test_a_reader_can_be_sent_to_another_process(tmp_path):
+    contents = [png(pixels_of(number, height=6 + number % 3)) for number in range(20)]
+    write_folder(tmp_path, train=rows(range(20), contents=contents))
+    images = load(tmp_path).pool.images
+    sent = pickle.loads(pickle.dumps(images))
+    assert list(sent.identities()) == list(images.identities())
+    assert all(torch.equal(sent.read(position), images.read(position)) for position in range(len(images)))
+
+
 # --- what is broken
 
 
@@ -335,7 +373,10 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_a_folder_without_a_training_file_is_named(tmp_path):
     write_folder(tmp_path, test=rows([20, 21]), training=rows([1, 2]))
-    assert sentence_of(lambda: load(tmp_path)) == f"{tmp_path} has no train*.parquet in it"
+    assert (
+        sentence_of(lambda: load(tmp_path))
+        == f"{tmp_path} has neither train.parquet nor train-*.parquet in it"
+    )
 
 
 def test_a_shard_with_other_columns_is_named(tmp_path):
@@ -368,6 +409,21 @@ def test_labels_beyond_the_class_names_are_refused(tmp_path):
     metadata = {"class_names": json.dumps(["only one"])}
     write_folder(tmp_path, train=rows(range(4), metadata=metadata), test=rows([20, 21]))
     assert "has label 1, but there are 1 classes" in sentence_of(lambda: load(tmp_path))
+
+
+def test_a_test_label_that_no_training_row_has_is_named(tmp_path):
+    write_folder(tmp_path, train=labelled([3, 7, 3, 7]), test=labelled([3, 5]))
+    assert sentence_of(lambda: load(tmp_path)) == (
+        f"{tmp_path / 'test.parquet'} has label 5, which no training row has"
+    )
+
+
+@pytest.mark.parametrize("key", ["class_names", "huggingface"])
+def test_metadata_that_cannot_be_read_is_named(tmp_path, key):
+    write_folder(tmp_path, train=rows(range(4), metadata={key: "{cat, dog"}), test=rows([20, 21]))
+    assert sentence_of(lambda: load(tmp_path)) == (
+        f"{tmp_path / 'train.parquet'}: the schema's metadata {key!r} is no JSON"
+    )
 
 
 def test_an_ambiguous_label_column_is_asked_for(tmp_path):
@@ -467,6 +523,17 @@ def test_a_local_folder_of_image_files_is_read_through_datasets(offline):
     found |= {tuple(image.flatten().tolist()) for image in dataset.tests["test"].images}
     assert found == {tuple(image.flatten().tolist()) for image in expected_images(range(10))}
     assert (len(dataset.pool), len(dataset.tests["test"])) == (8, 2)
+
+
+def test_images_that_are_in_the_table_are_not_copied_out_of_it(offline, monkeypatch):
+    """What `datasets` maps from disk stays there, however large."""
+
+    def fail(table):
+        raise AssertionError("embedding copies every image")
+
+    monkeypatch.setattr("datasets.table.embed_table_storage", fail)
+    folder = write_folder(offline / "pets", train=rows(range(10)), test=rows([20, 21]))
+    assert torch.equal(load_hub(folder).pool.images, expected_images(range(10)))
 
 
 def test_an_unknown_name_is_one_sentence(offline):

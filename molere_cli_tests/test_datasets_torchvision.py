@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import ClassVar
 
 import numpy as np
@@ -93,6 +94,14 @@ def test_a_tuning_set_is_held_out_of_the_training_images(tmp_path):
     assert sorted(dataset.pool.indices.tolist() + dataset.tuning.indices.tolist()) == list(range(20))
 
 
+def test_a_reader_can_be_sent_to_another_process(tmp_path):
+    draw_classes(tmp_path, {"cat": 10, "dog": 10})
+    images = load_folder(tmp_path).pool.images
+    sent = pickle.loads(pickle.dumps(images))
+    assert list(sent.identities()) == list(images.identities())
+    assert all(torch.equal(sent.read(position), images.read(position)) for position in range(len(images)))
+
+
 def test_a_test_set_may_lack_a_class(tmp_path):
     draw_classes(tmp_path / "train", {"cat": 2, "dog": 2, "eel": 2})
     draw_classes(tmp_path / "test", {"eel": 3})
@@ -182,6 +191,13 @@ def test_train_without_test_is_refused(tmp_path):
     assert sentence_of(lambda: load_folder(tmp_path)) == (
         f"{tmp_path} has train/ but neither test/ nor val/ beside it"
     )
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_a_test_set_without_train_is_not_taken_for_a_class(tmp_path, name):
+    draw_classes(tmp_path / name, {"cat": 10, "dog": 10})
+    draw_classes(tmp_path / "training", {"cat": 10, "dog": 10})
+    assert sentence_of(lambda: load_folder(tmp_path)) == f"{tmp_path} has {name}/ but no train/ beside it"
 
 
 # --- CIFAR

@@ -1,7 +1,7 @@
 """Augmentation of a whole batch on its device, each example with a draw of its own.
 
-Shapes: B examples, H x W pixels. The generator lives on the CPU, so that a seed means the same crops on
-every device.
+Shapes: N images in store, B of a batch, C channels, H x W pixels, p pixels of padding. The generator lives
+on the CPU, so that a seed means the same crops on every device.
 """
 
 from __future__ import annotations
@@ -20,29 +20,41 @@ def crop_padding(size: int) -> int:
     return max(1, size // 8)
 
 
-def augment_batch(images: Tensor, augment: Augment, *, generator: Generator) -> Tensor:
-    """Random crop with zero padding and, under `crop-flip`, a horizontal flip with probability 1/2.
+class ImageStore:
+    """Images in memory, channels last, with their padding around them, so that a crop is a plain copy."""
 
-    Args:
-        images: (B, C, H, W) of any dtype.
+    def __init__(self, images: Tensor, augment: Augment) -> None:
+        """images: (N, C, H, W) of any dtype; the store keeps a copy on their device."""
+        _, self.channels, self.height, self.width = images.shape
+        self.augment = augment
+        cropped = augment != "none"
+        self.pad_y = crop_padding(self.height) if cropped else 0
+        self.pad_x = crop_padding(self.width) if cropped else 0
+        padding = (0, 0, self.pad_x, self.pad_x, self.pad_y, self.pad_y)
+        self._padded = F.pad(images.permute(0, 2, 3, 1), padding).contiguous()
 
-    Returns:
-        A tensor of the same shape, dtype and device.
-    """
-    if augment == "none":
-        return images
-    num_images, _, height, width = images.shape
-    pad_y, pad_x = crop_padding(height), crop_padding(width)
-    top_B = torch.randint(0, 2 * pad_y + 1, (num_images,), generator=generator)
-    left_B = torch.randint(0, 2 * pad_x + 1, (num_images,), generator=generator)
-    rows_BH = top_B[:, None] + torch.arange(height)
-    columns_BW = left_B[:, None] + torch.arange(width)
-    if augment == "crop-flip":
-        flipped_B = torch.rand(num_images, generator=generator) < 0.5
-        columns_BW = torch.where(flipped_B[:, None], columns_BW.flip(1), columns_BW)
-    padded = F.pad(images, (pad_x, pad_x, pad_y, pad_y))
-    device = images.device
-    batch_B11 = torch.arange(num_images, device=device)[:, None, None]
-    rows_BH1, columns_B1W = rows_BH.to(device)[:, :, None], columns_BW.to(device)[:, None, :]
-    # With the channels last, one index picks all channels of a pixel at once.
-    return padded.permute(0, 2, 3, 1)[batch_B11, rows_BH1, columns_B1W].permute(0, 3, 1, 2)
+    def plain(self, positions_B: Tensor) -> Tensor:
+        """The images at these positions as they are, (B, C, H, W)."""
+        rows = slice(self.pad_y, self.pad_y + self.height)
+        columns = slice(self.pad_x, self.pad_x + self.width)
+        return self._padded[:, rows, columns][positions_B].permute(0, 3, 1, 2)
+
+    def augmented(self, positions_B: Tensor, *, generator: Generator) -> Tensor:
+        """Random crops and, under `crop-flip`, a horizontal flip with probability 1/2, (B, C, H, W)."""
+        if self.augment == "none":
+            return self.plain(positions_B)
+        num_images, device = len(positions_B), self._padded.device
+        top_B = torch.randint(0, 2 * self.pad_y + 1, (num_images,), generator=generator)
+        left_B = torch.randint(0, 2 * self.pad_x + 1, (num_images,), generator=generator)
+        crops = self._windows()[positions_B, top_B.to(device), left_B.to(device)]
+        crops = crops.view(num_images, self.height, self.width, self.channels)
+        if self.augment == "crop-flip":
+            flipped_B = (torch.rand(num_images, generator=generator) < 0.5).to(device)
+            crops[flipped_B] = crops[flipped_B].flip(2)
+        return crops.permute(0, 3, 1, 2)
+
+    def _windows(self) -> Tensor:
+        """Every crop of every image as a view: (N, 2p + 1, 2p + 1, H, W C)."""
+        by_image, by_row, by_column, _ = self._padded.stride()
+        shape = (2 * self.pad_y + 1, 2 * self.pad_x + 1, self.height, self.width * self.channels)
+        return self._padded.as_strided((len(self._padded), *shape), (by_image, by_row, by_column, by_row, 1))

@@ -89,9 +89,11 @@ def _batch_norm(
     x_factor_C = x_hat_factor_C * inverse_std_C
     shift_C = shift_C - x_factor_C * mean_C
     if dx is None:
-        return make_dual(y, _affine(x, x_factor_C, shift_C))
-    tangent = _affine(dx, dx_factor_C, shift_C)
-    return make_dual(y, tangent.addcmul_(x, _by_channel(x_factor_C, x)))
+        tangent = _affine(x, x_factor_C, shift_C)
+    else:
+        tangent = _affine(dx, dx_factor_C, shift_C).addcmul_(x, _by_channel(x_factor_C, x))
+    dual: Tensor = make_dual(y, tangent)
+    return dual
 
 
 def _affine(values: Tensor, factor_C: Tensor, shift_C: Tensor) -> Tensor:

@@ -101,7 +101,9 @@ class Reweighting:
         self.optimizer = optimizer
         self.feed = feed
         self.reweighter = reweighter
-        self.reweighter_optimizer = torch.optim.Adam(reweighter.parameters(), lr=config.reweighter_lr)
+        self.reweighter_optimizer = torch.optim.Adam(
+            reweighter.parameters(), lr=config.reweighter_lr, foreach=True
+        )
         self.num_updates = 0
         self._cycle: ValidationCycle | None = None
         self._val_batches: Iterator[Batch] = iter(())

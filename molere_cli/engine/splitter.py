@@ -174,7 +174,7 @@ class SplitterTraining:
         self.classifier = classifier
         self.feed = feed
         self.splitter = splitter.to(classifier.device)
-        self.splitter_optimizer = torch.optim.Adam(splitter.parameters(), lr=config.splitter_lr)
+        self.splitter_optimizer = torch.optim.Adam(splitter.parameters(), lr=config.splitter_lr, foreach=True)
         counts_C = feed.labels.bincount(minlength=num_classes).float().clamp_min(1e-6)
         self.class_prob_C = counts_C / counts_C.sum()
 

@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import replace
 
-from molere_cli import Dataset, DatasetRequest, Examples, split_off
+import torch
+from torch import Tensor
+
+from molere_cli import DataError, Dataset, DatasetRequest, Examples, split_off
 from molere_huggingface.rows import Rows, class_names_of, examples_from_rows, find_label_column
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CHUNK = 4096
 
 
 def assemble(train: Rows, test: Rows | None, request: DatasetRequest) -> Dataset:
-    """Pool, tuning and test set; without test rows, part of the training rows is held out."""
+    """Pool, tuning and test set; without test rows, part of the training rows is held out.
+
+    Classes without names are named by their labels, in order, and renumbered from 0.
+    """
     options = request.options
     pool = examples_from_rows(train, options)
+    held_out = None if test is None else examples_from_rows(test, options)
     label_column = find_label_column(train.table.schema, options.label_column, source=train.name)
-    class_names = class_names_of(train.table.schema, label_column, pool.labels)
-    if test is None:
+    class_names = class_names_of(train, label_column)
+    if class_names is None:
+        values_C = pool.labels.unique()
+        class_names = tuple(str(value) for value in values_C.tolist())
+        pool = _renumbered(pool, values_C, source=train.name)
+        if test is not None and held_out is not None:
+            held_out = _renumbered(held_out, values_C, source=test.name)
+    if held_out is None:
         pool, held_out = split_off(pool, options.test_fraction, seed=request.data_seed)
         assert held_out is not None
-        tests = {"test": held_out}
-    else:
-        tests = {"test": examples_from_rows(test, options)}
     pool, tuning = split_off(pool, options.tuning, seed=request.data_seed)
     mean, std = pixel_statistics(pool)
     return Dataset(
         pool=pool,
         tuning=tuning,
-        tests=tests,
+        tests={"test": held_out},
         class_names=class_names,
         mean=mean,
         std=std,
         augment="crop-flip",
     )
+
+
+def _renumbered(examples: Examples, values_C: Tensor, *, source: str) -> Examples:
+    """Each label replaced by its position in `values_C`, which ascends."""
+    strange = examples.labels[~torch.isin(examples.labels, values_C)]
+    if len(strange):
+        raise DataError(f"{source} has label {int(strange[0])}, which no training row has")
+    return replace(examples, labels=torch.searchsorted(values_C, examples.labels))
 
 
 def pixel_statistics(pool: Examples) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -42,8 +61,10 @@ def pixel_statistics(pool: Examples) -> tuple[tuple[float, float, float], tuple[
     values_V = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for channel in range(3):
-        counts_V = pool.images[:, channel].flatten().bincount(minlength=256).double()
-        share_V = counts_V / counts_V.sum()
+        counts_V = torch.zeros(256, dtype=torch.int64)
+        for images in pool.images.split(CHUNK):
+            counts_V += images[:, channel].flatten().bincount(minlength=256)
+        share_V = counts_V.double() / counts_V.sum()
         mean = (share_V * values_V).sum()
         means.append(float(mean))
         stds.append(max(float((share_V * (values_V - mean) ** 2).sum().sqrt()), 1e-3))

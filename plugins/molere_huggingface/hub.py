@@ -6,7 +6,7 @@ from typing import Any
 
 from molere_cli import DataError, Dataset, DatasetRequest
 from molere_huggingface.assemble import assemble
-from molere_huggingface.rows import Rows
+from molere_huggingface.rows import Rows, is_image
 
 TEST_SPLITS = ("test", "validation")
 
@@ -42,6 +42,16 @@ def _rows(split: Any, name: str) -> Rows:
     """The rows with their images still encoded; `datasets` keeps class names in the schema's metadata."""
     from datasets.table import embed_table_storage
 
-    # A dataset of image files has their paths in its table, not their bytes.
-    table = embed_table_storage(split.with_format("arrow")[:])
+    table = split.with_format("arrow")[:]
+    if _lacks_bytes(table):
+        table = embed_table_storage(table)
     return Rows(table, name, ((name, len(table)),))
+
+
+def _lacks_bytes(table: Any) -> bool:
+    """Whether images are there by path alone, as in a dataset of image files.
+
+    Only then are they read in: embedding copies every image, where the table is otherwise mapped from disk.
+    """
+    columns = [table[field.name] for field in table.schema if is_image(field.type)]
+    return any(chunk.field("bytes").null_count for column in columns for chunk in column.chunks)

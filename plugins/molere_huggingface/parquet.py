@@ -26,15 +26,15 @@ def load_parquet_folder(request: DatasetRequest) -> Dataset:
         raise DataError(f"there is no folder {root}")
     train = _shards(root, "train")
     if not train:
-        raise DataError(f"{root} has no train*.parquet in it")
+        raise DataError(f"{root} has neither train.parquet nor train-*.parquet in it")
     test = next((found for prefix in TEST_PREFIXES if (found := _shards(root, prefix))), None)
     return assemble(_read(train), _read(test) if test else None, request)
 
 
 def _shards(root: Path, prefix: str) -> list[Path]:
-    """Files called `prefix`, or `prefix-...`, by name."""
+    """Files called `prefix`, or `prefix` and more after what `datasets` takes for the end of a word."""
     for folder in (root, root / "data"):
-        found = [*folder.glob(f"{prefix}.parquet"), *folder.glob(f"{prefix}-*.parquet")]
+        found = [*folder.glob(f"{prefix}.parquet"), *folder.glob(f"{prefix}[-._ 0-9]*.parquet")]
         if found:
             return sorted(found)
     return []

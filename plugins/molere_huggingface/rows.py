@@ -136,7 +136,7 @@ def find_image_column(schema: pa.Schema, wanted: str | None, *, source: str) -> 
     Raises:
         DataError: there is none, or more than one.
     """
-    fitting = [field.name for field in schema if _is_image(field.type)]
+    fitting = [field.name for field in schema if is_image(field.type)]
     return _choose(fitting, wanted, ("image", "img"), kind="image", schema=schema, source=source)
 
 
@@ -150,7 +150,8 @@ def find_label_column(schema: pa.Schema, wanted: str | None, *, source: str) -> 
     return _choose(fitting, wanted, ("label", "fine_label"), kind="label", schema=schema, source=source)
 
 
-def _is_image(kind: pa.DataType) -> bool:
+def is_image(kind: pa.DataType) -> bool:
+    """Whether a column of that type can hold encoded images: a struct with `bytes`."""
     if not pa.types.is_struct(kind):
         return False
     return any(field.name == "bytes" and field.type in (pa.binary(), pa.large_binary()) for field in kind)
@@ -180,11 +181,22 @@ def _choose(
     )
 
 
-def class_names_of(schema: pa.Schema, label_column: str, labels: Tensor) -> tuple[str, ...]:
-    """Class names from the schema's metadata (`class_names`, or the features of `datasets`), else numbers."""
-    metadata = schema.metadata or {}
-    names = json.loads(metadata[b"class_names"]) if b"class_names" in metadata else None
-    if names is None and b"huggingface" in metadata:
-        features = json.loads(metadata[b"huggingface"]).get("info", {}).get("features", {})
+def class_names_of(rows: Rows, label_column: str) -> tuple[str, ...] | None:
+    """Class names from the schema's metadata: `class_names`, or the features of `datasets`; else None.
+
+    Raises:
+        DataError: the metadata cannot be read.
+    """
+    names = _metadata(rows, b"class_names")
+    if names is None:
+        features = (_metadata(rows, b"huggingface") or {}).get("info", {}).get("features", {})
         names = features.get(label_column, {}).get("names")
-    return tuple(names) if names else tuple(str(label) for label in range(int(labels.max()) + 1))
+    return tuple(str(name) for name in names) if names else None
+
+
+def _metadata(rows: Rows, key: bytes) -> Any:
+    content = (rows.table.schema.metadata or {}).get(key)
+    try:
+        return None if content is None else json.loads(content)
+    except ValueError as error:
+        raise DataError(f"{rows.name}: the schema's metadata {key.decode()!r} is no JSON") from error

@@ -57,9 +57,11 @@ def load_folder(request: DatasetRequest) -> Dataset:
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
     train_root = root / "train" if (root / "train").is_dir() else root
+    test_root = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    if train_root == root and test_root is not None:
+        raise DataError(f"{root} has {test_root.name}/ but no train/ beside it")
     class_names = _class_names(train_root)
     everything = _examples(train_root, class_names)
-    test_root = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
     if train_root == root:
         pool, test = split_off(everything, options.test_fraction, seed=request.data_seed)
         assert test is not None
