@@ -103,7 +103,7 @@ def _train(
     engine: Engine, run: RunDir, records: list[dict[str, Any]], *, label: str, progress: Progress
 ) -> RunDir:
     progress.run_started(label, config=engine.plan.config, path=run.path)
-    loop = engine.loop
+    loop, warned = engine.loop, False
     for metrics in loop.epochs(partial(_report_step, loop, progress)):
         last = loop.next_epoch == engine.plan.config.epochs
         interval = engine.plan.config.eval_interval
@@ -116,7 +116,9 @@ def _train(
         with run.new_checkpoint() as folder:
             save_state(loop.state_dict(), engine.classifier.module, folder)
         progress.epoch_ended(metrics)
-        _warn_of_collapse(metrics, progress)
+        if not warned and (warning := collapse_of(metrics)):
+            progress.note(warning)
+            warned = True
     run.mark_done()
     progress.run_ended(run.path)
     return run
@@ -199,15 +201,17 @@ def split_provenance(info: SplitInfo) -> dict[str, Any]:
     }
 
 
-def _warn_of_collapse(metrics: Mapping[str, float], progress: Progress) -> None:
+def collapse_of(metrics: Mapping[str, float]) -> str | None:
+    """A sentence if the weights of an epoch are all near 0, or still all equal; None if they are well."""
     num_updates = metrics.get("reweighter/updates", 0)
     if num_updates >= COLLAPSE_CHECK_UPDATES and metrics["weights/std"] < 1e-6:
-        progress.note(
+        return (
             f"all weights are still equal after {num_updates:.0f} meta-updates: the hypergradient does not "
             "reach the reweighter; raise --reweighter-lr or use --hypergradient-scale batch"
         )
     if metrics.get("weights/mean", 1.0) < 1e-3:
-        progress.note("the weights have collapsed towards 0; use --weight-normalization mean")
+        return "the weights have collapsed towards 0; use --weight-normalization mean"
+    return None
 
 
 def load_for_evaluation(

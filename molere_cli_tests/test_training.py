@@ -17,7 +17,7 @@ from molere_cli.errors import ConfigError, RunError, TrainingError
 from molere_cli.experiment import parse_seeds, train_seeds
 from molere_cli.plan import make_plan
 from molere_cli.progress import NoProgress
-from molere_cli.training import resume_run
+from molere_cli.training import collapse_of, resume_run
 
 
 def tiny_config(**changes) -> RunConfig:
@@ -248,3 +248,26 @@ def test_wrong_seeds_are_refused(text):
 
 def test_methods_are_what_the_registry_says(registry):
     assert isinstance(engine_for(tiny_config(), registry).loop.method, ERM)
+
+
+class Notebook(NoProgress):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+def test_weights_that_stay_equal_are_warned_about_once(registry, tmp_path):
+    config = tiny_config(method="lrw", split="random", reweighter_lr=1e-30, epochs=30)
+    notebook = Notebook()
+    train_one(config, registry, tmp_path, progress=notebook)
+    (note,) = notebook.notes
+    assert note.startswith("all weights are still equal after 100 meta-updates")
+
+
+def test_weights_near_zero_are_called_collapsed_and_healthy_ones_are_not():
+    healthy = {"weights/mean": 1.0, "weights/std": 0.3, "reweighter/updates": 500}
+    assert collapse_of(healthy) is None
+    assert "collapsed towards 0" in collapse_of({**healthy, "weights/mean": 1e-4})
+    assert collapse_of({"train/loss": 1.0}) is None
