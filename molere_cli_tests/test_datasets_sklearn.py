@@ -149,3 +149,10 @@ def test_an_impossible_rho_is_refused(rho):
 def test_digits_take_no_argument():
     with pytest.raises(ConfigError, match=r"takes no argument; got 'x'"):
         load("digits:x")
+
+
+def test_tuning_and_test_sets_are_the_same_for_every_rho():
+    one, other = parts(colour_digits(rho=0.9)), parts(colour_digits(rho=0.98))
+    for name in ("tuning", "test"):
+        assert torch.equal(one[name].images, other[name].images)
+    assert not torch.equal(one["pool"].images, other["pool"].images)

@@ -335,6 +335,14 @@ def test_unfinished_runs_are_left_out_and_named(root):
     assert found.warnings == [f"left out, being unfinished: {root / 'hard3'}"]
 
 
+def test_files_among_the_paths_are_left_out_and_named(root):
+    chart = root / "gains.png"
+    chart.write_bytes(b"")
+    found = compare_runs(sorted(root.iterdir()))
+    assert found.warnings == [f"left out, being no directory: {chart}"]
+    assert len(found.results) == 2
+
+
 def test_nothing_but_unfinished_runs_is_an_error(tmp_path):
     (erm_run(tmp_path / "erm", 0.5) / "DONE").unlink()
     with pytest.raises(RunError, match=r"no run is finished yet: .*erm; go on with `molere train --resume"):

@@ -59,12 +59,16 @@ def find_runs(root: Path) -> list[Path]:
 
 
 def load_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
-    """The finished runs among `paths`, and a warning that names the others.
+    """The finished runs among `paths`, and warnings that name the others.
+
+    Plain files are left out: `runs/*` catches a chart that lies beside the runs.
 
     Raises:
         RunError: a path is no run directory, a file in it is damaged, or no run is finished.
     """
-    runs = [RunDir(path) for path in {path.resolve(): path for path in paths}.values()]
+    distinct = {path.resolve(): path for path in paths}.values()
+    files = [str(path) for path in distinct if path.is_file()]
+    runs = [RunDir(path) for path in distinct if not path.is_file()]
     if not runs:
         raise RunError("there is no run to compare; make one with `molere train`")
     unfinished = [run for run in runs if not run.is_done]
@@ -74,7 +78,8 @@ def load_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
     if len(unfinished) == len(runs):
         raise RunError(f"no run is finished yet: {listed}; go on with `molere train --resume RUN`")
     records = [load_record(run) for run in runs if run.is_done]
-    return records, [f"left out, being unfinished: {listed}"] if unfinished else []
+    warnings = [f"left out, being no directory: {', '.join(files)}"] if files else []
+    return records, [*warnings, f"left out, being unfinished: {listed}"] if unfinished else warnings
 
 
 def load_record(run: RunDir) -> RunRecord:

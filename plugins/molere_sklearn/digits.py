@@ -39,9 +39,12 @@ def colour_digits(*, rho: float, data_seed: int) -> Dataset:
     own, the rest with one of the other nine; in tuning and test hues are drawn independently of the label.
     Groups: 1 where colour and label agree, else 0.
     """
-    rng = np.random.default_rng(data_seed)
+    # A generator a part, so that tuning and test sets are the same for every rho.
+    owner_rng, pool_rng, tuning_rng, test_rng = (
+        np.random.default_rng(seed) for seed in np.random.SeedSequence(data_seed).spawn(4)
+    )
     pool, tuning, test = _parts(data_seed)
-    owner_of_class = rng.permutation(NUM_CLASSES)
+    owner_of_class = owner_rng.permutation(NUM_CLASSES)
     hues = np.array([colorsys.hsv_to_rgb(number / NUM_CLASSES, 1, 1) for number in range(NUM_CLASSES)])
 
     def coloured(part: Examples, colour_N: Integers) -> Examples:
@@ -49,9 +52,9 @@ def colour_digits(*, rho: float, data_seed: int) -> Dataset:
         return _examples(part, TINT * hues[colour_N], groups_N=agrees_N.astype(np.int64))
 
     return _dataset(
-        pool=coloured(pool, _biased_colours(pool.labels.numpy(), owner_of_class, rho, rng)),
-        tuning=coloured(tuning, rng.integers(0, NUM_CLASSES, len(tuning))),
-        tests={"test": coloured(test, rng.integers(0, NUM_CLASSES, len(test)))},
+        pool=coloured(pool, _biased_colours(pool.labels.numpy(), owner_of_class, rho, pool_rng)),
+        tuning=coloured(tuning, tuning_rng.integers(0, NUM_CLASSES, len(tuning))),
+        tests={"test": coloured(test, test_rng.integers(0, NUM_CLASSES, len(test)))},
         group_names=("colour disagrees", "colour agrees"),
     )
 
