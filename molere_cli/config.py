@@ -14,12 +14,22 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 from molere_cli.errors import ConfigError
 
 SPLIT_SUFFIX = ".parquet"
+NOISE_SUFFIX = ".csv"
+NOISE_KINDS = ("none", "uniform", "flip", "pair", "instance")
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
@@ -54,6 +64,25 @@ class RunConfig(BaseModel):
     download: bool = setting(False, "Download the dataset if it is missing.", panel="Data")
     limit_train: int | None = setting(
         None, "Train on a stratified sub-sample of this many examples in all.", panel="Data", ge=2
+    )
+    class_skew: float = setting(
+        1.0,
+        "Thin out the pool to an exponential long tail: the first class has so many times the last one's.",
+        panel="Data",
+        ge=1,
+    )
+    label_noise: str = setting(
+        "none",
+        "Label noise of the pool: none, uniform, flip, pair, instance, or a CSV file of index,label.",
+        panel="Data",
+    )
+    noise_rate: float = setting(
+        0.4,
+        "Share of every class that label noise draws anew.",
+        panel="Data",
+        needs="noise",
+        ge=0,
+        le=1,
     )
     image_size: int | None = setting(
         None, "Resize images to this many pixels a side (default: as they are).", panel="Data", ge=4
@@ -183,10 +212,21 @@ class RunConfig(BaseModel):
         0, "Epochs between evaluations on the test sets; 0: at the end alone.", panel="Machine", ge=0
     )
 
+    @field_validator("label_noise")
+    @classmethod
+    def _known_noise(cls, value: str) -> str:
+        if value in NOISE_KINDS or value.endswith(NOISE_SUFFIX):
+            return value
+        raise ValueError(f"must be one of {', '.join(NOISE_KINDS)}, or a {NOISE_SUFFIX} file")
+
     @property
     def dataset_name(self) -> str:
         """The dataset without its argument."""
         return self.dataset.partition(":")[0]
+
+    @property
+    def noise_is_file(self) -> bool:
+        return self.label_noise.endswith(NOISE_SUFFIX)
 
     @property
     def split_is_file(self) -> bool:
@@ -201,6 +241,8 @@ class RunConfig(BaseModel):
         groups = set(uses)
         if self.schedule == "step":
             groups.add("step")
+        if self.label_noise != "none" and not self.noise_is_file:
+            groups.add("noise")
         if split != "none" or "reweighter" in uses:
             groups.add("train_on")
         if split == "required" or (split == "optional" and self.train_on == "train"):
@@ -225,6 +267,10 @@ class RunConfig(BaseModel):
     def _idle_hint(self, given: Collection[str]) -> str:
         if {"delta", "score", "folds"} & set(given) and self.split_is_file:
             return f": the split file {self.split!r} has settled it; leave it out"
+        if "noise_rate" in given:
+            return (
+                f" and --label-noise {self.label_noise}; use uniform, flip, pair or instance, or leave it out"
+            )
         if given == ["folds"] and self.score != "oof-margin":
             return f" and --score {self.score}; use --score oof-margin or leave it out"
         if {"score", "folds"} & set(given) and self.method != "erm":
@@ -312,13 +358,18 @@ def validate_options(options: type[OptionsT], values: Mapping[str, str], *, owne
         raise ConfigError(explain_validation(error, known=options.model_fields, source=owner)) from error
 
 
+def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
+
+
 def explain_validation(error: ValidationError, *, known: Collection[str], source: str | None) -> str:
     """The first problem of a pydantic report, as one sentence: where, what, what instead."""
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     where = f"{source}: " if source else ""
     if problem["type"] != "extra_forbidden":
-        return f"{where}{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        return f"{where}{key} = {problem['input']!r}: {_sentence(problem['msg'])}"
     close = get_close_matches(key, known, n=1)
     if close:
         return f"{where}unknown key {key!r}; did you mean {close[0]!r}?"

@@ -81,13 +81,15 @@ class Examples:
 
     images: uint8 (N, 3, H, W) in memory, or an ImageReader of N; labels: int64 (N,);
     groups: int64 (N,) where the dataset has them; indices: int64 (N,), the stable index of each example
-    in the full pool (0..N-1 unless sub-sampled).
+    in the full pool (0..N-1 unless sub-sampled); clean_labels: int64 (N,), the labels before label noise,
+    None where there is none: for analysis, never seen by training.
     """
 
     images: Tensor | ImageReader
     labels: Tensor
     groups: Tensor | None = None
     indices: Tensor | None = None
+    clean_labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

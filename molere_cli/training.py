@@ -49,6 +49,7 @@ def train_run(
         "precision": plan.precision,
         "fingerprint": data.fingerprint,
         "num_pool": len(data.dataset.pool),
+        "num_mislabelled": data.num_mislabelled,
         "class_names": list(data.dataset.class_names),
         "group_names": list(data.dataset.group_names),
         "label": plan.label(split.info.strategy if split else None),
@@ -150,13 +151,15 @@ def _write_results(engine: Engine, run: RunDir) -> None:
 
 
 def pool_table(engine: Engine, pool: Predictions, in_validation: Tensor | None) -> pa.Table:
-    """Per pool example: index, label, margin, loss, aum, weight (null: never trained on), in_validation."""
-    record = engine.loop.pool_record
+    """Per pool example: index, label, clean_label (null: as it came), margin, loss, aum, weight (null: never
+    trained on), in_validation."""
+    record, clean = engine.loop.pool_record, engine.data.dataset.pool.clean_labels
     size = len(pool.labels)
     return pa.table(
         {
             "index": engine.data.pool_indices.numpy(),
             "label": pool.labels.numpy(),
+            "clean_label": pa.nulls(size, pa.int64()) if clean is None else pa.array(clean.numpy()),
             "margin": pool.margins.numpy(),
             "loss": pool.losses.numpy(),
             "aum": pa.array(record.aum.cpu().numpy(), from_pandas=True),

@@ -66,7 +66,7 @@ def split(
 
 
 def split_tables(made: NewSplit) -> list[Table]:
-    """Counts and mean score per class and, where the dataset has them, per group."""
+    """Counts and mean score per class and, where known, per group and by whether the label is right."""
     from molere_cli.splits.summary import summarize_by, summarize_whole
 
     split, dataset = made.split, made.data.dataset
@@ -75,6 +75,11 @@ def split_tables(made: NewSplit) -> list[Table]:
     tables = [_table("class", score, [*summarize_by(split, split.labels, dataset.class_names), whole])]
     if dataset.pool.groups is not None:
         tables.append(_table("group", score, summarize_by(split, dataset.pool.groups, dataset.group_names)))
+    clean = dataset.pool.clean_labels
+    if clean is not None:
+        kind_N = (dataset.pool.labels != clean).long()
+        parts = summarize_by(split, kind_N, ("rightly labelled", "mislabelled"))
+        tables.append(_table("label", score, parts))
     return tables
 
 

@@ -54,6 +54,7 @@ def subset(examples: Examples, positions: Tensor) -> Examples:
         labels=examples.labels[positions],
         groups=None if examples.groups is None else examples.groups[positions],
         indices=indices[positions],
+        clean_labels=None if examples.clean_labels is None else examples.clean_labels[positions],
     )
 
 

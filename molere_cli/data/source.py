@@ -1,8 +1,10 @@
-"""From the name of a dataset to its examples: found, loaded, sub-sampled, fingerprinted."""
+"""From the name of a dataset to its examples: found, loaded, sub-sampled, corrupted, fingerprinted."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,6 +12,8 @@ from torch import Tensor
 from molere_cli.config import RunConfig, validate_options
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import stratified_holdout, subset
+from molere_cli.data.noise import labels_from_file, noisy_labels
+from molere_cli.data.skew import skewed_positions
 from molere_cli.errors import ConfigError, DataError
 from molere_cli.protocols import Dataset, DatasetRequest, Examples
 from molere_cli.registry import Registry
@@ -32,6 +36,12 @@ class LoadedDataset:
         """The stable index of each pool example, int64 (N,)."""
         pool = self.dataset.pool
         return torch.arange(len(pool)) if pool.indices is None else pool.indices
+
+    @property
+    def num_mislabelled(self) -> int | None:
+        """How many labels of the pool are wrong, None where that is not known."""
+        pool = self.dataset.pool
+        return None if pool.clean_labels is None else int((pool.labels != pool.clean_labels).sum())
 
     def test_sets(self) -> dict[str, Examples]:
         """The test sets and, where there is one, the tuning set under the name `tuning`."""
@@ -62,9 +72,40 @@ def load_dataset(config: RunConfig, registry: Registry) -> LoadedDataset:
     )
     dataset = spec.load(request)
     check_dataset(dataset, name=config.dataset)
+    pool = corrupted_pool(dataset.pool, config, class_names=dataset.class_names)
+    return LoadedDataset(config.dataset, replace(dataset, pool=pool), fingerprint(pool))
+
+
+def corrupted_pool(pool: Examples, config: RunConfig, *, class_names: Sequence[str]) -> Examples:
+    """The pool thinned out, sub-sampled and relabelled as configured, in this order.
+
+    Skew goes first, so that a sub-sample of N has N examples and the skew asked for; noise goes last, so
+    that its share is that of the final pool.
+
+    Raises:
+        ConfigError, DataError: a protocol cannot be applied to this pool.
+    """
+    num_classes, seed = len(class_names), config.data_seed
+    if config.class_skew > 1:
+        kept = skewed_positions(pool.labels, factor=config.class_skew, num_classes=num_classes, seed=seed)
+        pool = subset(pool, kept)
     if config.limit_train is not None:
-        dataset = replace(dataset, pool=limit_pool(dataset.pool, config.limit_train, seed=config.data_seed))
-    return LoadedDataset(config.dataset, dataset, fingerprint(dataset.pool))
+        pool = limit_pool(pool, config.limit_train, seed=seed)
+    if config.label_noise == "none":
+        return pool
+    if config.noise_is_file:
+        indices = torch.arange(len(pool)) if pool.indices is None else pool.indices
+        noisy_N = labels_from_file(Path(config.label_noise), pool.labels, indices, class_names)
+    else:
+        noisy_N = noisy_labels(
+            pool.labels,
+            kind=config.label_noise,
+            rate=config.noise_rate,
+            num_classes=num_classes,
+            seed=seed,
+            images=pool.images if isinstance(pool.images, Tensor) else None,
+        )
+    return replace(pool, labels=noisy_N, clean_labels=pool.labels)
 
 
 def check_dataset(dataset: Dataset, *, name: str) -> None:

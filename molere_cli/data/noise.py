@@ -1,0 +1,131 @@
+"""Label noise on a training pool: who gets a wrong label, and which.
+
+Test and tuning sets stay clean. Shapes: N examples, C classes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from scipy.stats import truncnorm
+from torch import Tensor
+
+from molere_cli.errors import ConfigError, DataError
+from molere_cli.randomness import derived_generator, derived_seed
+
+INSTANCE_DEVIATION = 0.1
+
+
+def noisy_labels(
+    labels_N: Tensor, *, kind: str, rate: float, num_classes: int, seed: int, images: Tensor | None = None
+) -> Tensor:
+    """Labels int64 (N,) after noise; the same for the same seed.
+
+    - `uniform`: a share `rate` of every class is drawn anew from all C classes, so that rate (C - 1) / C of
+      all are wrong (Meta-Weight-Net's definition, arXiv 1902.07379).
+    - `flip`: a share `rate` of every class goes to one other class, drawn once for each class.
+    - `pair`: a share `rate` of every class goes to the next class; the last one's to the first.
+    - `instance`: `instance_noise`.
+
+    Shares are exact, up to rounding within a class.
+
+    Raises:
+        ConfigError: there is one class alone.
+        DataError: `instance` without images in memory.
+    """
+    if num_classes < 2:
+        raise ConfigError(f"label noise needs two classes or more; there is {num_classes}")
+    generator = derived_generator(seed, "noise", kind)
+    if kind == "instance":
+        if images is None:
+            raise DataError(
+                "--label-noise instance needs the images in memory, but these are read from files; "
+                "use uniform, flip or pair"
+            )
+        return instance_noise(images, labels_N, rate=rate, num_classes=num_classes, seed=seed)
+    noisy_N = labels_N.clone()
+    for label in range(num_classes):
+        members = (labels_N == label).nonzero().squeeze(1)
+        chosen = members[torch.randperm(len(members), generator=generator)[: round(rate * len(members))]]
+        shift = torch.randint(1, num_classes, (), generator=generator)
+        if kind == "uniform":
+            noisy_N[chosen] = torch.randint(num_classes, (len(chosen),), generator=generator)
+        else:
+            noisy_N[chosen] = (label + (1 if kind == "pair" else shift)) % num_classes
+    return noisy_N
+
+
+def instance_noise(
+    images: Tensor, labels_N: Tensor, *, rate: float, num_classes: int, seed: int, chunk: int = 4096
+) -> Tensor:
+    """Part-dependent label noise (Xia et al. 2020, arXiv 2006.07836, algorithm 2), int64 (N,).
+
+    Each example has a flip rate q from a normal of mean `rate` and standard deviation 0.1, truncated to
+    [0, 1]. Its pixels times a random matrix of its class, softmax over the other classes, say where it goes.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+    """
+    generator = derived_generator(seed, "noise", "instance")
+    low, high = -rate / INSTANCE_DEVIATION, (1 - rate) / INSTANCE_DEVIATION
+    uniform_N = torch.rand(len(labels_N), generator=generator, dtype=torch.float64)
+    quantiles = truncnorm.ppf(uniform_N.numpy(), low, high, loc=rate, scale=INSTANCE_DEVIATION)
+    flip_rate_N = torch.from_numpy(quantiles).clamp(0, 1)
+    num_pixels = images[0].numel()
+    noisy_N = labels_N.clone()
+    for label in range(num_classes):
+        class_generator = derived_generator(derived_seed(seed, "noise", "instance"), label)
+        projection = torch.randn(num_pixels, num_classes, generator=class_generator)
+        for members in (labels_N == label).nonzero().squeeze(1).split(chunk):
+            # Pixels in [-1, 1], as the published code normalises them.
+            pixels = images[members].flatten(1).float() / 127.5 - 1
+            scores = (pixels @ projection).double()
+            scores[:, label] = -torch.inf
+            rates = flip_rate_N[members, None] * scores.softmax(dim=1)
+            rates[:, label] = 1 - flip_rate_N[members]
+            noisy_N[members] = torch.multinomial(rates, 1, generator=generator).squeeze(1)
+    return noisy_N
+
+
+def labels_from_file(path: Path, labels_N: Tensor, indices_N: Tensor, class_names: Sequence[str]) -> Tensor:
+    """Labels int64 (N,) with those of a CSV file in place of the pool's.
+
+    The file has a header `index,label`: the index in the full pool, and the name or number of a class. Rows
+    of examples that a sub-sample left out are passed over.
+
+    Raises:
+        DataError: the file, or a row of it, cannot be used; the sentence names it.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames is None or not {"index", "label"} <= set(reader.fieldnames):
+                raise DataError(f"{path} has no header with the columns index and label")
+            rows = [(number, row["index"], row["label"]) for number, row in enumerate(reader, start=2)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(f"cannot read the labels in {path}: {reason}") from error
+    position_of = {index: position for position, index in enumerate(indices_N.tolist())}
+    number_of: Mapping[str, int] = {name: number for number, name in enumerate(class_names)}
+    noisy_N, seen = labels_N.clone(), set()
+    for line, index_text, label_text in rows:
+        where = f"{path}, line {line}"
+        if not (index_text or "").isdecimal():
+            raise DataError(f"{where}: {index_text!r} is no index")
+        index = int(index_text)
+        if index in seen:
+            raise DataError(f"{where}: index {index} stands there twice")
+        seen.add(index)
+        label = number_of.get(label_text)
+        if label is None and (label_text or "").isdecimal() and int(label_text) < len(class_names):
+            label = int(label_text)
+        if label is None:
+            raise DataError(f"{where}: {label_text!r} is neither a class name nor a class number")
+        if index in position_of:
+            noisy_N[position_of[index]] = label
+    if seen and not seen & position_of.keys():
+        raise DataError(f"{path} names no example of the pool; its indices run up to {int(indices_N.max())}")
+    return noisy_N
