@@ -35,9 +35,10 @@ OUT_OF_FOLD = "oof-margin"
 
 @dataclass(frozen=True, eq=False)
 class NewSplit:
-    """A split that has just been written, with the dataset it is of."""
+    """A split that has just been written, with the configuration and the dataset it is of."""
 
     path: Path
+    config: RunConfig
     split: Split
     data: LoadedDataset
 
@@ -75,7 +76,7 @@ def new_split_file(
     name = f"{dataset_slug(config.dataset)}-{strategy.name}-{config.delta:g}{SPLIT_SUFFIX}"
     path = out or unique_path(Path("splits") / name)
     write_split(split, path)
-    return NewSplit(path, split, data)
+    return NewSplit(path, config, split, data)
 
 
 def config_of_erm_run(run: RunDir, given: RunConfig) -> RunConfig:

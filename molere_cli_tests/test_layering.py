@@ -38,6 +38,7 @@ LAYERS = (
     "progress",
     "training",
     "splitting",
+    "diagnosis",
     "experiment",
     "evaluating",
     "demo",

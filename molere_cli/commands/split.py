@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
+from molere_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,6 +43,13 @@ def split(
         Path | None,
         typer.Option("--out", help="Where the split goes; default: under splits/.", show_default=False),
     ] = None,
+    diagnose: Annotated[
+        bool,
+        typer.Option(
+            "--diagnose",
+            help="Say whether hard looks learnable or mislabelled here; trains four more ERM classifiers.",
+        ),
+    ] = False,
     runs: RunsDir = Path("runs"),
     quiet: Quiet = False,
 ) -> None:
@@ -51,17 +59,19 @@ def split(
     from molere_cli.registry import load_plugins
     from molere_cli.splitting import new_split_file
 
-    made = new_split_file(
-        load_config(config, {**flags, "split": strategy}),
-        load_plugins(),
-        erm=erm,
-        out=out,
-        runs=runs,
-        progress=progress_display(quiet=quiet),
-    )
+    settings = load_config(config, {**flags, "split": strategy})
+    registry, progress = load_plugins(), progress_display(quiet=quiet)
+    if diagnose and strategy != "hard":
+        raise ConfigError(f"--diagnose asks what hard means; it has no effect with --strategy {strategy}")
+    made = new_split_file(settings, registry, erm=erm, out=out, runs=runs, progress=progress)
     if not quiet:
         for table in split_tables(made):
             stdout.print(table)
+    if diagnose:
+        from molere_cli.diagnosis import diagnose as diagnosis_of
+
+        found = diagnosis_of(made.config, registry, made.data, made.split, progress=progress)
+        stdout.print(found.sentence[0].upper() + found.sentence[1:] + ".", highlight=False)
     typer.echo(made.path)
 
 

@@ -1,0 +1,146 @@
+"""The programme: experiments as TOML files, each a grid of cells; one small JSON file a finished cell.
+
+A cell is one training run: experiment/variant/row/seed. Its settings are those of the experiment, overridden
+by the variant's (which data), the row's (which method) and the seed. `{data}` in a setting stands for the
+folder of images (MOLERE_DATA, by default ../shared/data), so that a cell file reads alike on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from molere_cli.config import RunConfig, validate_config
+from molere_cli.experiment import parse_seeds
+
+HERE = Path(__file__).resolve().parent
+EXPERIMENTS, RESULTS = HERE / "experiments", HERE / "results"
+DATA = Path(os.environ.get("MOLERE_DATA", HERE.parents[2] / "shared" / "data"))
+
+Settings = dict[str, Any]
+
+
+class Part(BaseModel):
+    """A variant or a row: how tables call it, and what it sets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    settings: Settings = Field(default_factory=dict)
+    seeds: str | None = None
+    """Seeds of its own, for a row that needs more or fewer."""
+
+
+class Experiment(BaseModel):
+    """One TOML file of experiments/.
+
+    minutes: its share of the programme, on one core. order: small ones run first. sets: which test sets may
+    be recorded; `tuning` alone where settings are chosen. data_seed_is_seed: every seed redraws the data too.
+    reweighting: settings of the rows that reweight, that is all but ERM's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    question: str
+    order: int
+    minutes: int
+    seeds: str
+    sets: tuple[str, ...] = ("test",)
+    data_seed_is_seed: bool = False
+    settings: Settings
+    reweighting: Settings = Field(default_factory=dict)
+    variants: dict[str, Part]
+    rows: dict[str, Part]
+
+
+class Cell(BaseModel):
+    """One run of the programme; `settings` as written, before `{data}` is filled in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    experiment: str
+    variant: str
+    row: str
+    seed: int
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment}/{self.variant}/{self.row}/s{self.seed}"
+
+    @property
+    def path(self) -> Path:
+        """Where its result is kept."""
+        return RESULTS / f"{self.name}.json"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a result of these very settings."""
+        return self.path.exists() and read_result(self.path)["cell_settings"] == self.settings
+
+    def config(self) -> RunConfig:
+        """The run's configuration on this machine; raises ConfigError if a setting is wrong."""
+        return validate_config(filled_in(self.settings), source=self.name)
+
+
+def filled_in(settings: Mapping[str, Any]) -> Settings:
+    """The settings with `{data}` replaced by the folder of images."""
+    text = json.dumps(settings).replace("{data}", str(DATA))
+    filled: Settings = json.loads(text)
+    return filled
+
+
+def with_placeholder(settings: Mapping[str, Any]) -> Settings:
+    """The settings with the folder of images replaced by `{data}`."""
+    text = json.dumps(settings).replace(str(DATA), "{data}")
+    portable: Settings = json.loads(text)
+    return portable
+
+
+def experiments() -> dict[str, Experiment]:
+    """All experiments by name, in the order they run in."""
+    found = {
+        path.stem: Experiment.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        for path in EXPERIMENTS.glob("*.toml")
+    }
+    return dict(sorted(found.items(), key=lambda item: item[1].order))
+
+
+def cells_of(name: str, experiment: Experiment) -> Iterator[Cell]:
+    """The cells of an experiment: seed by seed, so that an interrupted programme has whole seeds."""
+    rows = experiment.rows.items()
+    seeds = {key: parse_seeds(row.seeds or experiment.seeds) for key, row in rows}
+    for seed in sorted({seed for own in seeds.values() for seed in own}):
+        for variant, data in experiment.variants.items():
+            for key, row in rows:
+                if seed not in seeds[key]:
+                    continue
+                own = {} if row.settings.get("method") == "erm" else experiment.reweighting
+                settings = merged(experiment.settings, data.settings, own, row.settings, {"seed": seed})
+                if experiment.data_seed_is_seed:
+                    settings["data_seed"] = seed
+                yield Cell(experiment=name, variant=variant, row=key, seed=seed, settings=settings)
+
+
+def merged(*layers: Mapping[str, Any]) -> Settings:
+    """Later layers override earlier ones; tables of options add up key by key."""
+    result: Settings = {}
+    for layer in layers:
+        for key, value in layer.items():
+            below = result.get(key)
+            both = isinstance(value, Mapping) and isinstance(below, Mapping)
+            result[key] = {**below, **value} if both else value
+    return result
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A finished cell's file."""
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result

@@ -1,0 +1,333 @@
+"""Write docs/results.md and its figures from the files under results/ alone; `--check`: is it current?
+
+    python benchmarks/reproduce/results.py
+
+The prose is in results.md.j2; every number comes from a cell file, or from a measurement's own file there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from cells import HERE, RESULTS, Experiment, cells_of, experiments, read_result
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from molere_cli.report.statistics import Estimate, estimate, spread
+
+DOCS = HERE.parents[1] / "docs"
+PAGE, FIGURES = DOCS / "results.md", DOCS / "figures"
+MARGIN_ROWS = ("erm", "erm-hard-train", "lrw-easy-all", "lrw-random-all", "lrw-hard-all", "molere-all")
+
+Result = dict[str, Any]
+Metric = Callable[[Result], float | None]
+
+
+@cache
+def programme() -> dict[str, Experiment]:
+    return experiments()
+
+
+@cache
+def finished(experiment: str, variant: str) -> dict[str, dict[int, Result]]:
+    """Results by row and seed, rows in the experiment's order."""
+    found: dict[str, dict[int, Result]] = {}
+    for cell in cells_of(experiment, programme()[experiment]):
+        if cell.variant == variant and cell.is_done:
+            found.setdefault(cell.row, {})[cell.seed] = read_result(cell.path)
+    return {row: found[row] for row in programme()[experiment].rows if row in found}
+
+
+def metric(name: str, test_set: str = "test") -> Metric:
+    """A metric of a cell; None where it has none."""
+    return lambda result: result["metrics"][test_set].get(name)
+
+
+def paired(experiment: str, variant: str, row: str, baseline: str, of: Metric) -> Estimate | None:
+    """Mean difference between two rows over the seeds that both have; 95% interval by Student's t."""
+    results = finished(experiment, variant)
+    ours, theirs = results.get(row, {}), results.get(baseline, {})
+    pairs = [(of(ours[seed]), of(theirs[seed])) for seed in sorted(ours.keys() & theirs.keys())]
+    gains = [a - b for a, b in pairs if a is not None and b is not None]
+    return estimate(gains) if gains else None
+
+
+def points(value: Estimate | None, *, factor: float = 100, digits: int = 1) -> str:
+    """`+10.8 [+7.2, +14.5]`, in points."""
+    if value is None:
+        return "-"
+    mean = f"{factor * value.mean:+.{digits}f}"
+    if value.low is None or value.high is None:
+        return f"{mean} (n {value.num_pairs})"
+    return f"{mean} [{factor * value.low:+.{digits}f}, {factor * value.high:+.{digits}f}]"
+
+
+def gain(experiment: str, variant: str, row: str, baseline: str = "erm", of: str = "accuracy") -> str:
+    """A paired gain as text, for the prose."""
+    return points(paired(experiment, variant, row, baseline, metric(of)))
+
+
+def verdict(experiment: str, variant: str, row: str, baseline: str = "erm", of: str = "accuracy") -> str:
+    """`better`, `worse` or `not told apart`, by whether the interval excludes zero."""
+    value = paired(experiment, variant, row, baseline, metric(of))
+    if value is None or value.low is None or value.high is None:
+        return "not measured"
+    return "better" if value.low > 0 else "worse" if value.high < 0 else "not told apart"
+
+
+def mean_and_deviation(values: list[float], *, factor: float = 100, digits: int = 1) -> str:
+    found = spread(values)
+    mean = f"{factor * found.mean:.{digits}f}"
+    return mean if found.std is None else f"{mean} ± {factor * found.std:.{digits}f}"
+
+
+def table(headings: list[str], rows: list[list[str]]) -> str:
+    """Markdown; the first column to the left, the others to the right."""
+    lines = ["| " + " | ".join(headings) + " |", "|---" + "|---:" * (len(headings) - 1) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def gains_table(experiment: str, variant: str, test_set: str = "test") -> str:
+    """Accuracy, gains over ERM, worst group where there are groups, and what the weights did."""
+    results = finished(experiment, variant)
+    if not results:
+        return "*Not run yet.*"
+    first = next(iter(results.values()))
+    grouped = "worst_group" in next(iter(first.values()))["metrics"][test_set]
+    headings = ["method", "n", "accuracy, %", "gain, points", "margin gain x 100"]
+    headings += ["worst group, %", "its gain, points"] if grouped else []
+    rows = []
+    for row, by_seed in results.items():
+        cells = [programme()[experiment].rows[row].label, str(len(by_seed))]
+        cells.append(mean_and_deviation([r["metrics"][test_set]["accuracy"] for r in by_seed.values()]))
+        for name in ("accuracy", "margin"):
+            own = row == "erm"
+            cells.append("-" if own else points(paired(experiment, variant, row, "erm", metric(name))))
+        if grouped:
+            cells.append(
+                mean_and_deviation([r["metrics"][test_set]["worst_group"] for r in by_seed.values()])
+            )
+            worst = paired(experiment, variant, row, "erm", metric("worst_group"))
+            cells.append("-" if row == "erm" else points(worst))
+        rows.append(cells)
+    return table(headings, rows)
+
+
+ORDER = ("lrw-easy", "lrw-random", "lrw-hard", "molere")
+
+
+def order_table(experiment: str) -> str:
+    """The paper's ordering, step by step: the paired difference of each pair of neighbours."""
+    own = programme()[experiment]
+    rows = []
+    for variant, part in own.variants.items():
+        for suffix, kept in (("all", "kept in training"), ("train", "removed")):
+            if f"lrw-hard-{suffix}" not in own.rows:
+                continue
+            names = [f"{name}-{suffix}" for name in ORDER]
+            steps = [
+                points(paired(experiment, variant, high, low, metric("accuracy")))
+                for low, high in pairwise(names)
+            ]
+            rows.append([f"{part.label}, {kept}", *steps])
+    return table(["accuracy, points", "Random - Easy", "Hard - Random", "MOLERE - Hard"], rows)
+
+
+def who_table(experiment: str, variant: str) -> str:
+    """Who is in the validation set and who ends up with how much weight, means over seeds."""
+    results = finished(experiment, variant)
+    weighted = {row: runs for row, runs in results.items() if any("weights" in r for r in runs.values())}
+    if not weighted:
+        return "*Not run yet.*"
+    kinds = list(next(iter(next(iter(weighted.values())).values()))["pool"])
+    rows = []
+    for row, runs in weighted.items():
+        has_weights = [r for r in runs.values() if "weights" in r]
+        shares = [
+            f"{100 * fmean(r['split']['share_of_val'][kind] for r in runs.values()):.0f}%"
+            f" / {fmean(r['weights']['mean_by_kind'].get(kind, 1.0) for r in has_weights):.2f}"
+            for kind in kinds
+        ]
+        ess = fmean(fmean(r["ess_by_epoch"]) for r in has_weights)
+        rows.append([programme()[experiment].rows[row].label, *shares, f"{ess:.2f}"])
+    return table(["share of validation / mean weight", *kinds, "ess"], rows)
+
+
+def ablation_table(experiment: str, variant: str) -> str:
+    """Gain over ERM of every row, and its paired difference to the defaults of its method."""
+    results = finished(experiment, variant)
+    rows = []
+    for row, runs in results.items():
+        base = "molere" if row.startswith("molere") else "lrw-hard"
+        difference = paired(experiment, variant, row, base, metric("accuracy"))
+        told_apart = difference is not None and difference.low is not None and difference.high is not None
+        clear = told_apart and (difference.low > 0 or difference.high < 0)
+        rows.append(
+            [
+                programme()[experiment].rows[row].label,
+                str(len(runs)),
+                "-" if row == "erm" else gain(experiment, variant, row),
+                "-" if row in (base, "erm") else points(difference),
+                "yes" if clear and row not in (base, "erm") else "",
+            ]
+        )
+    return table(["setting", "n", "gain over ERM", "v its default", "told apart"], rows)
+
+
+def tuning_table(*names: str) -> str:
+    """Tuning accuracy of every setting tried, and on average; the best of each method is marked."""
+    rows, scores = [], {}
+    variants = list(dict.fromkeys(v for name in names for v in programme()[name].variants))
+    for name in names:
+        by_variant = {variant: finished(name, variant) for variant in programme()[name].variants}
+        for row, part in programme()[name].rows.items():
+            means = [
+                fmean(r["metrics"]["tuning"]["accuracy"] for r in found[row].values())
+                for found in by_variant.values()
+                if row in found
+            ]
+            if len(means) == len(by_variant):
+                scores[part.label] = means
+    best = {
+        method: max((label for label in scores if label.startswith(method)), key=lambda k: fmean(scores[k]))
+        for method in dict.fromkeys(label.partition(",")[0] for label in scores)
+    }
+    for label, means in scores.items():
+        mark = " **best**" if label in best.values() else ""
+        average = [f"{100 * fmean(means):.1f}{mark}"]
+        each = [f"{100 * mean:.1f}" for mean in means] if len(means) > 1 else []
+        rows.append([label, *each, *average])
+    labels = [programme()[names[0]].variants[variant].label for variant in variants]
+    return table(["tuning accuracy, %", *(labels if len(labels) > 1 else []), "mean"], rows)
+
+
+def status_table() -> str:
+    """What of the programme is finished, and what it cost."""
+    rows = []
+    for name, experiment in programme().items():
+        own = list(cells_of(name, experiment))
+        done = [read_result(cell.path) for cell in own if cell.is_done]
+        minutes = sum(result["seconds"] for result in done) / 60
+        rows.append([f"`{name}`", f"{len(done)} of {len(own)}", f"{minutes:.0f}", str(experiment.minutes)])
+    return table(["experiment", "cells", "minutes of training", "its share"], rows)
+
+
+def measurement(name: str) -> Any:
+    """What a measurement script left in results/NAME.json; None if it has not run."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure to draw: its file name and what draws it."""
+
+    name: str
+    draw: Callable[[Any], bool]
+
+
+def draw_gains(axes: Any) -> bool:
+    """Gains over ERM of the kept rows, one panel position a variant."""
+    rows = ("lrw-easy-all", "lrw-random-all", "lrw-hard-all", "molere-all")
+    places = [(n, v) for n in ("shortcut", "biased", "natural") for v in programme()[n].variants]
+    places = [place for place in places if "lrw-hard-all" in finished(*place)]
+    for offset, row in enumerate(rows):
+        found = [paired(name, variant, row, "erm", metric("accuracy")) for name, variant in places]
+        shown = [(x, e) for x, e in enumerate(found) if e is not None and e.low is not None]
+        axes.errorbar(
+            [x + 0.15 * (offset - 1.5) for x, _ in shown],
+            [100 * e.mean for _, e in shown],
+            yerr=[100 * (e.high - e.mean) for _, e in shown],
+            fmt="o",
+            capsize=3,
+            label=programme()["shortcut"].rows[row].label,
+        )
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xticks(range(len(places)), [programme()[n].variants[v].label for n, v in places], fontsize=7)
+    axes.set_ylabel("gain over ERM, points (95% interval)")
+    axes.legend(fontsize=7)
+    return bool(places)
+
+
+def draw_margins(axes: Any) -> bool:
+    """Quantiles of the test margin on CIFAR-100 less ERM's: the paper's figure 3 asks whether they grow."""
+    results = finished("natural", "pool-10k")
+    if "erm" not in results:
+        return False
+    levels = [number / 20 for number in range(21)]
+
+    def quantiles(row: str) -> list[float]:
+        runs = [r["predictions"]["test"]["margin_quantiles"] for r in results[row].values()]
+        return [fmean(values) for values in zip(*runs, strict=True)]
+
+    base = quantiles("erm")
+    for row in MARGIN_ROWS[1:]:
+        if row in results:
+            difference = [a - b for a, b in zip(quantiles(row), base, strict=True)]
+            axes.plot(levels, difference, label=programme()["natural"].rows[row].label)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xlabel("quantile of the test set")
+    axes.set_ylabel("margin less ERM's")
+    axes.legend(fontsize=7)
+    return True
+
+
+FIGURE_LIST = (Figure("gains.svg", draw_gains), Figure("margins.svg", draw_margins))
+
+
+def draw_figures() -> None:
+    """The figures as SVG, the same bytes for the same results."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure as Canvas
+
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    mpl.rcParams["svg.hashsalt"] = "molere"
+    for figure in FIGURE_LIST:
+        canvas = Canvas(figsize=(8, 4), layout="constrained")
+        if figure.draw(canvas.subplots()):
+            canvas.savefig(FIGURES / figure.name, metadata={"Date": None})
+
+
+def render() -> str:
+    """The page."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    helpers: Mapping[str, Any] = {
+        "gain": gain,
+        "verdict": verdict,
+        "gains_table": gains_table,
+        "order_table": order_table,
+        "who_table": who_table,
+        "ablation_table": ablation_table,
+        "tuning_table": tuning_table,
+        "status_table": status_table,
+        "measurement": measurement,
+        "table": table,
+        "programme": programme(),
+        "points": points,
+    }
+    return environment.get_template("results.md.j2").render(helpers)
+
+
+def main() -> int:
+    page = render()
+    if "--check" in sys.argv[1:]:
+        current = PAGE.exists() and PAGE.read_text(encoding="utf-8") == page
+        if not current:
+            print(f"{Path('docs') / PAGE.name} is out of date; run `make results`", file=sys.stderr)
+        return 0 if current else 1
+    PAGE.write_text(page, encoding="utf-8")
+    draw_figures()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

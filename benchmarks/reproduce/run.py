@@ -1,0 +1,158 @@
+"""Run the programme: every cell that has no result file yet, in processes of one thread each.
+
+    python benchmarks/reproduce/run.py --list
+    python benchmarks/reproduce/run.py shortcut natural --jobs 2 --minutes 60
+    python benchmarks/reproduce/run.py --cell shortcut/rho-0.90/erm/s0
+
+It may be stopped at any time and continued anywhere: what is finished is a file under results/.
+`--cell` reruns one cell from its file and says whether it gets the same numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from cells import HERE, RESULTS, Cell, cells_of, experiments, filled_in, read_result, with_placeholder
+
+from molere_cli.config import RunConfig, validate_config
+from molere_cli.plan import make_plan
+from molere_cli.registry import load_plugins
+from molere_cli.run_dir import replacing
+
+SCRATCH = HERE.parents[1] / "build" / "reproduce"
+# What decides a run's bits beside its settings.
+BITS_DEPEND_ON = ("cpu", "threads", "torch")
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("experiments", nargs="*", help="which experiments; all of them by default")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--minutes", type=float, help="start no cell after so many minutes")
+    parser.add_argument("--list", action="store_true", help="say what is finished and what is missing")
+    parser.add_argument("--cell", help="rerun one finished cell and compare")
+    given = parser.parse_args(arguments)
+    if given.cell:
+        return rerun(given.cell)
+    known = experiments()
+    if unknown := set(given.experiments) - set(known):
+        parser.error(f"unknown experiment {min(unknown)!r}; there are: {', '.join(known)}")
+    chosen = {name: known[name] for name in known if name in given.experiments or not given.experiments}
+    cells = {name: list(cells_of(name, experiment)) for name, experiment in chosen.items()}
+    if given.list:
+        for name, own in cells.items():
+            done = [read_result(cell.path)["seconds"] for cell in own if cell.is_done]
+            print(
+                f"{name}: {len(done)} of {len(own)} cells, {sum(done) / 60:.0f} of {chosen[name].minutes} min"
+            )
+        return 0
+    registry = load_plugins()
+    for own in cells.values():
+        for cell in own:
+            make_plan(cell.config(), registry)  # a wrong setting shows before hours are spent
+    deadline = time.time() + 60 * given.minutes if given.minutes else float("inf")
+    return run_all([cell for own in cells.values() for cell in own], jobs=given.jobs, deadline=deadline)
+
+
+def run_all(cells: Iterable[Cell], *, jobs: int, deadline: float) -> int:
+    """Run what is missing. A job is one seed of one variant: its cells share their ERM run."""
+    missing = [cell for cell in cells if not cell.is_done]
+    by_job = groupby(missing, key=lambda cell: (cell.experiment, cell.variant, cell.seed))
+    context = multiprocessing.get_context("spawn")
+    failed = 0
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        futures = {pool.submit(run_job, list(group), deadline): key for key, group in by_job}
+        for future in as_completed(futures):
+            name = "/".join(str(part) for part in futures[future])
+            error = future.exception()
+            failed += error is not None
+            print(f"{name}: {error!r}" if error else f"{name}: {future.result()}", flush=True)
+    return 1 if failed else 0
+
+
+def run_job(cells: Sequence[Cell], deadline: float) -> str:
+    """Run the cells of one seed of one variant, one after the other, and write their results."""
+    first = cells[0]
+    scratch = SCRATCH / first.experiment / first.variant / f"s{first.seed}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    started, done = time.time(), 0
+    sets = experiments()[first.experiment].sets
+    for cell in cells:
+        if time.time() > deadline:
+            break
+        result = run_cell(cell.config(), scratch, sets=sets)
+        with replacing(cell.path) as temporary:
+            temporary.write_text(
+                json.dumps({"cell": cell.name, "cell_settings": cell.settings, **result}, indent=1) + "\n",
+                encoding="utf-8",
+            )
+        done += 1
+    shutil.rmtree(scratch, ignore_errors=True)
+    return f"{done} of {len(cells)} cells in {time.time() - started:.0f} s"
+
+
+def run_cell(config: RunConfig, scratch: Path, *, sets: Sequence[str]) -> dict[str, Any]:
+    """Train one run under `scratch` and measure it; ERM runs there are reused for scores."""
+    from measure import measure_run
+
+    from molere_cli.data.source import load_dataset
+    from molere_cli.experiment import train_seeds
+    from molere_cli.progress import NoProgress
+    from molere_cli.splitting import erm_run
+
+    registry = load_plugins()
+    data = load_dataset(config, registry)
+    (run,) = train_seeds(config, [config.seed], registry, runs=scratch, data=data, progress=NoProgress())
+    erm = run if config.method == "erm" and config.train_on == "all" else None
+    if erm is None:
+        erm = erm_run(config, registry, data, runs=scratch, progress=NoProgress())
+    return with_placeholder(measure_run(run, erm, data, sets=sets))
+
+
+def rerun(name: str) -> int:
+    """Train a finished cell again from its file, and compare its metrics to the last bit."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        print(
+            f"there is no {path}; `python {HERE.name}/run.py --list` says what is finished", file=sys.stderr
+        )
+        return 1
+    recorded = read_result(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        again = run_cell(
+            validate_config(filled_in(recorded["settings"]), source=str(path)),
+            Path(scratch),
+            sets=tuple(recorded["metrics"]),
+        )
+    differences = [
+        f"{key}: recorded {recorded['environment'][key]}, here {again['environment'][key]}"
+        for key in BITS_DEPEND_ON
+        if recorded["environment"][key] != again["environment"][key]
+    ]
+    for set_name, metrics in recorded["metrics"].items():
+        for metric, value in metrics.items():
+            here = again["metrics"][set_name][metric]
+            print(
+                f"{set_name} {metric}: recorded {value:.6f}, here {here:.6f}{'' if here == value else ' *'}"
+            )
+    same = recorded["metrics"] == again["metrics"]
+    print("the same numbers" if same else "other numbers", *differences, sep="; ")
+    return 0 if same or differences else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

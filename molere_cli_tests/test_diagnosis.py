@@ -1,0 +1,76 @@
+"""What hard means: the halves that are held out, the advice, and the two clear cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from molere_cli.__main__ import app
+from molere_cli.diagnosis import Accuracies, Diagnosis, held_out_halves
+from molere_cli.splits.artefact import Split, SplitInfo
+
+
+def split_of(labels: torch.Tensor, in_validation: torch.Tensor) -> Split:
+    info = SplitInfo(
+        dataset="d", fingerprint="f", strategy="hard", delta=0.2, seed=0, score_name="aum", erm_run=None,
+        versions={},
+    )  # fmt: skip
+    return Split(
+        labels=labels,
+        in_validation=in_validation,
+        score=None,
+        indices=torch.arange(len(labels)),
+        info=info,
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**20), delta=st.floats(0.05, 0.5))
+def test_the_halves_partition_the_hard_set_and_hold_out_as_many_others(seed: int, delta: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(4, (200,), generator=generator)
+    hard = torch.rand(200, generator=generator) < delta
+    (hard_a, others_a), (hard_b, others_b) = held_out_halves(split_of(labels, hard), seed=seed)
+    assert torch.cat([hard_a, hard_b]).sort().values.tolist() == hard.nonzero().squeeze(1).tolist()
+    others = torch.cat([others_a, others_b])
+    assert len(others.unique()) == len(others)
+    assert not hard[others].any()
+    for label in range(4):
+        of_class = labels == label
+        wanted, rest = int((of_class & hard).sum()), int((of_class & ~hard).sum())
+        assert int(of_class[others].sum()) == min(wanted, 2 * rest // 3)
+
+
+@pytest.mark.parametrize(
+    ("upweighted", "advice"), [(0.0, "do not reweight"), (0.3, "unclear"), (0.6, "reweight")]
+)
+def test_the_advice_follows_the_held_out_hard_examples(upweighted: float, advice: str) -> None:
+    found = Diagnosis(100, Accuracies(0.1, upweighted), Accuracies(0.9, 0.88))
+    assert found.advice == advice
+    assert f"{100 * upweighted:.0f}% are right" in found.sentence
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (["--dataset", "colour-digits", "--dataset-option", "rho=0.9"], "hard is rare but learnable"),
+        (["--label-noise", "uniform"], "hard is ambiguous or mislabelled"),
+    ],
+)
+def test_the_two_clear_cases_are_told_apart(data: list[str], message: str, tmp_path: Path) -> None:
+    command = ["split", "--diagnose", *data, "--threads", "1", "--runs", str(tmp_path / "runs")]
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "split.parquet")])
+    assert result.exit_code == 0
+    assert message in " ".join(result.stdout.split())
+
+
+def test_only_the_hard_split_can_be_diagnosed(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["split", "--strategy", "random", "--diagnose"])
+    assert result.exit_code != 0
+    assert "no effect with --strategy random" in str(result.exception)
