@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-BENCHMARKS := hypergradient training input_pipeline scale startup
+BENCHMARKS := hypergradient dual_pass precision meta_batch training evaluation compile input_pipeline scale startup
 
-.PHONY: demo test check docs bench lint types slow docs-check clean
+.PHONY: demo test check docs bench lint types slow docs-check reproduce results result clean
 
 demo: $(INSTALLED)
 	$(BIN)/molere demo
@@ -30,6 +30,19 @@ docs: $(INSTALLED)
 
 docs-check: $(INSTALLED)
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python benchmarks/reproduce/results.py --check
+
+# The programme behind docs/results.md: runs what has no result yet; may be stopped and continued anywhere.
+reproduce: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reproduce/run.py
+
+# docs/results.md and its figures from benchmarks/reproduce/results/ alone.
+results: $(INSTALLED)
+	$(BIN)/python benchmarks/reproduce/results.py
+
+# make result CELL=shortcut/rho-0.90/erm/s0 trains one finished cell again and compares.
+result: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reproduce/run.py --cell $(CELL)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,bench]"

@@ -6,19 +6,27 @@ theta' = theta - lr (1/B) sum_i w_i grad l_i(theta).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import torch
-from harness import Clock
+from harness import ROOT, Clock
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from molere_cli import BackboneRequest
+from molere_cli.building import feed_settings
+from molere_cli.config import RunConfig
+from molere_cli.data.feed import make_feed
+from molere_cli.data.source import load_dataset
 from molere_cli.engine.classifier import Classifier, RandomState
 from molere_cli.engine.hypergradient import hypergradient
 from molere_cli.engine.optimizer import optimizer_response
+from molere_cli.plan import make_plan
 from molere_cli.registry import load_plugins
+
+LabelledImages = tuple[Tensor, Tensor]
 
 NUM_CLASSES = 10
 LR = 0.1
@@ -49,8 +57,21 @@ def random_batch(size: int, num_examples: int, *, seed: int) -> tuple[Tensor, Te
     return images + (labels_B / NUM_CLASSES - 0.5)[:, None, None, None], labels_B
 
 
+def real_batches(size: int, num_examples: int, *, num_batches: int) -> list[LabelledImages]:
+    """Batches of CIFAR-10's training images from MOLERE_DATA or ../shared/data, resized and normalised."""
+    folder = os.environ.get("MOLERE_DATA", str(ROOT.parent / "shared" / "data"))
+    config = RunConfig(
+        dataset=f"parquet:{folder}/cifar10", image_size=size, limit_train=num_batches * num_examples
+    )
+    plan = make_plan(config.updated(method="erm", device="cpu"), load_plugins())
+    data = load_dataset(plan.config, plan.registry)
+    feed = make_feed(data.dataset.pool, feed_settings(plan, data))
+    order = torch.randperm(len(feed), generator=torch.Generator().manual_seed(0))
+    return [(batch.images, batch.labels) for batch in feed.evaluation(list(order.split(num_examples)))]
+
+
 class Problem:
-    """A network, a training and a validation batch, weights, and plain SGD."""
+    """A network, a training and a validation batch (random if none are given), weights, and plain SGD."""
 
     def __init__(
         self,
@@ -61,14 +82,18 @@ class Problem:
         precision: torch.dtype = torch.float32,
         layout: torch.memory_format = torch.channels_last,
         state: Mapping[str, Tensor] | None = None,
+        batches: tuple[LabelledImages, LabelledImages] | None = None,
     ) -> None:
         size = NETWORKS[network][1]
         self.classifier = Classifier(build_network(network).to(dtype), device=CPU, precision=precision)
         self.module = self.classifier.module.to(memory_format=layout)
         if state is not None:
             self.module.load_state_dict(state)
-        images, self.labels = random_batch(size, batch_size, seed=1)
-        val_images, self.val_labels = random_batch(size, batch_size, seed=2)
+        train, val = batches or (
+            random_batch(size, batch_size, seed=1),
+            random_batch(size, batch_size, seed=2),
+        )
+        (images, self.labels), (val_images, self.val_labels) = train, val
         self.images = images.to(dtype).contiguous(memory_format=layout)
         self.val_images = val_images.to(dtype).contiguous(memory_format=layout)
         generator = torch.Generator().manual_seed(3)

@@ -186,6 +186,14 @@ def test_hard_takes_the_hardest_and_easy_the_easiest_of_every_class():
     assert choose("easy").nonzero().flatten().tolist() == list(range(8))
 
 
+def test_moderate_takes_what_comes_after_hard_and_mixed_half_of_it():
+    assert choose("moderate").nonzero().flatten().tolist() == list(range(24, 32))
+    mixed = choose("mixed").nonzero().flatten().tolist()
+    assert mixed[4:] == list(range(36, 40))
+    assert max(mixed[:4]) < 36
+    assert mixed != choose("mixed", seed=1).nonzero().flatten().tolist()
+
+
 def test_random_follows_its_generator_alone():
     assert torch.equal(choose("random", seed=1), choose("random", seed=1))
     assert not torch.equal(choose("random", seed=1), choose("random", seed=2))
@@ -194,7 +202,7 @@ def test_random_follows_its_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("strategy", ["easy", "random", "hard"])
+@pytest.mark.parametrize("strategy", ["easy", "random", "hard", "moderate", "mixed"])
 def test_every_strategy_is_stratified(strategy):
     labels = torch.arange(40) % 2
     chosen = choose(strategy)
@@ -204,7 +212,7 @@ def test_every_strategy_is_stratified(strategy):
 
 def test_only_random_needs_no_score():
     splits = installed().splits
-    assert [name for name in ("easy", "random", "hard") if not splits.get(name).needs_score] == ["random"]
+    assert [offer.spec.name for offer in splits.offers if not offer.spec.needs_score] == ["random"]
 
 
 # --- the split file

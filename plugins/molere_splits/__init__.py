@@ -1,4 +1,4 @@
-"""Split strategies `easy`, `random` and `hard`: which share of every class becomes validation."""
+"""Split strategies `easy`, `random`, `hard`, `moderate` and `mixed`: which share of every class becomes validation."""
 
 from __future__ import annotations
 
@@ -36,6 +36,22 @@ def register_splits(register: Callable[[SplitSpec], None]) -> None:
             needs_score=True,
         )
     )
+    register(
+        SplitSpec(
+            name="moderate",
+            description="The share of every class next to the hardest one",
+            choose=_choose_moderate,
+            needs_score=True,
+        )
+    )
+    register(
+        SplitSpec(
+            name="mixed",
+            description="Half of the share is the hardest, half is random",
+            choose=_choose_mixed,
+            needs_score=True,
+        )
+    )
 
 
 def _choose_easy(request: SplitRequest) -> Tensor:
@@ -54,3 +70,15 @@ def _choose_hard(request: SplitRequest) -> Tensor:
     from molere_splits.strategies import choose_hard
 
     return choose_hard(request)
+
+
+def _choose_moderate(request: SplitRequest) -> Tensor:
+    from molere_splits.strategies import choose_moderate
+
+    return choose_moderate(request)
+
+
+def _choose_mixed(request: SplitRequest) -> Tensor:
+    from molere_splits.strategies import choose_mixed
+
+    return choose_mixed(request)

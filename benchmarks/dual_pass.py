@@ -1,0 +1,134 @@
+"""Where the dual pass's time goes: by kind of operator, and with and without MOLERE's own derivatives."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from harness import (
+    interleave,
+    median,
+    option_parser,
+    print_header,
+    print_table,
+    set_threads,
+    spread,
+    timed,
+    times,
+)
+from one_step import CPU, Problem, settled_state
+from torch import Tensor
+from torch.func import functional_call
+from torch.profiler import ProfilerActivity, profile
+
+from molere_cli.engine.classifier import RandomState
+from molere_cli.engine.hypergradient import alignment
+
+NETWORK = "wrn16_2"
+# What an operator's name contains says what it is; the first that fits counts.
+KINDS = {
+    "convolution": ("conv", "mkldnn"),
+    "batch norm": ("batch_norm",),
+    "matrix product": ("addmm", "matmul", "linear", "aten::mm", "aten::bmm"),
+    "element-wise": ("add", "mul", "sub", "div", "relu", "threshold", "where", "copy", "sqrt", "rsqrt"),
+}
+
+
+def kind_of(operator: str) -> str:
+    """The kind of an operator, by its name."""
+    return next((kind for kind, parts in KINDS.items() if any(part in operator for part in parts)), "other")
+
+
+def own_times(run: Callable[[], object]) -> dict[str, tuple[float, int]]:
+    """Milliseconds and calls by kind of operator, each operator's own time without its children's."""
+    run()
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        run()
+    totals: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+    for event in profiler.key_averages():
+        milliseconds, calls = totals[kind_of(event.key)]
+        # A convolution's wrappers (conv2d, _convolution) are the same call again.
+        counts = kind_of(event.key) != "convolution" or event.key in (
+            "aten::mkldnn_convolution",
+            "aten::convolution_backward",
+        )
+        totals[kind_of(event.key)] = (
+            milliseconds + event.self_cpu_time_total / 1000,
+            calls + (event.count if counts else 0),
+        )
+    return totals
+
+
+def main() -> None:
+    parser = option_parser(__doc__, repetitions=7)
+    parser.add_argument("--batch-size", type=int, default=128)
+    options = parser.parse_args()
+    set_threads(options.threads)
+    if options.quick:
+        options.batch_size, options.repetitions = 16, 2
+    state = settled_state(NETWORK, batch_size=options.batch_size)
+    problem = Problem(NETWORK, batch_size=options.batch_size, state=state)
+    print_header(
+        "The dual pass",
+        f"{NETWORK}, batch {options.batch_size}, fp32, channels last",
+        "Own time of operators by torch.profiler over one pass after one unprofiled; calls of convolutions "
+        "are those of the kernel",
+        f"Second table: medians of {options.repetitions} interleaved rounds; without: the same losses "
+        "under torch's own forward derivatives",
+    )
+    before = problem.copy_of_parameters()
+    direction = {name: torch.randn_like(value) for name, value in before.items()}
+    randomness = RandomState.capture(CPU)
+    fast = problem.classifier.step_losses(problem.images, problem.labels, randomness)
+    passes = {
+        "forward": lambda: problem.losses(problem.classifier.forward(problem.images).logits),
+        "backward": partial(_backward, problem),
+        "dual forward": lambda: alignment(fast, before, direction),
+    }
+    rows = []
+    for name, run in passes.items():
+        found = own_times(run)
+        if name == "backward":
+            forward = own_times(passes["forward"])
+            found = {k: (ms - forward[k][0], n - forward[k][1]) for k, (ms, n) in found.items()}
+        total = sum(milliseconds for milliseconds, _ in found.values())
+        cells = [
+            f"{100 * found[kind][0] / total:.0f}% ({found[kind][1]})" if kind in found else "-"
+            for kind in (*KINDS, "other")
+        ]
+        rows.append([name, f"{total:.0f}", *cells])
+    print_table(["pass", "own ms", *(f"{kind} (calls)" for kind in KINDS), "other (calls)"], rows)
+    actions = {
+        "plain step": timed(problem.step),
+        "dual pass": timed(passes["dual forward"]),
+        "dual pass without": timed(lambda: alignment(_plain_losses(problem), before, direction)),
+    }
+    seconds = interleave(actions, repetitions=options.repetitions)
+    base = median(seconds["plain step"])
+    print_table(
+        ["pass", "ms", "+-", "/ plain step"],
+        [
+            [name, f"{1000 * median(own):.1f}", spread(own), times(median(own) / base)]
+            for name, own in seconds.items()
+        ],
+    )
+
+
+def _backward(problem: Problem) -> None:
+    """Forward and backward; the table takes the forward's part off again."""
+    loss = problem.losses(problem.classifier.forward(problem.images).logits).mean()
+    torch.autograd.grad(loss, list(problem.classifier.parameters.values()))
+
+
+def _plain_losses(problem: Problem) -> Callable[[dict[str, Tensor]], Tensor]:
+    def losses(parameters: dict[str, Tensor]) -> Tensor:
+        buffers = {name: buffer.clone() for name, buffer in problem.module.named_buffers()}
+        return problem.losses(functional_call(problem.module, {**parameters, **buffers}, (problem.images,)))
+
+    return losses
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""How exact the hypergradient is in fp32 and in bf16, on real images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median as middle
+
+import peers
+import torch
+from harness import Clock, option_parser, print_header, print_table, progress, set_threads
+from one_step import NETWORKS, LabelledImages, Problem, forward_mode_alone, real_batches
+from torch import Tensor
+
+Compute = Callable[[Problem], Tensor]
+
+
+def ours(problem: Problem) -> Tensor:
+    return forward_mode_alone(problem, Clock())
+
+
+def second_order(problem: Problem) -> Tensor:
+    found = peers.second_order(problem)(Clock())
+    assert found is not None
+    return found
+
+
+def error_and_cosine(found_B: Tensor, exact_B: Tensor) -> tuple[float, float]:
+    """Relative error in the Euclidean norm, and cosine."""
+    found_B = found_B.double()
+    error = float((found_B - exact_B).norm() / exact_B.norm())
+    return error, float(torch.nn.functional.cosine_similarity(found_B, exact_B, dim=0))
+
+
+def main() -> None:
+    parser = option_parser(__doc__, repetitions=5)
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--batch-size", type=int, default=64)
+    options = parser.parse_args()
+    set_threads(options.threads)
+    if options.quick:
+        options.batch_size, options.repetitions, options.networks = 8, 2, ["wrn16_2"]
+    print_header(
+        "Exactness of the hypergradient",
+        f"CIFAR-10 images, batch {options.batch_size}, the same for validation; after each of the first "
+        f"{options.repetitions} steps of SGD (lr 0.1), each on its own batches; train mode",
+        "Against second-order autograd in float64 at the same parameters; error: relative, Euclidean norm",
+    )
+    rows = []
+    for network in options.networks:
+        rows += _measure(network, batch_size=options.batch_size, num_steps=options.repetitions)
+    columns = ["network", "by", "error, median", "error, worst", "cosine, median", "cosine, worst"]
+    print_table(columns, rows)
+
+
+def _measure(network: str, *, batch_size: int, num_steps: int) -> list[list[str]]:
+    size = NETWORKS[network][1]
+    batches = real_batches(size, batch_size, num_batches=2 * num_steps)
+    found: dict[str, list[tuple[float, float]]] = {}
+    state: dict[str, Tensor] | None = None
+    for step in range(num_steps):
+        pair = (batches[2 * step], batches[2 * step + 1])
+
+        def problem(
+            dtype: torch.dtype = torch.float32,
+            precision: torch.dtype = torch.float32,
+            pair: tuple[LabelledImages, LabelledImages] = pair,
+            state: dict[str, Tensor] | None = state,
+        ) -> Problem:
+            return Problem(
+                network, batch_size=batch_size, dtype=dtype, precision=precision, state=state, batches=pair
+            )
+
+        progress(f"{network}, step {step + 1} of {num_steps}")
+        exact_B = second_order(problem(torch.float64))
+        for name, found_B in {
+            "MOLERE, fp32": ours(problem()),
+            "second order, fp32": second_order(problem()),
+            "MOLERE, bf16": ours(problem(precision=torch.bfloat16)),
+        }.items():
+            found.setdefault(name, []).append(error_and_cosine(found_B, exact_B))
+        trained = problem()
+        trained.step()
+        state = {name: value.clone() for name, value in trained.module.state_dict().items()}
+    return [
+        [
+            network,
+            name,
+            f"{middle(e for e, _ in values):.1e}",
+            f"{max(e for e, _ in values):.1e}",
+            f"{middle(c for _, c in values):.6f}",
+            f"{min(c for _, c in values):.6f}",
+        ]
+        for name, values in found.items()
+    ]
+
+
+if __name__ == "__main__":
+    main()

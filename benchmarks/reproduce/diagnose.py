@@ -1,0 +1,58 @@
+"""How often `molere split --diagnose` is right: its advice on the pools of the programme, without test data.
+
+    python benchmarks/reproduce/diagnose.py --seeds 0-1
+
+One small file a pool and seed under results/diagnosis/; results.py sets them beside the gains of LRW-Hard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from cells import RESULTS, Cell, cells_of, experiments
+
+from molere_cli.data.source import load_dataset
+from molere_cli.diagnosis import diagnose
+from molere_cli.environment import describe_environment
+from molere_cli.experiment import parse_seeds
+from molere_cli.progress import NoProgress
+from molere_cli.registry import load_plugins
+from molere_cli.run_dir import write_json
+from molere_cli.splitting import make_split
+
+POOLS = ("shortcut", "biased", "natural")
+ROW = "lrw-hard-all"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("experiments", nargs="*", default=POOLS)
+    parser.add_argument("--seeds", default="0-1")
+    given = parser.parse_args()
+    seeds = parse_seeds(given.seeds)
+    for name in given.experiments:
+        for cell in cells_of(name, experiments()[name]):
+            path = RESULTS / "diagnosis" / name / cell.variant / f"s{cell.seed}.json"
+            if cell.row == ROW and cell.seed in seeds and not path.exists():
+                write_json(path, advice_for(cell))
+                print(path, flush=True)
+    return 0
+
+
+def advice_for(cell: Cell) -> dict[str, object]:
+    """The diagnosis of a cell's pool and hard split, with what it was made with."""
+    config, registry = cell.config(), load_plugins()
+    data = load_dataset(config, registry)
+    with tempfile.TemporaryDirectory() as scratch:
+        split = make_split(config, registry, data, erm=None, runs=Path(scratch), progress=NoProgress())
+        found = diagnose(config, registry, data, split, progress=NoProgress())
+    environment = describe_environment()
+    kept = {key: environment[key] for key in ("molere", "torch", "cpu", "threads", "commit")}
+    return {"cell": cell.name, "environment": kept, **found.as_json()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
