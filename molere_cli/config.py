@@ -319,13 +319,18 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> RunConfig:
         ConfigError: the file cannot be read, or a key or value is not valid; the sentence names it.
     """
     values = read_config_file(path) if path else {}
+    return validate_config(overridden(values, flags), source=str(path) if path else None)
+
+
+def overridden(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's settings with the flags over them; options add up key by key."""
+    result = dict(values)
     for name, value in flags.items():
-        # Options add up key by key: a flag overrides the file's key of the same name alone.
-        inherited = values.get(name)
+        inherited = result.get(name)
         if isinstance(value, Mapping) and isinstance(inherited, Mapping):
             value = {**inherited, **value}
-        values[name] = value
-    return validate_config(values, source=str(path) if path else None)
+        result[name] = value
+    return result
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel
 
-from molere_cli.config import RunConfig, validate_options
+from molere_cli.config import (
+    RunConfig,
+    load_config,
+    needs,
+    overridden,
+    read_config_file,
+    validate_config,
+    validate_options,
+)
 from molere_cli.errors import ConfigError
 from molere_cli.protocols import BackboneSpec, MethodSpec, ReweighterSpec
 from molere_cli.registry import Registry
@@ -44,6 +54,25 @@ class Plan:
     def label(self, strategy: str | None) -> str:
         """How tables call the run, given its split's strategy."""
         return self.method.label.format(split=(strategy or "").capitalize())
+
+
+def configured(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> RunConfig:
+    """The configuration from a file and flags; with `--method` one file serves several methods.
+
+    What the file says of things that this method does not have (a reweighter, say) is left out then. Given as
+    a flag, such a setting stays, and is refused by `make_plan`.
+
+    Raises:
+        ConfigError, UnknownNameError: a key, a value or the method is not known.
+    """
+    if path is None or "method" not in flags:
+        return load_config(path, flags)
+    values = read_config_file(path)
+    together = validate_config(overridden(values, flags), source=str(path))
+    method = registry.methods.get(together.method)
+    groups = {None, *together.groups_in_play(split=method.split, uses=method.uses)}
+    kept = {name: value for name, value in values.items() if needs(RunConfig.model_fields[name]) in groups}
+    return validate_config(overridden(kept, flags), source=str(path))
 
 
 def make_plan(config: RunConfig, registry: Registry, *, precision: Precision | None = None) -> Plan:

@@ -35,9 +35,9 @@ def train(
 ) -> None:
     """Train by ERM, LRW or MOLERE."""
     from molere_cli.commands.console import progress_display
-    from molere_cli.config import load_config
     from molere_cli.errors import ConfigError
     from molere_cli.experiment import parse_seeds, train_seeds
+    from molere_cli.plan import configured
     from molere_cli.registry import load_plugins
     from molere_cli.training import resume_run
 
@@ -48,7 +48,7 @@ def train(
             raise ConfigError("--resume takes all settings from the run; leave the other flags out")
         finished = [resume_run(resume, registry, progress=progress)]
     else:
-        settings = load_config(config, flags)
+        settings = configured(config, flags, registry)
         if seeds is not None and "seed" in flags:
             raise ConfigError("--seed and --seeds exclude each other")
         numbers = parse_seeds(seeds) if seeds else [settings.seed]
