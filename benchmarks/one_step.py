@@ -148,7 +148,7 @@ def forward_mode_alone(problem: Problem, clock: Clock) -> Tensor:
     with clock:
         before, randomness = problem.copy_of_parameters(), RandomState.capture(CPU)
         problem.step()
-        found_B = _forward_mode(problem, before, randomness)
+        found_B = forward_mode(problem, before, randomness)
         problem.restore(before)
     problem.reset()
     return found_B
@@ -161,12 +161,13 @@ def forward_mode_on_top(problem: Problem, clock: Clock) -> Tensor:
     randomness = RandomState.capture(CPU)
     problem.step()
     with clock:
-        found_B = _forward_mode(problem, before, randomness)
+        found_B = forward_mode(problem, before, randomness)
     problem.reset()
     return found_B
 
 
-def _forward_mode(problem: Problem, before: dict[str, Tensor], randomness: RandomState) -> Tensor:
+def forward_mode(problem: Problem, before: dict[str, Tensor], randomness: RandomState) -> Tensor:
+    """The hypergradient through a step that has been taken, at the classifier's precision, (B,)."""
     response = _response(problem, before)
     losses = problem.classifier.step_losses(problem.images, problem.labels, randomness)
     return hypergradient(losses, before, response)
