@@ -98,7 +98,7 @@ def gains_table(experiment: str, variant: str, test_set: str = "test") -> str:
     """Accuracy, gains over ERM, worst group where there are groups, and what the weights did."""
     results = finished(experiment, variant)
     if not results:
-        return "*Not run yet.*"
+        return NOT_RUN
     first = next(iter(results.values()))
     grouped = "worst_group" in next(iter(first.values()))["metrics"][test_set]
     headings = ["method", "n", "accuracy, %", "gain, points", "margin gain x 100"]
@@ -145,7 +145,7 @@ def who_table(experiment: str, variant: str) -> str:
     results = finished(experiment, variant)
     weighted = {row: runs for row, runs in results.items() if any("weights" in r for r in runs.values())}
     if not weighted:
-        return "*Not run yet.*"
+        return NOT_RUN
     kinds = list(next(iter(next(iter(weighted.values())).values()))["pool"])
     rows = []
     for row, runs in weighted.items():
@@ -219,10 +219,107 @@ def status_table() -> str:
     return table(["experiment", "cells", "minutes of training", "its share"], rows)
 
 
-def measurement(name: str) -> Any:
-    """What a measurement script left in results/NAME.json; None if it has not run."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def count(experiment: str, variant: str, row: str) -> int:
+    """How many seeds a row and ERM share."""
+    results = finished(experiment, variant)
+    return len(results.get(row, {}).keys() & results.get("erm", {}).keys())
+
+
+def left_by(pattern: str) -> list[tuple[Path, Any]]:
+    """What measurement scripts left under results/."""
+    return [(path, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(RESULTS.glob(pattern))]
+
+
+NOT_RUN = "*Not run yet.*"
+
+
+def diagnosis_table() -> str:
+    """Advice beside the gain of LRW-Hard on that pool; right if the gain has the sign foretold."""
+    rows, right, judged = [], 0, 0
+    for path, found in left_by("diagnosis/*/*/*.json"):
+        experiment, variant, name = path.relative_to(RESULTS / "diagnosis").with_suffix("").parts
+        results, seed = finished(experiment, variant), int(name[1:])
+        runs = [results.get(row, {}).get(seed) for row in ("lrw-hard-all", "erm")]
+        verdict = gained = "-"
+        if all(runs) and found["advice"] != "unclear":
+            difference = 100 * (
+                runs[0]["metrics"]["test"]["accuracy"] - runs[1]["metrics"]["test"]["accuracy"]
+            )
+            judged += 1
+            correct = (difference > 0) == (found["advice"] == "reweight")
+            right += correct
+            gained, verdict = f"{difference:+.1f}", "yes" if correct else "no"
+        rows.append(
+            [
+                f"{programme()[experiment].variants[variant].label}, seed {seed}",
+                f"{100 * found['hard']['plain']:.0f} -> {100 * found['hard']['upweighted']:.0f}",
+                f"{100 * found['others']['plain']:.0f} -> {100 * found['others']['upweighted']:.0f}",
+                found["advice"],
+                gained,
+                verdict,
+            ]
+        )
+    if not rows:
+        return NOT_RUN
+    headings = ["pool", "hard, right %", "others, right %", "advice", "gain of LRW-Hard", "right"]
+    return table(headings, rows) + f"\n\nRight in {right} of {judged} that can be judged."
+
+
+def oracle_table() -> str:
+    """Gain of the oracle's weights over ERM, beside that of LRW-Hard."""
+    if "oracle" not in programme():
+        return NOT_RUN
+    rows = [
+        [
+            part.label,
+            str(count("oracle", variant, "oracle")),
+            gain("oracle", variant, "oracle"),
+            gain("oracle", variant, "lrw-hard"),
+        ]
+        for variant, part in programme()["oracle"].variants.items()
+    ]
+    return table(["data", "n", "oracle", "LRW-Hard"], rows)
+
+
+def signal_table() -> str:
+    """Signal to noise and mean alignments along training."""
+    rows = []
+    for path, found in left_by("signal/*/*.json"):
+        experiment, variant = path.relative_to(RESULTS / "signal").with_suffix("").parts
+        for epoch in found["epochs"]:
+            kinds = epoch["alignment_by_kind"]
+            named = ", ".join(f"{kind} {value:+.2f}" for kind, value in kinds.items() if kind != "other")
+            rows.append(
+                [
+                    programme()[experiment].variants[variant].label,
+                    str(epoch["epoch"]),
+                    f"{100 * epoch['train_accuracy']:.0f}",
+                    f"{epoch['mean_absolute_alignment']:.3g}",
+                    f"{epoch['signal_to_noise']:.2f}",
+                    named,
+                ]
+            )
+    headings = ["data", "epoch", "train acc, %", "mean abs alignment", "signal to noise", "who it favours"]
+    return table(headings, rows) if rows else NOT_RUN
+
+
+def theory_table() -> str:
+    """The gap of each domain under each rule at the smallest, a middling and the largest pool."""
+    found = left_by("theory.json")
+    if not found:
+        return NOT_RUN
+    ((_, theory),) = found
+    rules = list(theory["domains"][0]["rows"][0]["gap"])
+    rows = [
+        [
+            f"{domain['name']}: {domain['note']}" if number == 0 else "",
+            str(row["pool"]),
+            *(f"{row['gap'][rule]['mean']:+.3f} ± {row['gap'][rule]['half_width']:.3f}" for rule in rules),
+        ]
+        for domain in theory["domains"]
+        for number, row in enumerate(r for r in domain["rows"] if r["pool"] in (20, 160, 1280))
+    ]
+    return table(["domain", "N", *rules], rows)
 
 
 @dataclass(frozen=True)
@@ -309,7 +406,11 @@ def render() -> str:
         "ablation_table": ablation_table,
         "tuning_table": tuning_table,
         "status_table": status_table,
-        "measurement": measurement,
+        "count": count,
+        "diagnosis_table": diagnosis_table,
+        "oracle_table": oracle_table,
+        "signal_table": signal_table,
+        "theory_table": theory_table,
         "table": table,
         "programme": programme(),
         "points": points,
