@@ -2,122 +2,151 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
 from statistics import median as middle
 
 import torch
 from harness import (
-    Clock,
     interleave,
     median,
     option_parser,
     print_header,
     print_table,
+    progress,
     set_threads,
     spread,
     timed,
     times,
 )
-from one_step import CPU, LR, NETWORKS, LabelledImages, Problem, real_batches
+from one_step import CPU, LR, NETWORKS, LabelledImages, Problem, forward_mode, real_batches
 from torch import Tensor
 from torch.nn import functional as F
 
 from molere_cli.engine.classifier import RandomState
-from molere_cli.engine.hypergradient import alignment
 
 SIZES = (16, 32, 64, 128, 256, 512)
-POOL = 1024
 IMAGE_SIZE = 16
 NETWORKS["small_cnn"] = ("small_cnn", IMAGE_SIZE)
 
 
+@dataclass(frozen=True)
+class Point:
+    """A classifier somewhere in training, right after a step: the problem holds the parameters after it."""
+
+    problem: Problem
+    before: dict[str, Tensor]
+
+    def hypergradient(self, val: LabelledImages) -> Tensor:
+        """Of the mean loss on `val` after the step, by the step's weights, (B,)."""
+        self.problem.val_images, self.problem.val_labels = val
+        return forward_mode(self.problem, self.before, RandomState.capture(CPU))
+
+
 def main() -> None:
     parser = option_parser(__doc__, repetitions=20)
-    parser.add_argument(
-        "--steps", type=int, default=80, help="steps of SGD beforehand (default: %(default)s)"
-    )
+    parser.add_argument("--epochs", type=int, default=10, help="of training (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=5120, help="training examples (default: %(default)s)")
+    parser.add_argument("--val", type=int, default=4096, help="validation pool (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=128)
     options = parser.parse_args()
     set_threads(options.threads)
     if options.quick:
-        options.steps, options.repetitions = 4, 3
-    num_batches = options.steps + 1 + POOL // options.batch_size
-    batches = real_batches(IMAGE_SIZE, options.batch_size, num_batches=num_batches)
-    training, pool = batches[: options.steps + 1], batches[options.steps + 1 :]
-    val = (torch.cat([images for images, _ in pool]), torch.cat([labels for _, labels in pool]))
-    problem = trained_problem(training, val)
+        options.epochs, options.train, options.val, options.repetitions = 2, 512, 512, 3
+    num_train, num_val = (count // options.batch_size for count in (options.train, options.val))
+    batches = real_batches(IMAGE_SIZE, options.batch_size, num_batches=num_train + num_val)
+    images, labels = (torch.cat(parts) for parts in zip(*batches[num_train:], strict=True))
+    points = trained_points(batches[:num_train], (images, labels), num_epochs=options.epochs)
     print_header(
         "The validation batch and the hypergradient",
-        f"small_cnn on CIFAR-10 at {IMAGE_SIZE} px after {options.steps} steps of SGD, lr {LR}; a training "
-        f"batch of {options.batch_size}, {options.repetitions} validation batches a size, drawn from "
-        f"{len(val[1])} examples",
-        "Cosine to the hypergradient of all these; signal to noise: an example's mean over draws by its "
-        "standard deviation, absolute, median over examples; sign: share of examples whose draw has the sign "
-        "of all; cost: validation gradient and dual pass by a plain step",
+        f"small_cnn on CIFAR-10 at {IMAGE_SIZE} px, fp32, {num_train * options.batch_size} training "
+        f"examples, SGD with lr {LR}; through the first step after each of {len(points)} epochs, on another training "
+        f"batch of {options.batch_size} each",
+        f"{options.repetitions} validation batches of each size an epoch, independent of one another (drawn "
+        f'with replacement) from {len(labels)} examples, over all of which ("the pool\'s") their '
+        "expectation is taken: the network has no batch norm",
+        "Cosine to the pool's; sign: share of training examples with the pool's; signal to noise: an "
+        "example's value over the pool by the standard deviation of the draws, absolute, median over examples and "
+        "epochs, which should grow with the root of the size",
+        "Cost: validation gradient and dual pass over a plain step",
     )
-    exact_B = _hypergradient(problem, val)
+    _measure(points, (images, labels), num_draws=options.repetitions)
+
+
+def trained_points(training: list[LabelledImages], val: LabelledImages, *, num_epochs: int) -> list[Point]:
+    """A point after every epoch over the training batches."""
+    points = []
+    state: dict[str, Tensor] | None = None
+    for epoch in range(num_epochs):
+        for batch in training:
+            problem = _problem(state, batch, val)
+            problem.step()
+            state = problem.module.state_dict()
+        progress(f"epoch {epoch + 1} of {num_epochs}")
+        problem = _problem(state, training[epoch % len(training)], val)
+        before = problem.copy_of_parameters()
+        problem.step()
+        points.append(Point(problem, before))
+    return points
+
+
+def _problem(state: dict[str, Tensor] | None, batch: LabelledImages, val: LabelledImages) -> Problem:
+    return Problem("small_cnn", batch_size=len(batch[1]), state=state, batches=(batch, val))
+
+
+def _measure(points: list[Point], pool: LabelledImages, *, num_draws: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    draws = {size: [_part(val, size, generator) for _ in range(options.repetitions)] for size in SIZES}
-    seconds = interleave(
-        {
-            "plain step": lambda clock: _plain_step(problem, clock),
-            **{
-                str(size): timed(lambda part=parts[0]: _hypergradient(problem, part))
-                for size, parts in draws.items()
-            },
-        },
-        repetitions=options.repetitions,
-    )
+    exact_B = [point.hypergradient(pool) for point in points]
+    cosines: dict[int, list[float]] = {size: [] for size in SIZES}
+    signs: dict[int, list[float]] = {size: [] for size in SIZES}
+    ratios: dict[int, list[float]] = {size: [] for size in SIZES}
+    for number, (point, whole_B) in enumerate(zip(points, exact_B, strict=True)):
+        progress(f"draws of point {number + 1} of {len(points)}")
+        for size in SIZES:
+            found_RB = torch.stack(
+                [point.hypergradient(_draw(pool, size, generator)) for _ in range(num_draws)]
+            )
+            cosines[size] += F.cosine_similarity(found_RB, whole_B[None], dim=1).tolist()
+            signs[size].append(float((found_RB.sign() == whole_B.sign()).double().mean()))
+            ratios[size] += (whole_B.abs() / found_RB.std(0)).tolist()
+    seconds = _seconds(points[-1], {size: _draw(pool, size, generator) for size in SIZES}, num_draws)
     base = median(seconds["plain step"])
-    rows = []
-    for size, parts in draws.items():
-        found_RB = torch.stack([_hypergradient(problem, part) for part in parts])
-        cosine_R = F.cosine_similarity(found_RB, exact_B[None], dim=1)
-        ratio_B = found_RB.mean(0).abs() / found_RB.std(0)
-        sign = float((found_RB.sign() == exact_B.sign()).double().mean())
-        own = seconds[str(size)]
-        rows.append(
-            [
-                str(size),
-                f"{float(cosine_R.mean()):.3f}",
-                f"{float(cosine_R.min()):.3f}",
-                f"{middle(ratio_B.tolist()):.2f}",
-                f"{100 * sign:.0f}%",
-                times(median(own) / base),
-                spread(own),
-            ]
-        )
-    columns = ["validation batch", "cosine, mean", "cosine, worst", "signal to noise", "sign", "cost", "+-"]
+    rows = [
+        [
+            str(size),
+            f"{fmean(cosines[size]):.3f}",
+            f"{torch.tensor(cosines[size]).quantile(0.05):.3f}",
+            f"{min(cosines[size]):.3f}",
+            f"{100 * fmean(signs[size]):.0f}%",
+            f"{middle(ratios[size]):.2f}",
+            times(median(seconds[str(size)]) / base),
+            spread(seconds[str(size)]),
+        ]
+        for size in SIZES
+    ]
+    columns = [
+        "validation batch",
+        "cosine, mean",
+        "5% below",
+        "worst",
+        "sign",
+        "signal to noise",
+        "cost",
+        "+-",
+    ]
     print_table(columns, rows)
 
 
-def trained_problem(training: list[LabelledImages], val: LabelledImages) -> Problem:
-    """A problem on the last training batch, after a step on each of the others."""
-    state = None
-    for batch in training:
-        problem = Problem("small_cnn", batch_size=len(batch[1]), state=state, batches=(batch, val))
-        if batch is not training[-1]:
-            problem.step()
-        state = {name: value.clone() for name, value in problem.module.state_dict().items()}
-    return problem
+def _seconds(point: Point, val: dict[int, LabelledImages], num_rounds: int) -> dict[str, list[float]]:
+    """Of a plain step and, by size, of what comes on top of it; the steps move on from the point."""
+    updates = {str(size): timed(partial(point.hypergradient, part)) for size, part in val.items()}
+    return interleave({"plain step": timed(point.problem.step), **updates}, repetitions=num_rounds)
 
 
-def _part(val: LabelledImages, size: int, generator: torch.Generator) -> LabelledImages:
-    chosen = torch.randperm(len(val[1]), generator=generator)[:size]
-    return val[0][chosen], val[1][chosen]
-
-
-def _plain_step(problem: Problem, clock: Clock) -> None:
-    with clock:
-        problem.step()
-    problem.reset()
-
-
-def _hypergradient(problem: Problem, val: LabelledImages) -> Tensor:
-    """Up to its scale: the alignments of the training batch with the validation gradient, (B,)."""
-    _, gradient = problem.classifier.validation_gradient(*val)
-    parameters = problem.classifier.parameters
-    losses = problem.classifier.step_losses(problem.images, problem.labels, RandomState.capture(CPU))
-    return alignment(losses, parameters, {name: gradient[p] for name, p in parameters.items()})
+def _draw(pool: LabelledImages, size: int, generator: torch.Generator) -> LabelledImages:
+    chosen = torch.randint(len(pool[1]), (size,), generator=generator)
+    return pool[0][chosen].contiguous(memory_format=torch.channels_last), pool[1][chosen]
 
 
 if __name__ == "__main__":

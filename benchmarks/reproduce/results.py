@@ -267,16 +267,16 @@ def diagnosis_table() -> str:
 
 def oracle_table() -> str:
     """Gain of the oracle's weights over ERM, beside that of LRW-Hard."""
-    if "oracle" not in programme():
-        return NOT_RUN
     rows = [
         [
             part.label,
-            str(count("oracle", variant, "oracle")),
-            gain("oracle", variant, "oracle"),
-            gain("oracle", variant, "lrw-hard"),
+            str(count(name, variant, "oracle")),
+            gain(name, variant, "oracle"),
+            gain(name, variant, "lrw-hard"),
         ]
-        for variant, part in programme()["oracle"].variants.items()
+        for name, experiment in programme().items()
+        if name.startswith("oracle-")
+        for variant, part in experiment.variants.items()
     ]
     return table(["data", "n", "oracle", "LRW-Hard"], rows)
 
