@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from molere_cli.errors import DataError, MolereError, SplitError, TrainingError
+from molere_cli.errors import ConfigError, DataError, MolereError, SplitError, TrainingError
 from molere_cli.hookspecs import hookimpl
 from molere_cli.protocols import (
     BackboneFamily,
@@ -30,27 +30,57 @@ from molere_cli.protocols import (
 )
 
 if TYPE_CHECKING:
+    from molere_cli.data.feed import Batch, epoch_batches
     from molere_cli.data.holdout import split_off, stratified_holdout
-    from molere_cli.engine.hypergradient import alignment
-    from molere_cli.engine.methods import Method, Step, TrainingContext
+    from molere_cli.engine.auxiliary import erm_epochs
+    from molere_cli.engine.classifier import classification_layer, isolated_randomness
+    from molere_cli.engine.hypergradient import alignment, hypergradient
+    from molere_cli.engine.methods import (
+        Method,
+        Step,
+        TrainingContext,
+        num_steps,
+        positions_of,
+        training_positions,
+    )
+    from molere_cli.engine.validation import ValidationBatches
+    from molere_cli.evaluation import predict_feed
+    from molere_cli.metrics import probabilistic_margin
+    from molere_cli.randomness import derived_generator, derived_seed
     from molere_cli.splits.quota import select_by_quota
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Batch": "molere_cli.data.feed",
     "Method": "molere_cli.engine.methods",
     "Step": "molere_cli.engine.methods",
     "TrainingContext": "molere_cli.engine.methods",
+    "ValidationBatches": "molere_cli.engine.validation",
     "alignment": "molere_cli.engine.hypergradient",
+    "classification_layer": "molere_cli.engine.classifier",
+    "derived_generator": "molere_cli.randomness",
+    "derived_seed": "molere_cli.randomness",
+    "epoch_batches": "molere_cli.data.feed",
+    "erm_epochs": "molere_cli.engine.auxiliary",
+    "hypergradient": "molere_cli.engine.hypergradient",
+    "isolated_randomness": "molere_cli.engine.classifier",
+    "num_steps": "molere_cli.engine.methods",
+    "positions_of": "molere_cli.engine.methods",
+    "predict_feed": "molere_cli.evaluation",
+    "probabilistic_margin": "molere_cli.metrics",
     "select_by_quota": "molere_cli.splits.quota",
     "split_off": "molere_cli.data.holdout",
     "stratified_holdout": "molere_cli.data.holdout",
+    "training_positions": "molere_cli.engine.methods",
 }
 
 __all__ = [
     "BackboneFamily",
     "BackboneRequest",
     "BackboneSpec",
+    "Batch",
+    "ConfigError",
     "DataError",
     "Dataset",
     "DatasetRequest",
@@ -70,12 +100,25 @@ __all__ = [
     "Step",
     "TrainingContext",
     "TrainingError",
+    "ValidationBatches",
     "__version__",
     "alignment",
+    "classification_layer",
+    "derived_generator",
+    "derived_seed",
+    "epoch_batches",
+    "erm_epochs",
     "hookimpl",
+    "hypergradient",
+    "isolated_randomness",
+    "num_steps",
+    "positions_of",
+    "predict_feed",
+    "probabilistic_margin",
     "select_by_quota",
     "split_off",
     "stratified_holdout",
+    "training_positions",
 ]
 
 

@@ -49,9 +49,11 @@ def build_engine(plan: Plan, data: LoadedDataset, in_validation: Tensor | None) 
         feed=feed,
         labels=data.dataset.pool.labels,
         groups=data.dataset.pool.groups,
+        clean_labels=data.dataset.pool.clean_labels,
         num_classes=data.num_classes,
         in_validation=in_validation,
         reweighter_needs_features=plan.reweighter is not None and plan.reweighter.needs_features,
+        make_classifier=partial(make_classifier, plan, data, settings.image_size),
         make_reweighter=partial(_make_reweighter, plan, data, classifier, settings.image_size),
         make_splitter=partial(_make_splitter, plan, data, classifier, settings.image_size),
     )

@@ -205,8 +205,11 @@ def split_provenance(info: SplitInfo) -> dict[str, Any]:
 
 
 def collapse_of(metrics: Mapping[str, float]) -> str | None:
-    """A sentence if the weights of an epoch are all near 0, or still all equal; None if they are well."""
-    num_updates = metrics.get("reweighter/updates", 0)
+    """A sentence if a reweighter's weights of an epoch are all near 0, or still all equal; None if they are
+    well, or no reweighter's."""
+    if "reweighter/updates" not in metrics:
+        return None
+    num_updates = metrics["reweighter/updates"]
     if num_updates >= COLLAPSE_CHECK_UPDATES and metrics["weights/std"] < 1e-6:
         return (
             f"all weights are still equal after {num_updates:.0f} meta-updates: the hypergradient does not "

@@ -73,12 +73,13 @@ class Classifier:
 
     def forward(self, images: Tensor, *, with_features: bool = False) -> Output:
         """A forward pass in whatever mode the module is in, recorded by autograd if it is on."""
-        if not with_features:
-            with self._autocast():
-                return Output(_at_least_float32(self.module(images)), None)
-        with captured_input(self._head) as captured, self._autocast():
-            logits_BC = _at_least_float32(self.module(images))
-        return Output(logits_BC, _at_least_float32(captured[-1].detach().flatten(1)))
+        return self._output(self.module, images, with_features=with_features)
+
+    @torch.no_grad()
+    def meta_forward(self, images: Tensor, *, with_features: bool = False) -> Output:
+        """A forward pass as `validation_gradient` takes it, without the gradient."""
+        with isolated_randomness(self.device), deterministic_layers(self.module):
+            return self._output(self._on_copied_buffers, images, with_features=with_features)
 
     @torch.inference_mode()
     def predict(self, images: Tensor, *, with_features: bool = False) -> Output:
@@ -90,36 +91,66 @@ class Classifier:
         finally:
             self.module.train(training)
 
-    def validation_gradient(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[Tensor, Tensor]]:
+    def validation_gradient(
+        self, images: Tensor, labels: Tensor, *, at: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[Tensor, Tensor]]:
         """The mean loss on a validation batch (0-dim, detached) and its gradient for every parameter.
 
         Batch norm uses batch statistics without touching the running ones; dropout is off.
+
+        Args:
+            at: values that stand in for the parameters of these names, which stay as they are.
         """
-        parameters = list(self.parameters.values())
+        stand_ins = {name: value.detach().requires_grad_() for name, value in (at or {}).items()}
+        values = [stand_ins.get(name, parameter) for name, parameter in self.parameters.items()]
         with isolated_randomness(self.device), deterministic_layers(self.module), self._autocast():
-            logits_BC = _at_least_float32(functional_call(self.module, self._buffer_copies(), (images,)))
+            tensors = {**stand_ins, **self._buffer_copies()}
+            logits_BC = _at_least_float32(functional_call(self.module, tensors, (images,)))
             loss = F.cross_entropy(logits_BC, labels)
-        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-        return loss.detach(), dict(zip(parameters, gradients, strict=True))
+        gradients = torch.autograd.grad(loss, values, materialize_grads=True)
+        return loss.detach(), dict(zip(self.parameters.values(), gradients, strict=True))
 
     def step_losses(
         self, images: Tensor, labels: Tensor, randomness: RandomState
     ) -> Callable[[Mapping[str, Tensor]], Tensor]:
-        """The per-example losses (B,) of a training step as a function of its parameters.
+        """The per-example losses (B,) of a training step as a function of its parameters (`step_logits`)."""
+        logits = self.step_logits(images, randomness)
+
+        def losses(parameters: Mapping[str, Tensor]) -> Tensor:
+            return F.cross_entropy(logits(parameters), labels, reduction="none")
+
+        return losses
+
+    def step_logits(
+        self, images: Tensor, randomness: RandomState
+    ) -> Callable[[Mapping[str, Tensor]], Tensor]:
+        """The logits (B, C) of a training step as a function of its parameters.
 
         Replays the step's dropout masks and precision, and leaves buffers and random state alone.
         Attention runs under the math kernel, since the fused ones have no forward derivative.
         """
 
-        def losses(parameters: Mapping[str, Tensor]) -> Tensor:
+        def logits(parameters: Mapping[str, Tensor]) -> Tensor:
             # Autocast's cache of casted weights would forget their tangents.
             autocast = self._autocast(cache_enabled=False)
             attention = sdpa_kernel(SDPBackend.MATH)
             with randomness.replayed(self.device), attention, fast_forward_mode(), autocast:
                 logits_BC = functional_call(self.module, {**parameters, **self._buffer_copies()}, (images,))
-            return F.cross_entropy(_at_least_float32(logits_BC), labels, reduction="none")
+            return _at_least_float32(logits_BC)
 
-        return losses
+        return logits
+
+    def _output(self, run: Callable[[Tensor], Tensor], images: Tensor, *, with_features: bool) -> Output:
+        if not with_features:
+            with self._autocast():
+                return Output(_at_least_float32(run(images)), None)
+        with captured_input(self._head) as captured, self._autocast():
+            logits_BC = _at_least_float32(run(images))
+        return Output(logits_BC, _at_least_float32(captured[-1].detach().flatten(1)))
+
+    def _on_copied_buffers(self, images: Tensor) -> Tensor:
+        logits_BC: Tensor = functional_call(self.module, self._buffer_copies(), (images,))
+        return logits_BC
 
     def _buffer_copies(self) -> dict[str, Tensor]:
         return {name: buffer.clone() for name, buffer in self.module.named_buffers()}

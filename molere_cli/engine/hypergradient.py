@@ -31,13 +31,14 @@ def alignment(
     """< grad l_i(theta), direction > for every example i of a batch, by one forward-mode pass.
 
     Args:
-        per_example_loss: the losses (B,) as a function of the parameters; run once, with dual tensors and
-            gradient recording off, so that its activations are freed as it goes.
+        per_example_loss: the losses (B,), or anything else of which there is one or a row for each example,
+            as a function of the parameters; run once, with dual tensors and gradient recording off, so that
+            its activations are freed as it goes.
         parameters: theta, by name.
         direction: tensors shaped like the parameters; a name that is missing counts as zero.
 
     Returns:
-        (B,) of the losses' dtype.
+        (B,), or the shape of what the function gives, in its dtype.
     """
     _load_forward_mode()
     with torch.no_grad(), forward_ad.dual_level():

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
 from molere_cli.config import RunConfig
-from molere_cli.data.feed import Batch, Feed, epoch_batches
+from molere_cli.data.feed import Batch, Feed
 from molere_cli.engine.classifier import Classifier, RandomState, isolated_randomness
 from molere_cli.engine.methods import Method
 from molere_cli.engine.optimizer import Clipping, build_scheduler
@@ -134,10 +134,10 @@ class TrainingLoop:
         self.scheduler.step(epoch)
         positions = self.method.before_epoch(epoch)
         seed = derived_seed(config.seed, "train", epoch)
-        batches = epoch_batches(positions, config.batch_size, seed=seed)
+        batches = self.method.batches(epoch, positions, batch_size=config.batch_size, seed=seed)
         self.classifier.module.train()
         for in_epoch, batch in enumerate(self.feed.training(batches, seed=seed)):
-            step = self._forward(epoch, in_epoch, batch)
+            step = self._forward(epoch, in_epoch, self.method.select(batch))
             weights_B = self.method.weights(step)
             loss = self._classifier_step(step, weights_B)
             self.method.after_step(step)
@@ -155,7 +155,7 @@ class TrainingLoop:
 
     def _classifier_step(self, step: Step, weights_B: Tensor | None) -> float:
         """theta <- theta - beta_3 (1/B) sum_j w_j grad loss_j (paper.md section 2); the weighted loss."""
-        weighted_loss = (step.losses if weights_B is None else weights_B * step.losses).mean()
+        weighted_loss = self.method.loss(step, weights_B)
         loss = float(weighted_loss.detach())
         if not math.isfinite(loss):
             raise TrainingError(

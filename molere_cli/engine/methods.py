@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from molere_cli.config import RunConfig
-from molere_cli.data.feed import Feed
+from molere_cli.data.feed import Batch, Feed, epoch_batches
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.reweighter import Reweighting
 from molere_cli.engine.splitter import SplitterTraining
@@ -30,8 +30,11 @@ class TrainingContext:
     """What a method is built from.
 
     options: the method's own. feed, labels: the pool (labels int64 (N,) on the CPU). groups: int64 (N,) where
-    the dataset has them. in_validation: the split, bool (N,) on the CPU, None without one.
-    make_reweighter, make_splitter: build the networks that the configuration names, on the device.
+    the dataset has them. clean_labels: int64 (N,), the labels before label noise, None where there is none:
+    for analysis, and for an oracle that says it is one, never for a method that competes.
+    in_validation: the split, bool (N,) on the CPU, None without one.
+    make_classifier: another classifier as this one was before training. make_reweighter, make_splitter: build
+    the networks that the configuration names, on the device.
     """
 
     config: RunConfig
@@ -41,15 +44,21 @@ class TrainingContext:
     feed: Feed
     labels: Tensor
     groups: Tensor | None
+    clean_labels: Tensor | None
     num_classes: int
     in_validation: Tensor | None
     reweighter_needs_features: bool
+    make_classifier: Callable[[], Classifier]
     make_reweighter: Callable[[], nn.Module]
     make_splitter: Callable[[], nn.Module]
 
 
 class Method(ABC):
-    """A way to weight or choose training examples, on the loop's three calls."""
+    """A way to weight or choose training examples, on the loop's three calls.
+
+    `batches`, `select` and `loss` are there for the few methods that need more than a choice of positions and
+    a weight for each example.
+    """
 
     needs_features: bool = False
     """Whether `Step.features` is filled."""
@@ -65,6 +74,19 @@ class Method(ABC):
     @abstractmethod
     def after_step(self, step: Step) -> None:
         """What to learn from a step that has just been taken."""
+
+    def batches(self, epoch: int, positions: Tensor, *, batch_size: int, seed: int) -> list[Tensor]:
+        """The batches to load for an epoch over `positions`: shuffled and cut by default."""
+        return epoch_batches(positions, batch_size, seed=seed)
+
+    def select(self, batch: Batch) -> Batch:
+        """The part of a loaded batch to take the classifier's step on: all of it by default."""
+        return batch
+
+    def loss(self, step: Step, weights: Tensor | None) -> Tensor:
+        """What the classifier's step goes down, 0-dim with its graph: by default the mean of the losses, each
+        times its weight."""
+        return (step.losses if weights is None else weights * step.losses).mean()
 
     def metrics(self) -> dict[str, float]:
         """What to log at the epoch's end."""

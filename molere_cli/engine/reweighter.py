@@ -6,7 +6,6 @@ Shapes: B examples of a training batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from molere_cli.config import RunConfig
-from molere_cli.data.feed import Batch, Feed
+from molere_cli.data.feed import Feed
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.hypergradient import hypergradient
 from molere_cli.engine.optimizer import check_response_known, optimizer_response
 from molere_cli.engine.step import Step
-from molere_cli.engine.validation import ValidationCycle
+from molere_cli.engine.validation import ValidationBatches
 from molere_cli.protocols import ReweighterInput
-from molere_cli.randomness import derived_seed
 
 
 class _Within(torch.autograd.Function):
@@ -99,32 +97,28 @@ class Reweighting:
         self.warmup_epochs = config.warmup_epochs
         self.classifier = classifier
         self.optimizer = optimizer
-        self.feed = feed
         self.reweighter = reweighter
         self.reweighter_optimizer = torch.optim.Adam(
             reweighter.parameters(), lr=config.reweighter_lr, foreach=True
         )
         self.num_updates = 0
-        self._cycle: ValidationCycle | None = None
-        self._val_batches: Iterator[Batch] = iter(())
+        self._validation = ValidationBatches(
+            feed, batch_size=config.meta_batch_size or config.batch_size, seed=config.seed
+        )
         self._pending: _Pending | None = None
         self._val_losses: list[Tensor] = []
 
     def set_validation(self, positions: Tensor, *, tag: int) -> None:
         """Draw validation batches from these positions from now on."""
-        batch_size = self.config.meta_batch_size or self.config.batch_size
-        self._cycle = ValidationCycle(positions, batch_size, self.config.seed, tag)
+        self._validation.set_positions(positions, tag=tag)
 
     def start_epoch(self, epoch: int, *, num_steps: int) -> None:
         """Line up the validation batches of an epoch of at most `num_steps` classifier steps."""
         self._val_losses = []
         if epoch < self.warmup_epochs:
             return
-        assert self._cycle is not None
         num_due = math.ceil(num_steps / self.config.reweighter_interval)
-        batches = [self._cycle.draw() for _ in range(num_due)]
-        seed = derived_seed(self.config.seed, "validation", epoch)
-        self._val_batches = self.feed.training(batches, seed=seed)
+        self._validation.start_epoch(epoch, num_batches=num_due)
 
     def weights(self, step: Step) -> Tensor | None:
         """The weights (B,) of a batch, detached; None (all 1) during warm-up."""
@@ -164,7 +158,7 @@ class Reweighting:
         self.num_updates += 1
 
     def _hypergradient(self, step: Step, before: dict[str, Tensor]) -> Tensor:
-        val = next(self._val_batches)
+        val = self._validation.next()
         val_loss, gradient = self.classifier.validation_gradient(val.images, val.labels)
         self._val_losses.append(val_loss)
         parameters = self.classifier.parameters
@@ -190,13 +184,11 @@ class Reweighting:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resume needs, between epochs."""
-        assert self._cycle is not None
         return {
             "reweighter": self.reweighter.state_dict(),
             "optimizer": self.reweighter_optimizer.state_dict(),
             "num_updates": self.num_updates,
-            "val_positions": self._cycle.positions,
-            "cycle": {"tag": self._cycle.tag, "round": self._cycle.round, "cursor": self._cycle.cursor},
+            **self._validation.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -204,6 +196,4 @@ class Reweighting:
         self.reweighter.load_state_dict(state["reweighter"])
         self.reweighter_optimizer.load_state_dict(state["optimizer"])
         self.num_updates = state["num_updates"]
-        self.set_validation(state["val_positions"].cpu(), tag=state["cycle"]["tag"])
-        assert self._cycle is not None
-        self._cycle.round, self._cycle.cursor = state["cycle"]["round"], state["cycle"]["cursor"]
+        self._validation.load_state_dict(state)

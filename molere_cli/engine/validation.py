@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from molere_cli.randomness import derived_generator
+from molere_cli.data.feed import Batch, Feed
+from molere_cli.randomness import derived_generator, derived_seed
 
 
 @dataclass
@@ -39,3 +42,48 @@ class ValidationCycle:
     def _rest_of_round(self) -> Tensor:
         generator = derived_generator(self.seed, "validation", self.tag, self.round)
         return self.positions[torch.randperm(len(self.positions), generator=generator)][self.cursor :]
+
+
+class ValidationBatches:
+    """The validation batches of a run, augmented like training data and lined up an epoch at a time."""
+
+    def __init__(self, feed: Feed, *, batch_size: int, seed: int) -> None:
+        self.feed = feed
+        self.batch_size = batch_size
+        self.seed = seed
+        self._cycle: ValidationCycle | None = None
+        self._batches: Iterator[Batch] = iter(())
+
+    def set_positions(self, positions: Tensor, *, tag: int = 0) -> None:
+        """Draw from these positions (int64 on the CPU) from now on; another tag shuffles them otherwise."""
+        self._cycle = ValidationCycle(positions, self.batch_size, self.seed, tag)
+
+    def start_epoch(self, epoch: int, *, num_batches: int) -> None:
+        """Line up what an epoch of at most `num_batches` meta-updates needs."""
+        assert self._cycle is not None
+        drawn = [self._cycle.draw() for _ in range(num_batches)]
+        self._batches = self.feed.training(drawn, seed=derived_seed(self.seed, "validation", epoch))
+
+    def next(self) -> Batch:
+        """The next batch of the epoch."""
+        return next(self._batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs, between epochs."""
+        assert self._cycle is not None
+        return {
+            "val_positions": self._cycle.positions,
+            "cycle": {"tag": self._cycle.tag, "round": self._cycle.round, "cursor": self._cycle.cursor},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        cycle = state["cycle"]
+        self._cycle = ValidationCycle(
+            state["val_positions"].cpu(),
+            self.batch_size,
+            self.seed,
+            tag=cycle["tag"],
+            round=cycle["round"],
+            cursor=cycle["cursor"],
+        )

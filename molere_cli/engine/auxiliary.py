@@ -1,0 +1,41 @@
+"""A second classifier, for methods that train one before the classifier that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import Tensor
+
+from molere_cli.engine.classifier import Classifier
+from molere_cli.engine.loop import TrainingLoop
+from molere_cli.engine.methods import ERM, TrainingContext
+from molere_cli.engine.optimizer import build_optimizer
+
+
+def erm_epochs(
+    context: TrainingContext, trains: Tensor, *, num_epochs: int | None = None
+) -> Iterator[Classifier]:
+    """Train a classifier by ERM on a part of the pool, with the settings of the run, seed included.
+
+    It starts where the run's classifier starts. On the whole pool it is what a run of ERM would train.
+
+    Args:
+        trains: bool (N,) on the CPU, the examples to train on.
+        num_epochs: the length of its schedule (default: the run's).
+
+    Yields:
+        The classifier, after every epoch.
+    """
+    changes = {"train_on": "train"} if num_epochs is None else {"train_on": "train", "epochs": num_epochs}
+    config = context.config.updated(**changes)
+    classifier = context.make_classifier()
+    loop = TrainingLoop(
+        config,
+        classifier=classifier,
+        optimizer=build_optimizer(config, classifier.module),
+        feed=context.feed,
+        method=ERM(replace(context, config=config, in_validation=~trains)),
+    )
+    for _ in loop.epochs():
+        yield classifier

@@ -1,0 +1,50 @@
+"""Focal loss (Lin et al., ICCV 2017, arXiv 1708.02002) as weights on the cross-entropy.
+
+The focal loss (1 - p)^gamma l of an example with p = exp(-l) is a function of its cross-entropy l alone. Its
+gradient is therefore that of l times a number, its derivative by l, and a step on l with that number as the
+weight is the step on the focal loss, the part that goes through p included.
+
+Shapes: B examples of a batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from molere_baselines.options import FocalOptions
+from molere_cli import Method, Step, TrainingContext, training_positions
+
+
+def focal_weights(losses_B: Tensor, *, gamma: float) -> Tensor:
+    """d/dl of (1 - e^-l)^gamma l: (1 - p)^gamma + gamma l p (1 - p)^(gamma - 1), with p = e^-l.
+
+    Args:
+        losses_B: cross-entropies, at least 0; the result has their dtype.
+    """
+    wrong_B = -torch.expm1(-losses_B)
+    # l / (1 - p) tends to 1 as the loss vanishes.
+    ratio_B = torch.where(wrong_B > 0, losses_B / wrong_B, torch.ones_like(losses_B))
+    return wrong_B**gamma * (1 + gamma * (1 - wrong_B) * ratio_B)
+
+
+class Focal(Method):
+    """Down-weights what is classified well."""
+
+    def __init__(self, context: TrainingContext) -> None:
+        options: FocalOptions = context.options
+        self._gamma = options.gamma
+        self._positions = training_positions(context.config, context.labels, context.in_validation)
+        self._in_validation = context.in_validation
+
+    def before_epoch(self, epoch: int) -> Tensor:
+        return self._positions
+
+    def weights(self, step: Step) -> Tensor | None:
+        return focal_weights(step.losses.detach(), gamma=self._gamma)
+
+    def after_step(self, step: Step) -> None:
+        pass
+
+    def in_validation(self) -> Tensor | None:
+        return self._in_validation

@@ -1,0 +1,82 @@
+"""Group distributionally robust optimisation (Sagawa et al., ICLR 2020, arXiv 1911.08731, algorithm 1).
+
+Shapes: N examples of the pool, B of a batch, G groups.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from molere_baselines.options import GroupDroOptions
+from molere_cli import ConfigError, Method, Step, TrainingContext, derived_generator, training_positions
+
+
+def group_losses(losses_B: Tensor, groups_B: Tensor, *, num_groups: int) -> tuple[Tensor, Tensor]:
+    """Mean loss and number of examples of each group of a batch, (G,); 0 for a group that is not in it."""
+    counts_G = groups_B.bincount(minlength=num_groups).to(losses_B.dtype)
+    sums_G = torch.zeros_like(counts_G).index_add_(0, groups_B, losses_B)
+    return sums_G / counts_G.clamp_min(1), counts_G
+
+
+def updated_group_weights(q_G: Tensor, losses_G: Tensor, *, step_size: float) -> Tensor:
+    """q exp(step_size loss), over its sum."""
+    q_G = q_G * (step_size * losses_G).exp()
+    return q_G / q_G.sum()
+
+
+class GroupDro(Method):
+    """Minimises sum_g q_g loss_g, with q pushed towards the groups of high loss."""
+
+    def __init__(self, context: TrainingContext) -> None:
+        if context.groups is None:
+            raise ConfigError("group-dro needs a dataset with groups; colour-digits has them")
+        options: GroupDroOptions = context.options
+        device = context.classifier.device
+        self._options = options
+        self._seed = context.config.seed
+        self._positions = training_positions(context.config, context.labels, context.in_validation)
+        self._in_validation = context.in_validation
+        self._groups_N = context.groups.to(device)
+        self._num_groups = int(context.groups.max()) + 1
+        groups = context.groups[self._positions]
+        counts_G = groups.bincount(minlength=self._num_groups)
+        self._sampling_weights = 1 / counts_G.double()[groups]
+        self._adjustment_G = (options.adjustment / counts_G.clamp_min(1).sqrt()).float().to(device)
+        self._q_G = torch.full((self._num_groups,), 1 / self._num_groups, device=device)
+
+    def before_epoch(self, epoch: int) -> Tensor:
+        if self._options.sampling == "pool":
+            return self._positions
+        generator = derived_generator(self._seed, "group-dro", epoch)
+        drawn = torch.multinomial(
+            self._sampling_weights, len(self._positions), replacement=True, generator=generator
+        )
+        return self._positions[drawn]
+
+    def weights(self, step: Step) -> Tensor | None:
+        groups_B = self._groups_N[step.batch.positions]
+        losses_B = step.losses.detach()
+        losses_G, counts_G = group_losses(losses_B, groups_B, num_groups=self._num_groups)
+        self._q_G = updated_group_weights(
+            self._q_G, losses_G + self._adjustment_G, step_size=self._options.step_size
+        )
+        return (self._q_G / counts_G.clamp_min(1))[groups_B] * len(losses_B)
+
+    def after_step(self, step: Step) -> None:
+        pass
+
+    def metrics(self) -> dict[str, float]:
+        """The weight of each group."""
+        return {f"group_dro/q_{group}": float(q) for group, q in enumerate(self._q_G)}
+
+    def in_validation(self) -> Tensor | None:
+        return self._in_validation
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"q": self._q_G}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._q_G = state["q"].to(self._q_G.device)

@@ -1,0 +1,86 @@
+"""Just Train Twice (Liu et al., ICML 2021, arXiv 2107.09044).
+
+Shapes: N examples of the pool.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from molere_baselines.options import JttOptions
+from molere_cli import (
+    ConfigError,
+    Method,
+    Step,
+    TrainingContext,
+    TrainingError,
+    erm_epochs,
+    predict_feed,
+    training_positions,
+)
+
+
+def upsampled(positions: Tensor, errors_N: Tensor, *, up_weight: int) -> Tensor:
+    """The positions, followed by `up_weight` copies of those in the error set (bool (N,)): each error occurs
+    1 + up_weight times."""
+    return torch.cat([positions, positions[errors_N[positions]].repeat(up_weight)])
+
+
+class JustTrainTwice(Method):
+    """Trains by ERM for some epochs, and from the start again with its errors upsampled."""
+
+    def __init__(self, context: TrainingContext) -> None:
+        options: JttOptions = context.options
+        self._context = context
+        self._up_weight = options.up_weight
+        self._first_epochs = options.first_epochs or max(1, round(context.config.epochs / 8))
+        if self._first_epochs > context.config.epochs:
+            raise ConfigError(
+                f"jtt's first_epochs = {self._first_epochs} is more than --epochs {context.config.epochs}; "
+                "lower it"
+            )
+        self._positions = training_positions(context.config, context.labels, context.in_validation)
+        self._errors_N: Tensor | None = None
+
+    def before_epoch(self, epoch: int) -> Tensor:
+        if self._errors_N is None:
+            self._errors_N = self._find_errors()
+        return upsampled(self._positions, self._errors_N, up_weight=self._up_weight)
+
+    def _find_errors(self) -> Tensor:
+        context = self._context
+        trains_N = torch.zeros(len(context.labels), dtype=torch.bool)
+        trains_N[self._positions] = True
+        *_, first = islice(erm_epochs(context, trains_N), self._first_epochs)
+        predictions = predict_feed(first, context.feed)
+        errors_N = (predictions.predicted != predictions.labels) & trains_N
+        if not errors_N.any():
+            raise TrainingError(
+                f"jtt's first model makes no error on the training examples after {self._first_epochs} "
+                "epochs; lower --method-option first_epochs"
+            )
+        return errors_N
+
+    def weights(self, step: Step) -> Tensor | None:
+        return None
+
+    def after_step(self, step: Step) -> None:
+        pass
+
+    def metrics(self) -> dict[str, float]:
+        """The size of the error set."""
+        assert self._errors_N is not None
+        return {"jtt/num_errors": int(self._errors_N.sum())}
+
+    def in_validation(self) -> Tensor | None:
+        return self._context.in_validation
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"errors": self._errors_N}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._errors_N = state["errors"].cpu()
