@@ -116,7 +116,9 @@ class RunConfig(BaseModel):
         0, "Epochs in which the learning rate rises linearly.", panel="Classifier", ge=0
     )
 
-    method: str = setting("lrw", "Method: erm, lrw, molere, or a plugin's.", panel="Method")
+    method: str = setting(
+        "lrw", "Method: erm, lrw, molere, or a plugin's; several with commas between.", panel="Method"
+    )
     method_option: KeyValues = setting({}, "Option of the method.", panel="Method")
     split: str = setting(
         "hard", "Split: a strategy, or a split file (.parquet).", panel="Method", needs="split"

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from molere_cli.config import (
     RunConfig,
+    flag_name,
     load_config,
     needs,
     overridden,
@@ -70,9 +71,40 @@ def configured(path: Path | None, flags: Mapping[str, Any], registry: Registry) 
     values = read_config_file(path)
     together = validate_config(overridden(values, flags), source=str(path))
     method = registry.methods.get(together.method)
-    groups = {None, *together.groups_in_play(split=method.split, uses=method.uses)}
+    scored = _split_is_scored(together, method, registry)
+    groups = {None, *together.groups_in_play(split=method.split, uses=method.uses, scored=scored)}
     kept = {name: value for name, value in values.items() if needs(RunConfig.model_fields[name]) in groups}
     return validate_config(overridden(kept, flags), source=str(path))
+
+
+def swept(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> list[RunConfig]:
+    """One configuration for each of the methods in `--method a,b,c`; each takes the flags that it has.
+
+    Raises:
+        ConfigError: a method stands there twice, a flag has an effect in none of them, `--method-option` is
+            among the flags, or as in `configured`.
+        UnknownNameError: a method that no plugin offers.
+    """
+    names = [name.strip() for name in str(flags.get("method", "")).split(",")]
+    if len(names) == 1:
+        return [configured(path, flags, registry)]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--method {flags['method']} names a method twice")
+    if "method_option" in flags:
+        raise ConfigError(
+            "--method-option goes with one method; leave it out, or train that method by itself"
+        )
+    configs, used = [], {"method"}
+    for name in names:
+        method, together = registry.methods.get(name), configured(path, {**flags, "method": name}, registry)
+        scored = _split_is_scored(together, method, registry)
+        groups = {None, *together.groups_in_play(split=method.split, uses=method.uses, scored=scored)}
+        kept = {flag: value for flag, value in flags.items() if needs(RunConfig.model_fields[flag]) in groups}
+        used |= kept.keys()
+        configs.append(configured(path, {**kept, "method": name}, registry))
+    if idle := sorted(flags.keys() - used):
+        raise ConfigError(f"{flag_name(idle[0])} has no effect with any of {', '.join(names)}; leave it out")
+    return configs
 
 
 def make_plan(config: RunConfig, registry: Registry, *, precision: Precision | None = None) -> Plan:

@@ -42,7 +42,7 @@ class Experiment(BaseModel):
 
     minutes: its share of the programme, on one core. order: small ones run first. sets: which test sets may
     be recorded; `tuning` alone where settings are chosen. data_seed_is_seed: every seed redraws the data too.
-    reweighting: settings of the rows that learn weights, that is all but ERM's and the oracle's.
+    reweighting: settings of the rows of LRW and MOLERE.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -122,7 +122,7 @@ def cells_of(name: str, experiment: Experiment) -> Iterator[Cell]:
             for key, row in rows:
                 if seed not in seeds[key]:
                     continue
-                reweights = row.settings.get("method") not in ("erm", "oracle")
+                reweights = row.settings.get("method") in ("lrw", "molere", None)
                 own = experiment.reweighting if reweights else {}
                 settings = merged(experiment.settings, data.settings, own, row.settings, {"seed": seed})
                 if experiment.data_seed_is_seed:

@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -74,7 +75,7 @@ def run_all(cells: Iterable[Cell], *, jobs: int, deadline: float) -> int:
     by_job = groupby(missing, key=lambda cell: (cell.experiment, cell.variant, cell.seed))
     context = multiprocessing.get_context("spawn")
     failed = 0
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, context, end_with_parent, (os.getpid(),)) as pool:
         futures = {pool.submit(run_job, list(group), deadline): key for key, group in by_job}
         for future in as_completed(futures):
             name = "/".join(str(part) for part in futures[future])
@@ -82,6 +83,17 @@ def run_all(cells: Iterable[Cell], *, jobs: int, deadline: float) -> int:
             failed += error is not None
             print(f"{name}: {error!r}" if error else f"{name}: {future.result()}", flush=True)
     return 1 if failed else 0
+
+
+def end_with_parent(parent: int) -> None:
+    """Make a worker end when the programme is killed, which else would go on training."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run_job(cells: Sequence[Cell], deadline: float) -> str:

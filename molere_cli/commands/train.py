@@ -33,11 +33,11 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print paths and final metrics as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train by ERM, LRW or MOLERE."""
+    """Train by ERM, LRW, MOLERE or another method; `--method erm,lrw,mwn` trains one after the other."""
     from molere_cli.commands.console import progress_display
     from molere_cli.errors import ConfigError
     from molere_cli.experiment import parse_seeds, train_seeds
-    from molere_cli.plan import configured
+    from molere_cli.plan import swept
     from molere_cli.registry import load_plugins
     from molere_cli.training import resume_run
 
@@ -48,11 +48,15 @@ def train(
             raise ConfigError("--resume takes all settings from the run; leave the other flags out")
         finished = [resume_run(resume, registry, progress=progress)]
     else:
-        settings = configured(config, flags, registry)
+        several = swept(config, flags, registry)
         if seeds is not None and "seed" in flags:
             raise ConfigError("--seed and --seeds exclude each other")
-        numbers = parse_seeds(seeds) if seeds else [settings.seed]
-        finished = list(train_seeds(settings, numbers, registry, runs=runs, out=out, progress=progress))
+        if out is not None and len(several) > 1:
+            raise ConfigError("--out names one run, but there are several methods; leave it out")
+        finished = []
+        for settings in several:
+            numbers = parse_seeds(seeds) if seeds else [settings.seed]
+            finished += train_seeds(settings, numbers, registry, runs=runs, out=out, progress=progress)
     if as_json:
         typer.echo(json.dumps([{"path": str(run.path), **run.metrics()[-1]} for run in finished], indent=2))
     else:

@@ -1,4 +1,4 @@
-"""Split strategies `easy`, `random`, `hard`, `moderate` and `mixed`: which share of every class becomes validation."""
+"""Split strategies: which share of every class becomes validation."""
 
 from __future__ import annotations
 

@@ -1,0 +1,69 @@
+"""`--method a,b,c`: each method takes the flags that it has, and a flag that none has is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from molere_cli.__main__ import app
+from molere_cli.errors import ConfigError, UnknownNameError
+from molere_cli.plan import make_plan, swept
+from molere_cli.registry import load_plugins
+
+REGISTRY = load_plugins()
+
+
+def test_each_method_takes_the_flags_that_it_has() -> None:
+    flags = {
+        "method": "erm,lrw,molere",
+        "split": "random",
+        "reweighter_lr": 0.01,
+        "splitter_lr": 0.2,
+        "lr": 0.1,
+    }
+    erm, lrw, molere = swept(None, flags, REGISTRY)
+    assert erm.model_fields_set == {"method", "lr"}
+    assert lrw.model_fields_set == {"method", "lr", "split", "reweighter_lr"}
+    assert molere.model_fields_set == {"method", "lr", "reweighter_lr", "splitter_lr"}
+    for config in (erm, lrw, molere):
+        make_plan(config, REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            {"method": "erm,focal", "reweighter_lr": 0.1},
+            "--reweighter-lr has no effect with any of erm, focal",
+        ),
+        ({"method": "erm,erm"}, "names a method twice"),
+        ({"method": "erm,lrw", "method_option": {"a": "1"}}, "--method-option goes with one method"),
+        ({"method": "lrw,erm", "split": "random", "score": "aum"}, "--score has no effect with any of"),
+    ],
+)
+def test_what_fits_no_method_is_refused(flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        swept(None, flags, REGISTRY)
+
+
+def test_an_unknown_method_among_several_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="unknown method 'lrv'; did you mean 'lrw'"):
+        swept(None, {"method": "erm,lrv"}, REGISTRY)
+
+
+def test_a_sweep_trains_every_method_and_compare_shows_them(tmp_path: Path) -> None:
+    small = ["--epochs", "2", "--limit-train", "100", "--seeds", "0-1", "--runs", str(tmp_path), "--quiet"]
+    result = CliRunner().invoke(app, ["train", "--method", "erm,focal,class-balanced", *small])
+    assert result.exit_code == 0, result.output
+    table = CliRunner().invoke(app, ["compare", *(str(path) for path in tmp_path.iterdir())])
+    assert table.exit_code == 0
+    assert all(label in table.stdout for label in ("ERM", "Focal", "balanced"))
+
+
+def test_out_names_one_run_alone(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["train", "--method", "erm,focal", "--out", str(tmp_path / "run")])
+    assert isinstance(result.exception, ConfigError)
+    assert "several methods" in str(result.exception)
