@@ -44,9 +44,9 @@ def main() -> None:
         "torch.compile",
         f"Batch {options.batch_size}, channels last, default mode; medians of {options.repetitions} "
         "interleaved rounds after the first call and an untimed round",
-        "First call: the passes in the order of the rows, with a cache on disk that is empty at the beginning",
-        "Graphs: what the first call compiled; reused: it found one in memory; part: it compiled some, and runs "
-        "the rest eagerly without saying so; the lines below the table ask for all of it or an error",
+        "First call: the passes in the order of the rows; the cache on disk is empty at the beginning",
+        "Graphs: what the first call compiled; reused: it found one in memory; part: it compiled some, and "
+        "runs the rest eagerly without saying so; the lines below the table ask for all of it or an error",
     )
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder

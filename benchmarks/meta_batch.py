@@ -61,14 +61,14 @@ def main() -> None:
     print_header(
         "The validation batch and the hypergradient",
         f"small_cnn on CIFAR-10 at {IMAGE_SIZE} px, fp32, {num_train * options.batch_size} training "
-        f"examples, SGD with lr {LR}; through the first step after each of {len(points)} epochs, on another training "
-        f"batch of {options.batch_size} each",
+        f"examples, SGD with lr {LR}; through the first step after each of {len(points)} epochs, on another "
+        f"training batch of {options.batch_size} each",
         f"{options.repetitions} validation batches of each size an epoch, independent of one another (drawn "
         f'with replacement) from {len(labels)} examples, over all of which ("the pool\'s") their '
         "expectation is taken: the network has no batch norm",
         "Cosine to the pool's; sign: share of training examples with the pool's; signal to noise: an "
-        "example's value over the pool by the standard deviation of the draws, absolute, median over examples and "
-        "epochs, which should grow with the root of the size",
+        "example's value over the pool by the standard deviation of the draws, absolute, median over "
+        "examples and epochs, which should grow with the root of the size",
         "Cost: validation gradient and dual pass over a plain step",
     )
     _measure(points, (images, labels), num_draws=options.repetitions)

@@ -356,7 +356,8 @@ def draw_gains(axes: Any) -> bool:
 def draw_margins(axes: Any) -> bool:
     """Quantiles of the test margin on CIFAR-100 less ERM's: the paper's figure 3 asks whether they grow."""
     results = finished("natural", "pool-10k")
-    if "erm" not in results:
+    shown = [row for row in MARGIN_ROWS[1:] if row in results]
+    if "erm" not in results or not shown:
         return False
     levels = [number / 20 for number in range(21)]
 
@@ -365,10 +366,9 @@ def draw_margins(axes: Any) -> bool:
         return [fmean(values) for values in zip(*runs, strict=True)]
 
     base = quantiles("erm")
-    for row in MARGIN_ROWS[1:]:
-        if row in results:
-            difference = [a - b for a, b in zip(quantiles(row), base, strict=True)]
-            axes.plot(levels, difference, label=programme()["natural"].rows[row].label)
+    for row in shown:
+        difference = [a - b for a, b in zip(quantiles(row), base, strict=True)]
+        axes.plot(levels, difference, label=programme()["natural"].rows[row].label)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_xlabel("quantile of the test set")
     axes.set_ylabel("margin less ERM's")
