@@ -23,8 +23,8 @@ from molere_cli.registry import load_plugins
 from molere_cli.run_dir import write_json
 from molere_cli.splitting import make_split
 
-POOLS = ("shortcut", "biased", "natural")
-ROW = "lrw-hard-all"
+POOLS = ("shortcut", "oracle-clean", "methods-skew", "biased", "natural")
+ROWS = ("lrw-hard-all", "lrw-hard")
 
 
 def main() -> int:
@@ -36,7 +36,7 @@ def main() -> int:
     for name in given.experiments:
         for cell in cells_of(name, experiments()[name]):
             path = RESULTS / "diagnosis" / name / cell.variant / f"s{cell.seed}.json"
-            if cell.row == ROW and cell.seed in seeds and not path.exists():
+            if cell.row in ROWS and cell.seed in seeds and not path.exists():
                 write_json(path, advice_for(cell))
                 print(path, flush=True)
     return 0

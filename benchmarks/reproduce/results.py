@@ -239,7 +239,8 @@ def diagnosis_table() -> str:
     for path, found in left_by("diagnosis/*/*/*.json"):
         experiment, variant, name = path.relative_to(RESULTS / "diagnosis").with_suffix("").parts
         results, seed = finished(experiment, variant), int(name[1:])
-        runs = [results.get(row, {}).get(seed) for row in ("lrw-hard-all", "erm")]
+        hard = "lrw-hard-all" if "lrw-hard-all" in programme()[experiment].rows else "lrw-hard"
+        runs = [results.get(row, {}).get(seed) for row in (hard, "erm")]
         verdict = gained = "-"
         if all(runs) and found["advice"] != "unclear":
             difference = 100 * (

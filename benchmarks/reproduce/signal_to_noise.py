@@ -35,13 +35,13 @@ BATCH, SAMPLE = 64, 512
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("experiments", nargs="*", default=("shortcut", "biased", "natural"))
+    parser.add_argument("experiments", nargs="*", default=("shortcut", "oracle-clean", "biased", "natural"))
     parser.add_argument("--draws", type=int, default=16, help="validation batches an epoch")
     given = parser.parse_args()
     for name in given.experiments:
         for cell in cells_of(name, experiments()[name]):
             path = RESULTS / "signal" / name / f"{cell.variant}.json"
-            if cell.row == "lrw-hard-all" and cell.seed == 0 and not path.exists():
+            if cell.row in ("lrw-hard-all", "lrw-hard") and cell.seed == 0 and not path.exists():
                 write_json(path, {"cell": cell.name, "epochs": list(follow(cell, given.draws))})
                 print(path, flush=True)
     return 0
