@@ -1,8 +1,9 @@
-"""torchvision's datasets: CIFAR-10, CIFAR-100, and any folder of images."""
+"""torchvision's datasets, and any folder of images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from pydantic import Field
 
@@ -16,21 +17,39 @@ class HoldoutOptions(Options):
 
 
 class FolderOptions(HoldoutOptions):
-    """test_fraction: what to hold out as the test set where the folder has none."""
+    """test_fraction: what to hold out as the test set where there is none."""
 
     test_fraction: float = Field(0.2, gt=0, le=0.5)
 
 
-def _load_cifar10(request: DatasetRequest) -> Dataset:
+def _load_cifar(name: str, request: DatasetRequest) -> Dataset:
     from molere_torchvision.cifar import load_cifar
 
-    return load_cifar("CIFAR10", request)
+    return load_cifar(name, request)
 
 
-def _load_cifar100(request: DatasetRequest) -> Dataset:
-    from molere_torchvision.cifar import load_cifar
+def _load_small(name: str, request: DatasetRequest) -> Dataset:
+    from molere_torchvision.small import load_small
 
-    return load_cifar("CIFAR100", request)
+    return load_small(name, request)
+
+
+def _load_streamed(name: str, request: DatasetRequest) -> Dataset:
+    from molere_torchvision.streamed import load_streamed
+
+    return load_streamed(name, request)
+
+
+def _load_eurosat(request: DatasetRequest) -> Dataset:
+    from molere_torchvision.streamed import load_eurosat
+
+    return load_eurosat(request)
+
+
+def _load_imagenet(request: DatasetRequest) -> Dataset:
+    from molere_torchvision.streamed import load_imagenet
+
+    return load_imagenet(request)
 
 
 def _load_folder(request: DatasetRequest) -> Dataset:
@@ -39,30 +58,45 @@ def _load_folder(request: DatasetRequest) -> Dataset:
     return load_folder(request)
 
 
+FETCHED = "--download fetches it."
+CARS = "Stanford Cars, 196 models of car; to be put into DATA_DIR/stanford_cars."
+IMAGENET = "ImageNet-1K from DATA_DIR/imagenet/train/WNID/* and val/WNID/*."
+FOLDER = "A folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or DIR/CLASS/*."
+DATASETS: tuple[tuple[str, str, Callable[[DatasetRequest], Dataset]], ...] = (
+    ("cifar10", f"CIFAR-10, 32 px; {FETCHED}", partial(_load_cifar, "CIFAR10")),
+    ("cifar100", f"CIFAR-100, 32 px; {FETCHED}", partial(_load_cifar, "CIFAR100")),
+    ("svhn", f"Street View House Numbers, 32 px; {FETCHED}", partial(_load_small, "svhn")),
+    ("stl10", f"STL-10, 96 px, its labelled part; {FETCHED}", partial(_load_small, "stl10")),
+    ("mnist", f"MNIST, 28 px; {FETCHED}", partial(_load_small, "mnist")),
+    ("fashion-mnist", f"Fashion-MNIST, 28 px; {FETCHED}", partial(_load_small, "fashion-mnist")),
+    ("pets", f"Oxford-IIIT Pet, 37 breeds; {FETCHED}", partial(_load_streamed, "pets")),
+    (
+        "pets-cats-vs-dogs",
+        f"Oxford-IIIT Pet by species, with the breeds as groups; {FETCHED}",
+        partial(_load_streamed, "pets-cats-vs-dogs"),
+    ),
+    ("stanford-cars", CARS, partial(_load_streamed, "stanford-cars")),
+    ("aircraft", f"FGVC-Aircraft, 100 variants; {FETCHED}", partial(_load_streamed, "aircraft")),
+    ("flowers102", f"Flowers-102; {FETCHED}", partial(_load_streamed, "flowers102")),
+    ("food101", f"Food-101; {FETCHED}", partial(_load_streamed, "food101")),
+    ("imagenet", IMAGENET, _load_imagenet),
+)
+
+
 @hookimpl
 def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
+    for name, description, load in DATASETS:
+        register(DatasetSpec(name=name, description=description, load=load, options=HoldoutOptions))
     register(
         DatasetSpec(
-            name="cifar10",
-            description="CIFAR-10, 32 px; --download fetches it.",
-            load=_load_cifar10,
-            options=HoldoutOptions,
-        )
-    )
-    register(
-        DatasetSpec(
-            name="cifar100",
-            description="CIFAR-100, 32 px; --download fetches it.",
-            load=_load_cifar100,
-            options=HoldoutOptions,
-        )
-    )
-    register(
-        DatasetSpec(
-            name="folder",
-            description="A folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or DIR/CLASS/*.",
-            load=_load_folder,
+            name="eurosat",
+            description=f"EuroSAT, 64 px satellite images, part of it held out as the test; {FETCHED}",
+            load=_load_eurosat,
             options=FolderOptions,
-            argument="DIR",
+        )
+    )
+    register(
+        DatasetSpec(
+            name="folder", description=FOLDER, load=_load_folder, options=FolderOptions, argument="DIR"
         )
     )

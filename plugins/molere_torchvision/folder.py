@@ -41,9 +41,13 @@ class FolderReader:
             raise DataError(f"cannot read the image {path}: {error}") from error
 
     def identities(self) -> Iterator[bytes]:
-        """Relative path and size of each file."""
+        """Relative path and size of each file; raises DataError naming one that is not there."""
         for path in self.paths:
-            yield f"{path}:{os.stat(self.root / path).st_size}".encode()
+            try:
+                size = os.stat(self.root / path).st_size
+            except OSError as error:
+                raise DataError(f"cannot read the image {self.root / path}: {error.strerror}") from error
+            yield f"{path}:{size}".encode()
 
 
 def load_folder(request: DatasetRequest) -> Dataset:
@@ -53,9 +57,14 @@ def load_folder(request: DatasetRequest) -> Dataset:
         DataError: there is no such folder, a class has no image, or the test set has a class of its own.
     """
     assert request.argument is not None
-    root, options = Path(request.argument), request.options
+    root = Path(request.argument)
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
+    return read_folder(root, test_fraction=request.options.test_fraction, request=request)
+
+
+def read_folder(root: Path, *, test_fraction: float, request: DatasetRequest) -> Dataset:
+    """`load_folder` for a folder that is there; `request` gives the tuning fraction and the seed."""
     train_root = root / "train" if (root / "train").is_dir() else root
     test_root = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
     if train_root == root and test_root is not None:
@@ -63,13 +72,13 @@ def load_folder(request: DatasetRequest) -> Dataset:
     class_names = _class_names(train_root)
     everything = _examples(train_root, class_names)
     if train_root == root:
-        pool, test = split_off(everything, options.test_fraction, seed=request.data_seed)
+        pool, test = split_off(everything, test_fraction, seed=request.data_seed)
         assert test is not None
     elif test_root is None:
         raise DataError(f"{root} has train/ but neither test/ nor val/ beside it")
     else:
         pool, test = everything, _test_examples(test_root, class_names)
-    pool, tuning = split_off(pool, options.tuning, seed=request.data_seed)
+    pool, tuning = split_off(pool, request.options.tuning, seed=request.data_seed)
     return Dataset(
         pool=pool,
         tuning=tuning,
