@@ -1,4 +1,6 @@
-"""Write docs/results.md and its figures from the files under results/ alone; `--check`: is it current?
+"""Write docs/results.md, its figures and the tables of docs/methods.md from the files under results/ alone.
+
+`--check` says whether they are current.
 
     python benchmarks/reproduce/results.py
 
@@ -8,6 +10,7 @@ The prose is in results.md.j2; every number comes from a cell file, or from a me
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from molere_cli.report.statistics import Estimate, estimate, spread
 
 DOCS = HERE.parents[1] / "docs"
-PAGE, FIGURES = DOCS / "results.md", DOCS / "figures"
+PAGE, METHODS, FIGURES = DOCS / "results.md", DOCS / "methods.md", DOCS / "figures"
 MARGIN_ROWS = ("erm", "erm-hard-train", "lrw-easy-all", "lrw-random-all", "lrw-hard-all", "molere-all")
 
 Result = dict[str, Any]
@@ -419,14 +422,29 @@ def render() -> str:
     return environment.get_template("results.md.j2").render(helpers)
 
 
+def with_tables(text: str) -> str:
+    """A page whose blocks `<!-- gains: EXPERIMENT VARIANT -->` to `<!-- end -->` hold the present tables."""
+
+    def block(found: re.Match[str]) -> str:
+        experiment, variant = found.group(1), found.group(2)
+        return f"<!-- gains: {experiment} {variant} -->\n\n{gains_table(experiment, variant)}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- gains: (\S+) (\S+) -->.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
 def main() -> int:
-    page = render()
+    pages = {PAGE: render(), METHODS: with_tables(METHODS.read_text(encoding="utf-8"))}
     if "--check" in sys.argv[1:]:
-        current = PAGE.exists() and PAGE.read_text(encoding="utf-8") == page
-        if not current:
-            print(f"{Path('docs') / PAGE.name} is out of date; run `make results`", file=sys.stderr)
-        return 0 if current else 1
-    PAGE.write_text(page, encoding="utf-8")
+        stale = [
+            path.name
+            for path, page in pages.items()
+            if not path.exists() or path.read_text(encoding="utf-8") != page
+        ]
+        if stale:
+            print(f"docs/{', docs/'.join(stale)} out of date; run `make results`", file=sys.stderr)
+        return 1 if stale else 0
+    for path, page in pages.items():
+        path.write_text(page, encoding="utf-8")
     draw_figures()
     return 0
 
