@@ -23,7 +23,11 @@ def evaluate(
     ] = None,
     on: Annotated[
         str | None,
-        typer.Option("--on", help="Test sets, as in test,tuning; default: all.", show_default=False),
+        typer.Option(
+            "--on",
+            help="Test sets, as in test,corrupted:gaussian_noise:3,folder:DIR; default: all of the dataset.",
+            show_default=False,
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
