@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from fnmatch import fnmatch
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("experiments", nargs="*", help="which experiments; all of them by default")
+    parser.add_argument("--only", nargs="+", default=["*"], help="cells to run, as in '*/noise-40/lrw-*'")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--minutes", type=float, help="start no cell after so many minutes")
     parser.add_argument("--list", action="store_true", help="say what is finished and what is missing")
@@ -66,7 +68,13 @@ def main(arguments: Sequence[str]) -> int:
         for cell in own:
             make_plan(cell.config(), registry)  # a wrong setting shows before hours are spent
     deadline = time.time() + 60 * given.minutes if given.minutes else float("inf")
-    return run_all([cell for own in cells.values() for cell in own], jobs=given.jobs, deadline=deadline)
+    wanted = [
+        cell
+        for own in cells.values()
+        for cell in own
+        if any(fnmatch(cell.name, pattern) for pattern in given.only)
+    ]
+    return run_all(wanted, jobs=given.jobs, deadline=deadline)
 
 
 def run_all(cells: Iterable[Cell], *, jobs: int, deadline: float) -> int:
