@@ -83,8 +83,8 @@ class Diagnosis:
 _MEANING: dict[Advice, str] = {
     "reweight": "hard is rare but learnable here; learned reweighting on the hard split is worth trying",
     "do not reweight": (
-        "hard is ambiguous or mislabelled here; "
-        "learned reweighting on the hard split is likely to cost accuracy"
+        "hard is ambiguous or mislabelled here; learned reweighting on the hard split is likely to cost "
+        "accuracy"
     ),
     "unclear": "hard is partly learnable here; compare with ERM over several seeds",
 }

@@ -116,3 +116,28 @@ def test_the_cheapest_cell_gives_its_numbers_again(
             pytest.skip(f"{key} is {here[key]} here, {recorded[key]} where {name} was run")
     assert run.rerun(name) == 0
     assert "the same numbers" in capsys.readouterr().out
+
+
+def test_the_accuracies_in_the_readme_are_those_of_the_cells(modules: dict[str, ModuleType]) -> None:
+    cells = modules["cells"]
+    rows = {
+        "ERM": "erm",
+        "LRW-Easy": "lrw-easy-all",
+        "LRW-Random": "lrw-random-all",
+        "LRW-Hard": "lrw-hard-all",
+        "MOLERE (LRW-Opt)": "molere-all",
+    }
+    shown = {}
+    for line in (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8").splitlines():
+        parts = [part.strip() for part in line.strip("|").split("|")]
+        if len(parts) == 9 and parts[1] == "5":
+            shown[parts[0]] = (float(parts[3].split()[0]), float(parts[6].split()[0]))
+    assert shown.keys() == rows.keys()
+    for label, row in rows.items():
+        runs = [
+            cells.read_result(cells.RESULTS / "shortcut" / "rho-0.90" / row / f"s{seed}.json")
+            for seed in range(5)
+        ]
+        for found, name in zip(shown[label], ("accuracy", "worst_group"), strict=True):
+            mean = sum(run["metrics"]["test"][name] for run in runs) / 5
+            assert found == pytest.approx(100 * mean, abs=0.006)

@@ -154,13 +154,19 @@ def who_table(experiment: str, variant: str) -> str:
     for row, runs in weighted.items():
         has_weights = [r for r in runs.values() if "weights" in r]
         shares = [
-            f"{100 * fmean(r['split']['share_of_val'][kind] for r in runs.values()):.0f}%"
-            f" / {fmean(r['weights']['mean_by_kind'].get(kind, 1.0) for r in has_weights):.2f}"
+            f"{share_of_validation(runs, kind)} / "
+            f"{fmean(r['weights']['mean_by_kind'].get(kind, 1.0) for r in has_weights):.2f}"
             for kind in kinds
         ]
         ess = fmean(fmean(r["ess_by_epoch"]) for r in has_weights)
         rows.append([programme()[experiment].rows[row].label, *shares, f"{ess:.2f}"])
     return table(["share of validation / mean weight", *kinds, "ess"], rows)
+
+
+def share_of_validation(runs: Mapping[int, Result], kind: str) -> str:
+    """The mean share of a kind in the validation sets; `-` where there are none."""
+    shares = [run["split"]["share_of_val"][kind] for run in runs.values() if "split" in run]
+    return f"{100 * fmean(shares):.0f}%" if shares else "-"
 
 
 def ablation_table(experiment: str, variant: str) -> str:
