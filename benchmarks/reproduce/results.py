@@ -172,6 +172,8 @@ def share_of_validation(runs: Mapping[int, Result], kind: str) -> str:
 def ablation_table(experiment: str, variant: str) -> str:
     """Gain over ERM of every row, and its paired difference to the defaults of its method."""
     results = finished(experiment, variant)
+    if not results:
+        return NOT_RUN
     rows = []
     for row, runs in results.items():
         base = "molere" if row.startswith("molere") else "lrw-hard"
@@ -298,14 +300,18 @@ def signal_table() -> str:
         experiment, variant = path.relative_to(RESULTS / "signal").with_suffix("").parts
         for epoch in found["epochs"]:
             kinds = epoch["alignment_by_kind"]
-            named = ", ".join(f"{kind} {value:+.2f}" for kind, value in kinds.items() if kind != "other")
+            named = ", ".join(
+                f"{kind} {value:+.2f}"
+                for kind, value in kinds.items()
+                if kind != "other" and value is not None
+            )
             rows.append(
                 [
                     programme()[experiment].variants[variant].label,
                     str(epoch["epoch"]),
                     f"{100 * epoch['train_accuracy']:.0f}",
                     f"{epoch['mean_absolute_alignment']:.3g}",
-                    f"{epoch['signal_to_noise']:.2f}",
+                    "-" if epoch["signal_to_noise"] is None else f"{epoch['signal_to_noise']:.2f}",
                     named,
                 ]
             )
