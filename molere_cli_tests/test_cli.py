@@ -398,7 +398,10 @@ def test_eval_restricts_itself_to_the_sets_asked_for(runs, molere):
 
 def test_eval_refuses_an_unknown_set(runs, molere):
     assert molere(f"eval --runs {runs} --on tset") == Done(
-        1, "", "molere: no test set 'tset'; there are: test, tuning\n"
+        1,
+        "",
+        "molere: no test set 'tset'; there are: test, tuning, and corrupted:KIND:SEVERITY "
+        "or another dataset, say folder:DIR\n",
     )
 
 
