@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -32,12 +32,19 @@ KINDS = {
     "convolution": ("conv", "mkldnn"),
     "batch norm": ("batch_norm",),
     "matrix product": ("addmm", "matmul", "linear", "aten::mm", "aten::bmm"),
-    "element-wise": ("add", "mul", "sub", "div", "relu", "threshold", "where", "copy", "sqrt", "rsqrt"),
+    "element-wise": ("add", "mul", "sub", "div", "relu", "clamp", "threshold", "where", "copy", "sqrt"),
+}
+# Of these kinds an operator comes inside wrappers of the same kind (conv2d, _convolution, batch_norm).
+KERNELS = {
+    "convolution": ("aten::mkldnn_convolution", "aten::convolution_backward"),
+    "batch norm": ("aten::native_batch_norm", "aten::native_batch_norm_backward"),
 }
 
 
 def kind_of(operator: str) -> str:
-    """The kind of an operator, by its name."""
+    """The kind of an operator, by its name; autograd's own work is none of them."""
+    if not operator.startswith("aten::"):
+        return "other"
     return next((kind for kind, parts in KINDS.items() if any(part in operator for part in parts)), "other")
 
 
@@ -48,13 +55,10 @@ def own_times(run: Callable[[], object]) -> dict[str, tuple[float, int]]:
         run()
     totals: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
     for event in profiler.key_averages():
-        milliseconds, calls = totals[kind_of(event.key)]
-        # A convolution's wrappers (conv2d, _convolution) are the same call again.
-        counts = kind_of(event.key) != "convolution" or event.key in (
-            "aten::mkldnn_convolution",
-            "aten::convolution_backward",
-        )
-        totals[kind_of(event.key)] = (
+        kind = kind_of(event.key)
+        milliseconds, calls = totals[kind]
+        counts = kind not in KERNELS or event.key in KERNELS[kind]
+        totals[kind] = (
             milliseconds + event.self_cpu_time_total / 1000,
             calls + (event.count if counts else 0),
         )
@@ -73,8 +77,8 @@ def main() -> None:
     print_header(
         "The dual pass",
         f"{NETWORK}, batch {options.batch_size}, fp32, channels last",
-        "Own time of operators by torch.profiler over one pass after one unprofiled; calls of convolutions "
-        "are those of the kernel",
+        "Own time of operators by torch.profiler over one pass after one unprofiled; calls of convolution "
+        "and batch norm are those of their kernels",
         f"Second table: medians of {options.repetitions} interleaved rounds; without: the same losses "
         "under torch's own forward derivatives",
     )
@@ -82,7 +86,7 @@ def main() -> None:
     direction = {name: torch.randn_like(value) for name, value in before.items()}
     randomness = RandomState.capture(CPU)
     fast = problem.classifier.step_losses(problem.images, problem.labels, randomness)
-    passes = {
+    passes: dict[str, Callable[[], object]] = {
         "forward": lambda: problem.losses(problem.classifier.forward(problem.images).logits),
         "backward": partial(_backward, problem),
         "dual forward": lambda: alignment(fast, before, direction),
@@ -122,8 +126,8 @@ def _backward(problem: Problem) -> None:
     torch.autograd.grad(loss, list(problem.classifier.parameters.values()))
 
 
-def _plain_losses(problem: Problem) -> Callable[[dict[str, Tensor]], Tensor]:
-    def losses(parameters: dict[str, Tensor]) -> Tensor:
+def _plain_losses(problem: Problem) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    def losses(parameters: Mapping[str, Tensor]) -> Tensor:
         buffers = {name: buffer.clone() for name, buffer in problem.module.named_buffers()}
         return problem.losses(functional_call(problem.module, {**parameters, **buffers}, (problem.images,)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +16,7 @@ from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.methods import TrainingContext
 from molere_cli.engine.optimizer import build_optimizer
 from molere_cli.engine.splitter import FeaturesSplitter, ImageSplitter
+from molere_cli.engine.weights import load_weights
 from molere_cli.plan import Plan
 from molere_cli.protocols import BackboneRequest, ReweighterRequest
 from molere_cli.randomness import derived_seed
@@ -32,14 +34,24 @@ class Engine:
     loop: TrainingLoop
 
 
-def build_engine(plan: Plan, data: LoadedDataset, in_validation: Tensor | None) -> Engine:
-    """Build classifier, optimizer, method and loop; every network starts from a seed of its own."""
+def build_engine(
+    plan: Plan,
+    data: LoadedDataset,
+    in_validation: Tensor | None,
+    *,
+    note: Callable[[str], None] | None = None,
+) -> Engine:
+    """Build classifier, optimizer, method and loop; every network starts from a seed of its own.
+
+    Args:
+        note: told what a user should know of how the classifier starts.
+    """
     config = plan.config
     if config.threads:
         torch.set_num_threads(config.threads)
     settings = feed_settings(plan, data)
     feed = make_feed(data.dataset.pool, settings)
-    classifier = make_classifier(plan, data, settings.image_size)
+    classifier = make_classifier(plan, data, settings.image_size, note=note)
     optimizer = build_optimizer(config, classifier.module)
     context = TrainingContext(
         config=config,
@@ -75,8 +87,28 @@ def feed_settings(plan: Plan, data: LoadedDataset) -> FeedSettings:
     )
 
 
-def make_classifier(plan: Plan, data: LoadedDataset, image_size: tuple[int, int]) -> Classifier:
-    """The classifier as it is before training."""
+def make_classifier(
+    plan: Plan,
+    data: LoadedDataset,
+    image_size: tuple[int, int],
+    *,
+    note: Callable[[str], None] | None = None,
+) -> Classifier:
+    """The classifier as it is before training: random, or from the file that the configuration names.
+
+    Raises:
+        ConfigError: that file cannot be read, or belongs to another network.
+    """
+    classifier = make_empty_classifier(plan, data, image_size)
+    if plan.config.weights is not None:
+        found = load_weights(classifier.module, plan.config.weights, backbone=plan.config.backbone)
+        if found is not None and note is not None:
+            note(found)
+    return classifier
+
+
+def make_empty_classifier(plan: Plan, data: LoadedDataset, image_size: tuple[int, int]) -> Classifier:
+    """The classifier with random parameters, to put a checkpoint's into."""
     request = BackboneRequest(
         num_classes=data.num_classes, image_size=image_size, options=plan.backbone_options
     )
@@ -87,6 +119,7 @@ def make_classifier(plan: Plan, data: LoadedDataset, image_size: tuple[int, int]
             request,
             device=plan.device,
             precision=torch.bfloat16 if plan.precision == "bf16" else torch.float32,
+            freeze_backbone=plan.config.freeze_backbone,
         )
 
 

@@ -94,6 +94,12 @@ class RunConfig(BaseModel):
 
     backbone: str = setting("small_cnn", "Backbone: NAME or FAMILY:NAME.", panel="Classifier")
     backbone_option: KeyValues = setting({}, "Option of the backbone.", panel="Classifier")
+    weights: Path | None = setting(
+        None, "Start the classifier from this .safetensors file.", panel="Classifier"
+    )
+    freeze_backbone: bool = setting(
+        False, "Train the classification layer alone (linear probing).", panel="Classifier"
+    )
     epochs: int = setting(40, "Passes over the training examples.", panel="Classifier", ge=1)
     batch_size: int = setting(64, "Training examples a step.", panel="Classifier", ge=2)
     optimizer: str = setting(
@@ -302,6 +308,13 @@ class RunConfig(BaseModel):
             if needs(type(self).model_fields[name]) in {None, *groups}
         }
         return type(self).model_validate(kept)
+
+
+def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a saved run, with those at their defaults that came after it was written."""
+    defaults = RunConfig().model_dump(mode="json")
+    always = {name for name, info in RunConfig.model_fields.items() if needs(info) is None}
+    return {**{name: defaults[name] for name in always}, **settings}
 
 
 def needs(info: FieldInfo) -> str | None:

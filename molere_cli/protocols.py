@@ -51,13 +51,18 @@ class BackboneSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneFamily:
-    """Many backbones behind one prefix (`timm:resnet18`), listed and built only when asked for."""
+    """Many backbones behind one prefix (`timm:resnet18`), listed and built only when asked for.
+
+    plain_names: whether a member may be asked for without the prefix too. A family whose names another one
+    has already does better without: a name that two families offer is an error.
+    """
 
     prefix: str
     description: str
     list_names: Callable[[], Sequence[str]]
     build: Callable[[str, BackboneRequest], nn.Module]
     options: type[Options] = Options
+    plain_names: bool = True
 
 
 # --- datasets

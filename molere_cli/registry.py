@@ -124,7 +124,8 @@ class Registry:
                     raise unknown("backbone", name, [f"{prefix}:{known}" for known in family.list_names()])
                 return family_member(family, member)
         singles = self.backbones.named(name)
-        members = [family for family, _plugin in self.families if name in family.list_names()]
+        plain = [family for family, _plugin in self.families if family.plain_names]
+        members = [family for family in plain if name in family.list_names()]
         if len(singles) + len(members) > 1:
             forms = [offer.prefixed for offer in singles]
             raise ambiguous("backbone", name, forms + [f"{family.prefix}:{name}" for family in members])
@@ -133,7 +134,10 @@ class Registry:
         if members:
             return family_member(members[0], name)
         known = [offer.spec.name for offer in self.backbones.offers]
-        raise unknown("backbone", name, known + [n for f, _ in self.families for n in f.list_names()])
+        for family, _plugin in self.families:
+            prefix = "" if family.plain_names else f"{family.prefix}:"
+            known += [f"{prefix}{member}" for member in family.list_names()]
+        raise unknown("backbone", name, known)
 
     def add(self, plugin: object, name: str) -> None:
         """Register one plugin object; what is wrong with it goes into `problems`, nothing is raised."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from molere_cli.building import build_engine
-from molere_cli.config import SPLIT_SUFFIX, RunConfig, flag_name, validate_config
+from molere_cli.config import SPLIT_SUFFIX, RunConfig, completed, flag_name, validate_config
 from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.environment import versions
 from molere_cli.errors import ConfigError, RunError, SplitError
@@ -204,7 +204,7 @@ def _same_run(run: RunDir, settings: Mapping[str, Any], *, precision: str, finge
     try:
         environment = run.environment()
         same_numbers = (environment["precision"], environment["fingerprint"]) == (precision, fingerprint)
-        return same_numbers and run.config() == settings
+        return same_numbers and completed(run.config()) == settings
     except (RunError, KeyError):
         return False
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from molere_cli.building import Engine, build_engine, feed_settings, make_classifier
+from molere_cli.building import Engine, build_engine, feed_settings, make_empty_classifier
 from molere_cli.config import RunConfig, validate_config
 from molere_cli.data.feed import FeedSettings
 from molere_cli.data.source import LoadedDataset, load_dataset
@@ -42,7 +42,8 @@ def train_run(
 ) -> RunDir:
     """Train as planned and write the run directory `path`, which must not exist yet."""
     run = RunDir(path)
-    engine = build_engine(plan, data, None if split is None else split.in_validation)
+    in_validation = None if split is None else split.in_validation
+    engine = build_engine(plan, data, in_validation, note=progress.note)
     environment = {
         **describe_environment(),
         "device": str(plan.device),
@@ -236,7 +237,7 @@ def load_for_evaluation(
     data = load_dataset(config, registry)
     check_fingerprint(run, data)
     settings = feed_settings(plan, data)
-    classifier = make_classifier(plan, data, settings.image_size)
+    classifier = make_empty_classifier(plan, data, settings.image_size)
     load_classifier(classifier.module, checkpoint)
     return plan, data, classifier, settings
 

@@ -24,9 +24,13 @@ def backbone(name: str) -> BackboneSpec:
     return BackboneSpec(name=name, description="", build=never)
 
 
-def family(prefix: str, *names: str) -> BackboneFamily:
+def family(prefix: str, *names: str, plain_names: bool = True) -> BackboneFamily:
     return BackboneFamily(
-        prefix=prefix, description="", list_names=lambda: names, build=lambda name, request: (prefix, name)
+        prefix=prefix,
+        description="",
+        list_names=lambda: names,
+        build=lambda name, request: (prefix, name),
+        plain_names=plain_names,
     )
 
 
@@ -141,6 +145,16 @@ def test_a_name_in_two_families_is_ambiguous():
     with pytest.raises(UnknownNameError, match=r"say which: f:net, g:net$"):
         registry.backbone("net")
     assert registry.backbone("solo").build(None) == ("g", "solo")
+
+
+def test_a_family_without_plain_names_is_asked_for_by_its_prefix():
+    registry = registry_of(
+        one=Backbones(family("f", "net"), family("g", "net", "squeezenet", plain_names=False))
+    )
+    assert registry.backbone("net").build(None) == ("f", "net")
+    assert registry.backbone("g:net").build(None) == ("g", "net")
+    with pytest.raises(UnknownNameError, match=r"did you mean 'g:squeezenet'\?"):
+        registry.backbone("squeezenet")
 
 
 def test_an_unknown_member_of_a_family_suggests_the_nearest():

@@ -293,6 +293,8 @@ def test_several_erm_rows_none_of_which_fits_give_no_gain(tmp_path):
         {"dataset": "cifar10"},
         {"dataset_option": {"rho": "0.9"}},
         {"limit_train": 100},
+        {"label_noise": "uniform", "noise_rate": 0.4},
+        {"class_skew": 50.0},
         {"backbone": "timm:resnet18"},
         {"backbone_option": {"pretrained": "true"}},
         {"train_on": "train"},

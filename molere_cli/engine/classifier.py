@@ -62,14 +62,35 @@ def isolated_randomness(device: torch.device) -> Iterator[None]:
 
 
 class Classifier:
-    """A backbone on a device. `module` is the plain network, as it is saved."""
+    """A backbone on a device. `module` is the plain network, as it is saved.
 
-    def __init__(self, module: nn.Module, *, device: torch.device, precision: torch.dtype) -> None:
+    freeze_backbone: only the classification layer trains; all else keeps its parameters and its running
+    statistics, and has no dropout.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        device: torch.device,
+        precision: torch.dtype,
+        freeze_backbone: bool = False,
+    ) -> None:
+        self._head = classification_layer(module)
+        self._freeze_backbone = freeze_backbone
+        if freeze_backbone:
+            check_single_head(module)
+            module.requires_grad_(False)
+            self._head.requires_grad_(True)
         self.module = module.to(device).to(memory_format=torch.channels_last)
         self.device = device
         self.precision = precision
         self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        self._head = classification_layer(module)
+
+    def train(self) -> None:
+        """Go into training mode, but for what is frozen."""
+        self.module.train(not self._freeze_backbone)
+        self._head.train()
 
     def forward(self, images: Tensor, *, with_features: bool = False) -> Output:
         """A forward pass in whatever mode the module is in, recorded by autograd if it is on."""
@@ -84,12 +105,9 @@ class Classifier:
     @torch.inference_mode()
     def predict(self, images: Tensor, *, with_features: bool = False) -> Output:
         """A forward pass in eval mode."""
-        training = self.module.training
-        self.module.eval()
-        try:
+        with kept_modes(self.module):
+            self.module.eval()
             return self.forward(images, with_features=with_features)
-        finally:
-            self.module.train(training)
 
     def validation_gradient(
         self, images: Tensor, labels: Tensor, *, at: Mapping[str, Tensor] | None = None
@@ -165,14 +183,21 @@ class Classifier:
 
 
 def build_classifier(
-    spec: BackboneSpec, request: BackboneRequest, *, device: torch.device, precision: torch.dtype
+    spec: BackboneSpec,
+    request: BackboneRequest,
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    freeze_backbone: bool = False,
 ) -> Classifier:
     """The classifier for a backbone; draws its initial parameters from the global random state.
 
     Raises:
         TrainingError: what the backbone makes of a batch is not (B, C) logits.
     """
-    classifier = Classifier(spec.build(request), device=device, precision=precision)
+    classifier = Classifier(
+        spec.build(request), device=device, precision=precision, freeze_backbone=freeze_backbone
+    )
     height, width = request.image_size
     try:
         logits = classifier.predict(torch.zeros(2, 3, height, width, device=device)).logits
@@ -205,6 +230,15 @@ def classification_layer(module: nn.Module) -> nn.Module:
     return linears[-1]
 
 
+def check_single_head(module: nn.Module) -> None:
+    """Raise TrainingError if the backbone has several classification layers, of which one would train."""
+    get_classifier = getattr(module, "get_classifier", None)
+    if callable(get_classifier) and isinstance(get_classifier(), tuple | list):
+        raise TrainingError(
+            f"{type(module).__name__} has several classification layers; leave out --freeze-backbone"
+        )
+
+
 @contextmanager
 def captured_input(layer: nn.Module) -> Iterator[list[Tensor]]:
     """The first input of every call of `layer` within the block."""
@@ -223,11 +257,20 @@ def captured_input(layer: nn.Module) -> Iterator[list[Tensor]]:
 @contextmanager
 def deterministic_layers(module: nn.Module) -> Iterator[None]:
     """Everything in eval mode but batch norm, which keeps using batch statistics."""
+    with kept_modes(module):
+        batch_norms = [
+            layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training
+        ]
+        module.eval()
+        for layer in batch_norms:
+            layer.training = True
+        yield
+
+
+@contextmanager
+def kept_modes(module: nn.Module) -> Iterator[None]:
+    """Put the mode of every layer back after the block."""
     modes = [(layer, layer.training) for layer in module.modules()]
-    module.eval()
-    for layer, was_training in modes:
-        if isinstance(layer, _BatchNorm):
-            layer.training = was_training
     try:
         yield
     finally:

@@ -135,7 +135,7 @@ class TrainingLoop:
         positions = self.method.before_epoch(epoch)
         seed = derived_seed(config.seed, "train", epoch)
         batches = self.method.batches(epoch, positions, batch_size=config.batch_size, seed=seed)
-        self.classifier.module.train()
+        self.classifier.train()
         for in_epoch, batch in enumerate(self.feed.training(batches, seed=seed)):
             step = self._forward(epoch, in_epoch, self.method.select(batch))
             weights_B = self.method.weights(step)

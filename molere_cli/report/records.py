@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from molere_cli.config import completed
 from molere_cli.errors import RunError
 from molere_cli.run_dir import RunDir
 
@@ -111,7 +112,7 @@ def load_record(run: RunDir) -> RunRecord:
 
 def experiment_settings(config: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
     """What is equal in all runs of one experiment, flat; from `config.json` and `environment.json`."""
-    settings = {key: value for key, value in config.items() if key not in FREE_SETTINGS}
+    settings = {key: value for key, value in completed(config).items() if key not in FREE_SETTINGS}
     settings["method"] = config["method"].removeprefix(CORE_PREFIX)
     settings["precision"] = environment["precision"]
     split = environment["split"]

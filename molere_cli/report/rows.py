@@ -13,8 +13,11 @@ from molere_cli.report.records import RunRecord
 SeedPair = tuple[int, int]
 
 # A setting `dataset_option.rho` belongs to `dataset_option`.
-DATA_SETTINGS = frozenset({"dataset", "dataset_option", "limit_train", "fingerprint"})
-BASELINE_SETTINGS = DATA_SETTINGS | {"backbone", "backbone_option", "precision"}
+DATA_SETTINGS = frozenset(
+    {"dataset", "dataset_option", "class_skew", "limit_train", "label_noise", "noise_rate", "fingerprint"}
+)
+START_SETTINGS = frozenset({"backbone", "backbone_option", "weights", "freeze_backbone"})
+BASELINE_SETTINGS = DATA_SETTINGS | START_SETTINGS | {"precision"}
 METHOD_SETTINGS = frozenset({"method", "method_option", "train_on"})
 LABEL_ORDER = ("ERM", "LRW-Easy", "LRW-Random", "LRW-Hard", "MOLERE")
 FINGERPRINT_SHOWN = 8

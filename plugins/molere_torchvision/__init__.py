@@ -1,13 +1,26 @@
-"""torchvision's datasets, and any folder of images."""
+"""torchvision's datasets and networks, any folder of images, and any list of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from molere_cli import Dataset, DatasetRequest, DatasetSpec, Options, hookimpl
+from molere_cli import (
+    BackboneFamily,
+    BackboneRequest,
+    BackboneSpec,
+    Dataset,
+    DatasetRequest,
+    DatasetSpec,
+    Options,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class HoldoutOptions(Options):
@@ -58,10 +71,17 @@ def _load_folder(request: DatasetRequest) -> Dataset:
     return load_folder(request)
 
 
+def _load_manifest(request: DatasetRequest) -> Dataset:
+    from molere_torchvision.manifest import load_manifest
+
+    return load_manifest(request)
+
+
 FETCHED = "--download fetches it."
 CARS = "Stanford Cars, 196 models of car; to be put into DATA_DIR/stanford_cars."
 IMAGENET = "ImageNet-1K from DATA_DIR/imagenet/train/WNID/* and val/WNID/*."
 FOLDER = "A folder of images: DIR/train/CLASS/* and DIR/test/CLASS/*, or DIR/CLASS/*."
+MANIFEST = "A CSV file of images: path,label and, where wanted, group,split; paths relative to it."
 DATASETS: tuple[tuple[str, str, Callable[[DatasetRequest], Dataset]], ...] = (
     ("cifar10", f"CIFAR-10, 32 px; {FETCHED}", partial(_load_cifar, "CIFAR10")),
     ("cifar100", f"CIFAR-100, 32 px; {FETCHED}", partial(_load_cifar, "CIFAR100")),
@@ -98,5 +118,35 @@ def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
     register(
         DatasetSpec(
             name="folder", description=FOLDER, load=_load_folder, options=FolderOptions, argument="DIR"
+        )
+    )
+    register(
+        DatasetSpec(
+            name="csv", description=MANIFEST, load=_load_manifest, options=FolderOptions, argument="FILE"
+        )
+    )
+
+
+def _list_networks() -> Sequence[str]:
+    from molere_torchvision.family import list_names
+
+    return list_names()
+
+
+def _build_network(name: str, request: BackboneRequest) -> nn.Module:
+    from molere_torchvision.family import build
+
+    return build(name, request)
+
+
+@hookimpl
+def register_backbones(register: Callable[[BackboneSpec | BackboneFamily], None]) -> None:
+    register(
+        BackboneFamily(
+            prefix="torchvision",
+            description="Any classification network of torchvision, from random weights",
+            list_names=_list_networks,
+            build=_build_network,
+            plain_names=False,
         )
     )
