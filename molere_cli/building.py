@@ -18,7 +18,7 @@ from molere_cli.engine.optimizer import build_optimizer
 from molere_cli.engine.splitter import FeaturesSplitter, ImageSplitter
 from molere_cli.engine.weights import load_weights
 from molere_cli.plan import Plan
-from molere_cli.protocols import BackboneRequest, ReweighterRequest
+from molere_cli.protocols import BackboneRequest, Examples, ReweighterRequest
 from molere_cli.randomness import derived_seed
 
 
@@ -39,39 +39,57 @@ def build_engine(
     data: LoadedDataset,
     in_validation: Tensor | None,
     *,
+    validation: Examples | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Engine:
     """Build classifier, optimizer, method and loop; every network starts from a seed of its own.
 
     Args:
+        validation: the validation examples, where they are those of another dataset.
         note: told what a user should know of how the classifier starts.
     """
+    context = training_context(plan, data, in_validation, validation=validation, note=note)
+    loop = TrainingLoop(
+        plan.config,
+        classifier=context.classifier,
+        optimizer=context.optimizer,
+        feed=context.feed,
+        method=plan.method.build(context),
+    )
+    return Engine(plan, data, context.feed, context.feed.settings, context.classifier, loop)
+
+
+def training_context(
+    plan: Plan,
+    data: LoadedDataset,
+    in_validation: Tensor | None,
+    *,
+    validation: Examples | None = None,
+    note: Callable[[str], None] | None = None,
+) -> TrainingContext:
+    """What a method is built from: the pool's feed, classifier and optimizer, and how to make the rest."""
     config = plan.config
     if config.threads:
         torch.set_num_threads(config.threads)
     settings = feed_settings(plan, data)
-    feed = make_feed(data.dataset.pool, settings)
     classifier = make_classifier(plan, data, settings.image_size, note=note)
-    optimizer = build_optimizer(config, classifier.module)
-    context = TrainingContext(
+    return TrainingContext(
         config=config,
         options=plan.method_options,
         classifier=classifier,
-        optimizer=optimizer,
-        feed=feed,
+        optimizer=build_optimizer(config, classifier.module),
+        feed=make_feed(data.dataset.pool, settings),
         labels=data.dataset.pool.labels,
         groups=data.dataset.pool.groups,
         clean_labels=data.dataset.pool.clean_labels,
         num_classes=data.num_classes,
-        in_validation=in_validation,
+        in_validation=in_validation if validation is None else None,
+        validation_feed=None if validation is None else make_feed(validation, settings),
         reweighter_needs_features=plan.reweighter is not None and plan.reweighter.needs_features,
         make_classifier=partial(make_classifier, plan, data, settings.image_size),
         make_reweighter=partial(_make_reweighter, plan, data, classifier, settings.image_size),
         make_splitter=partial(_make_splitter, plan, data, classifier, settings.image_size),
     )
-    method = plan.method.build(context)
-    loop = TrainingLoop(config, classifier=classifier, optimizer=optimizer, feed=feed, method=method)
-    return Engine(plan, data, feed, settings, classifier, loop)
 
 
 def feed_settings(plan: Plan, data: LoadedDataset) -> FeedSettings:

@@ -48,6 +48,7 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
             build=_build_lrw,
             label="LRW-{split}",
             split="required",
+            takes_other_validation=True,
             uses=frozenset({"reweighter"}),
         )
     )

@@ -29,6 +29,7 @@ from molere_cli.errors import ConfigError
 
 SPLIT_SUFFIX = ".parquet"
 NOISE_SUFFIX = ".csv"
+DEFAULT_SPLIT_NEEDS = frozenset({"delta", "score"})
 NOISE_KINDS = ("none", "uniform", "flip", "pair", "instance")
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
@@ -131,12 +132,15 @@ class RunConfig(BaseModel):
     )
     method_option: KeyValues = setting({}, "Option of the method.", panel="Method")
     split: str = setting(
-        "hard", "Split: a strategy, or a split file (.parquet).", panel="Method", needs="split"
+        "hard",
+        "Split: a strategy (NAME or NAME:ARGUMENT), or a split file (.parquet).",
+        panel="Method",
+        needs="split",
     )
     delta: float = setting(
         0.1, "Fraction of the pool that goes to validation.", panel="Method", needs="delta", gt=0, le=0.5
     )
-    score: Literal["aum", "margin", "oof-margin", "loss"] = setting(
+    score: Literal["aum", "margin", "oof-margin", "loss", "el2n", "forgetting"] = setting(
         "aum", "Hardness score that strategies rank by.", panel="Method", needs="score"
     )
     folds: int = setting(5, "Folds of oof-margin.", panel="Method", needs="folds", ge=2)
@@ -244,11 +248,13 @@ class RunConfig(BaseModel):
     def split_is_file(self) -> bool:
         return self.split.endswith(SPLIT_SUFFIX)
 
-    def groups_in_play(self, *, split: str, uses: Collection[str], scored: bool = True) -> set[str]:
+    def groups_in_play(
+        self, *, split: str, uses: Collection[str], split_needs: Collection[str] = DEFAULT_SPLIT_NEEDS
+    ) -> set[str]:
         """Which `needs` are met, for a method that declares `split` and `uses` (see MethodSpec).
 
         Args:
-            scored: whether the split strategy ranks by a score.
+            split_needs: what the split strategy says of `delta` and `score` (see SplitSpec).
         """
         groups = set(uses)
         if self.schedule == "step":
@@ -260,23 +266,27 @@ class RunConfig(BaseModel):
         if split == "required" or (split == "optional" and self.train_on == "train"):
             groups.add("split")
             if not self.split_is_file:
-                groups |= {"delta", "score"} if scored else {"delta"}
+                groups.update(split_needs)
         if "splitter" in uses:
             groups.add("delta")
         if "score" in groups and self.score == "oof-margin":
             groups.add("folds")
         return groups
 
-    def effective(self, *, split: str, uses: Collection[str], scored: bool = True) -> dict[str, Any]:
+    def effective(
+        self, *, split: str, uses: Collection[str], split_needs: Collection[str] = DEFAULT_SPLIT_NEEDS
+    ) -> dict[str, Any]:
         """The settings that have an effect, JSON-ready; raises ConfigError if another was given."""
-        groups = self.groups_in_play(split=split, uses=uses, scored=scored)
+        groups = self.groups_in_play(split=split, uses=uses, split_needs=split_needs)
         idle = {name for name, info in RunConfig.model_fields.items() if needs(info) not in {None, *groups}}
         if given := sorted(idle & self.model_fields_set):
             flags = ", ".join(flag_name(name) for name in given)
-            raise ConfigError(f"{flags} has no effect with method {self.method!r}{self._idle_hint(given)}")
+            raise ConfigError(
+                f"{flags} has no effect with method {self.method!r}{self._idle_hint(given, split)}"
+            )
         return self.model_dump(mode="json", exclude=idle)
 
-    def _idle_hint(self, given: Collection[str]) -> str:
+    def _idle_hint(self, given: Collection[str], split: str) -> str:
         if {"delta", "score", "folds"} & set(given) and self.split_is_file:
             return f": the split file {self.split!r} has settled it; leave it out"
         if "noise_rate" in given:
@@ -285,7 +295,7 @@ class RunConfig(BaseModel):
             )
         if given == ["folds"] and self.score != "oof-margin":
             return f" and --score {self.score}; use --score oof-margin or leave it out"
-        if {"score", "folds"} & set(given) and self.method != "erm":
+        if {"delta", "score", "folds"} & set(given) and (split == "required" or self.train_on == "train"):
             return f" and --split {self.split}; leave it out"
         if "lr_decay_epochs" in given:
             return f" and --schedule {self.schedule}; use --schedule step or leave it out"

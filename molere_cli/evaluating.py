@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from molere_cli.config import RunConfig
 from molere_cli.data.corruption import corrupted_examples
-from molere_cli.data.source import LoadedDataset, load_dataset
+from molere_cli.data.source import LoadedDataset, load_other_dataset
 from molere_cli.errors import ConfigError, RunError
 from molere_cli.evaluation import predict_sets
 from molere_cli.metrics import class_accuracies, summarize
@@ -77,7 +75,7 @@ def evaluate_run(
         raise ConfigError("--dataset-option goes with --dataset; the run's own dataset is as it was trained")
     class_names = data.dataset.class_names
     if dataset is not None:
-        data = _other_dataset(plan.config, data, registry, dataset, dataset_option or {})
+        data = load_other_dataset(plan.config, data, registry, dataset, dataset_option or {})
     chosen = _chosen_sets(plan.config, data, registry, sets)
     found = predict_sets(classifier, chosen, settings)
     return Evaluation(
@@ -100,60 +98,6 @@ def newest_run(runs: Path) -> RunDir:
     return found[-1]
 
 
-def _other_dataset(
-    config: RunConfig, own: LoadedDataset, registry: Registry, name: str, options: Mapping[str, str]
-) -> LoadedDataset:
-    other = load_dataset(
-        RunConfig(
-            dataset=name,
-            dataset_option=dict(options),
-            data_seed=config.data_seed,
-            data_dir=config.data_dir,
-            download=config.download,
-        ),
-        registry,
-    )
-    return _with_classes_of(own, other)
-
-
-def _with_classes_of(own: LoadedDataset, other: LoadedDataset) -> LoadedDataset:
-    """The other dataset with its labels turned into the run's, by class name.
-
-    Where either side has numbers for names, labels are taken as they are.
-
-    Raises:
-        ConfigError: it has classes that the run's dataset has not.
-    """
-    own_names, names = own.dataset.class_names, other.dataset.class_names
-    if own_names == names:
-        return other
-    unnamed = any(all(name.isdecimal() for name in side) for side in (own_names, names))
-    if unnamed:
-        if len(names) > len(own_names):
-            raise ConfigError(
-                f"dataset {other.name!r} has {len(names)} classes, "
-                f"but the run was trained on {len(own_names)}"
-            )
-        return other
-    if missing := [name for name in names if name not in own_names]:
-        raise ConfigError(
-            f"dataset {other.name!r} has the class {missing[0]!r}, which the run was not trained on"
-            + (f" ({len(missing)} of its {len(names)} classes)" if len(missing) > 1 else "")
-        )
-    to_own = torch.tensor([own_names.index(name) for name in names])
-    tests = {name: replace(part, labels=to_own[part.labels]) for name, part in other.dataset.tests.items()}
-    tuning = other.dataset.tuning
-    return replace(
-        other,
-        dataset=replace(
-            other.dataset,
-            tests=tests,
-            tuning=None if tuning is None else replace(tuning, labels=to_own[tuning.labels]),
-            class_names=own_names,
-        ),
-    )
-
-
 def _chosen_sets(
     config: RunConfig, data: LoadedDataset, registry: Registry, names: Collection[str] | None
 ) -> dict[str, Examples]:
@@ -171,7 +115,7 @@ def _chosen_sets(
             kind, severity = corrupted.group(1), int(corrupted.group(2))
             chosen[name] = corrupted_examples(test, kind=kind, severity=severity, seed=config.data_seed)
         elif name.partition(":")[0] in known_datasets:
-            other = _other_dataset(config, data, registry, name, {})
+            other = load_other_dataset(config, data, registry, name, {})
             tests = other.dataset.tests
             chosen |= {name if len(tests) == 1 else f"{name}/{part}": tests[part] for part in tests}
         else:

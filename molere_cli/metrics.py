@@ -21,6 +21,13 @@ def probabilistic_margin(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     return own_B - others_BC.max(dim=1).values
 
 
+def error_norm(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """|| softmax(z) - onehot(y) ||_2, in [0, sqrt 2]; high = hard. Float of the logits' dtype, (B,)."""
+    one_hot_BC = F.one_hot(labels_B, logits_BC.shape[1]).to(logits_BC.dtype)
+    norms_B: Tensor = torch.linalg.vector_norm(logits_BC.softmax(dim=1) - one_hot_BC, dim=1)
+    return norms_B
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """What a classifier says about N examples, on the CPU; logits float32 (N, C), labels int64 (N,)."""

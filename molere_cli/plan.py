@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel
 
 from molere_cli.config import (
+    DEFAULT_SPLIT_NEEDS,
     RunConfig,
     flag_name,
     load_config,
@@ -71,8 +72,7 @@ def configured(path: Path | None, flags: Mapping[str, Any], registry: Registry) 
     values = read_config_file(path)
     together = validate_config(overridden(values, flags), source=str(path))
     method = registry.methods.get(together.method)
-    scored = _split_is_scored(together, method, registry)
-    groups = {None, *together.groups_in_play(split=method.split, uses=method.uses, scored=scored)}
+    groups = {None, *_groups_in_play(together, method, registry)}
     kept = {name: value for name, value in values.items() if needs(RunConfig.model_fields[name]) in groups}
     return validate_config(overridden(kept, flags), source=str(path))
 
@@ -97,8 +97,7 @@ def swept(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> li
     configs, used = [], {"method"}
     for name in names:
         method, together = registry.methods.get(name), configured(path, {**flags, "method": name}, registry)
-        scored = _split_is_scored(together, method, registry)
-        groups = {None, *together.groups_in_play(split=method.split, uses=method.uses, scored=scored)}
+        groups = {None, *_groups_in_play(together, method, registry)}
         kept = {flag: value for flag, value in flags.items() if needs(RunConfig.model_fields[flag]) in groups}
         used |= kept.keys()
         configs.append(configured(path, {**kept, "method": name}, registry))
@@ -120,12 +119,13 @@ def make_plan(config: RunConfig, registry: Registry, *, precision: Precision | N
     registry.datasets.get(config.dataset_name)
     method = registry.methods.get(config.method)
     backbone = registry.backbone(config.backbone)
-    scored = _split_is_scored(config, method, registry)
-    config.effective(split=method.split, uses=method.uses, scored=scored)
+    split_needs = _split_needs(config, method, registry)
+    _check_other_validation(config, method, registry)
+    config.effective(split=method.split, uses=method.uses, split_needs=split_needs)
     reweighter = registry.reweighters.get(config.reweighter) if "reweighter" in method.uses else None
     if reweighter is not None:
         config = config.updated(**automatic_reweighting(config, reweighter))
-    settings = config.effective(split=method.split, uses=method.uses, scored=scored)
+    settings = config.effective(split=method.split, uses=method.uses, split_needs=split_needs)
     device = resolve_device(config.device)
     return Plan(
         config=config,
@@ -150,10 +150,39 @@ def make_plan(config: RunConfig, registry: Registry, *, precision: Precision | N
     )
 
 
-def _split_is_scored(config: RunConfig, method: MethodSpec, registry: Registry) -> bool:
+def _check_other_validation(config: RunConfig, method: MethodSpec, registry: Registry) -> None:
     if "split" not in config.groups_in_play(split=method.split, uses=method.uses) or config.split_is_file:
-        return True
-    return registry.splits.get(config.split).needs_score
+        return
+    strategy, argument = registry.split(config.split)
+    if argument is None or not strategy.argument_is_dataset:
+        return
+    check_takes_other_validation(method, argument)
+    registry.datasets.get(argument.partition(":")[0])
+    if config.train_on == "train":
+        raise ConfigError(
+            f"--train-on train has no effect with --split {config.split}: all of the pool trains"
+        )
+
+
+def check_takes_other_validation(method: MethodSpec, dataset: str) -> None:
+    """Raise ConfigError unless the method can validate on a dataset other than the pool's."""
+    if not method.takes_other_validation:
+        raise ConfigError(
+            f"the split's validation examples are those of another dataset ({dataset}), which method "
+            f"{method.name!r} cannot use; use --method lrw"
+        )
+
+
+def _groups_in_play(config: RunConfig, method: MethodSpec, registry: Registry) -> set[str]:
+    split_needs = _split_needs(config, method, registry)
+    return config.groups_in_play(split=method.split, uses=method.uses, split_needs=split_needs)
+
+
+def _split_needs(config: RunConfig, method: MethodSpec, registry: Registry) -> Collection[str]:
+    if "split" not in config.groups_in_play(split=method.split, uses=method.uses) or config.split_is_file:
+        return DEFAULT_SPLIT_NEEDS
+    strategy, _argument = registry.split(config.split)
+    return strategy.needs
 
 
 def automatic_reweighting(config: RunConfig, reweighter: ReweighterSpec) -> dict[str, Any]:

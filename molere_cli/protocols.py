@@ -149,23 +149,50 @@ class DatasetSpec:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SplitRequest:
-    """labels: int64 (N,); hardness: float64 (N,), high = hard, None if the strategy needs no score;
-    delta: the fraction that goes to validation; generator: the only source of randomness."""
+    """What a strategy chooses by.
+
+    labels: int64 (N,); indices: int64 (N,), the stable index of each example in the full pool.
+    hardness: float64 (N,), high = hard, None if the strategy needs no score.
+    delta: the fraction that goes to validation, of no meaning if the strategy does without it.
+    generator: the only source of randomness. argument: what follows the colon in `--split NAME:ARGUMENT`.
+    training: the engine's TrainingContext of an ERM run on the pool, for `erm_epochs`; None if the strategy
+    needs no training. note: tells the user how it is getting on, one sentence at a time.
+    """
 
     labels: Tensor
+    indices: Tensor
     hardness: Tensor | None
     delta: float
     generator: Generator
+    argument: str | None = None
+    training: Any = None
+    note: Callable[[str], None] = lambda message: None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSpec:
-    """A strategy that chooses the validation set: `choose` returns a bool (N,), True = validation."""
+    """A strategy that chooses the validation set: `choose` returns a bool (N,), True = validation.
+
+    It raises SplitError for what a user can put right. needs_delta: whether `--delta` says how many it
+    chooses. needs_training: whether `training` of the request is filled. argument: what must follow the colon
+    (`FILE.csv`), None if nothing may. argument_is_dataset: whether that names a dataset of the same classes,
+    whose pool is the validation set; `choose` then leaves the run's own pool whole.
+    """
 
     name: str
     description: str
     choose: Callable[[SplitRequest], BoolTensor | Tensor]
     needs_score: bool = False
+    needs_delta: bool = True
+    needs_training: bool = False
+    argument: str | None = None
+    argument_is_dataset: bool = False
+
+    @property
+    def needs(self) -> frozenset[Literal["delta", "score"]]:
+        """Which groups of settings have an effect on it."""
+        delta: set[Literal["delta", "score"]] = {"delta"} if self.needs_delta else set()
+        return frozenset(delta | ({"score"} if self.needs_score else set()))
 
 
 # --- reweighters
@@ -219,7 +246,8 @@ class MethodSpec:
     build: from the engine's TrainingContext (and the method's options on it) to a Method.
     label: how tables call it; `{split}` becomes the split's strategy.
     split: whether it trains against a split that was made beforehand (`optional`: only to leave the
-    validation part out of training).
+    validation part out of training). takes_other_validation: whether the validation examples may be those of
+    another dataset (`TrainingContext.validation_feed`).
     uses: which groups of settings have an effect; a setting outside them is refused.
     """
 
@@ -228,5 +256,6 @@ class MethodSpec:
     build: Callable[[Any], Any]
     label: str
     split: Literal["required", "optional", "none"] = "none"
+    takes_other_validation: bool = False
     uses: frozenset[Literal["reweighter", "splitter"]] = field(default_factory=frozenset)
     options: type[Options] = Options

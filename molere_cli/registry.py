@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from molere_cli import hookspecs
-from molere_cli.errors import UnknownNameError
+from molere_cli.errors import ConfigError, UnknownNameError
 from molere_cli.hookspecs import PROJECT_NAME
 from molere_cli.protocols import (
     BackboneFamily,
@@ -138,6 +138,25 @@ class Registry:
             prefix = "" if family.plain_names else f"{family.prefix}:"
             known += [f"{prefix}{member}" for member in family.list_names()]
         raise unknown("backbone", name, known)
+
+    def split(self, text: str) -> tuple[SplitSpec, str | None]:
+        """The split strategy that `NAME[:ARGUMENT]` names, and its argument.
+
+        Raises:
+            UnknownNameError: nobody offers it, or several do.
+            ConfigError: its argument is missing, or it takes none.
+        """
+        name, argument = text, ""
+        for offer in () if self.splits.named(text) else self.splits.offers:
+            for form in (offer.spec.name, offer.prefixed):
+                if text.startswith(f"{form}:"):
+                    name, argument = form, text.removeprefix(f"{form}:")
+        spec = self.splits.get(name)
+        if spec.argument and not argument:
+            raise ConfigError(f"split strategy {name!r} needs an argument: {name}:{spec.argument}")
+        if argument and not spec.argument:
+            raise ConfigError(f"split strategy {name!r} takes no argument; got {argument!r} after the colon")
+        return spec, argument or None
 
     def add(self, plugin: object, name: str) -> None:
         """Register one plugin object; what is wrong with it goes into `problems`, nothing is raised."""

@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from molere_cli.building import build_engine
+from molere_cli.building import build_engine, training_context
 from molere_cli.config import SPLIT_SUFFIX, RunConfig, completed, flag_name, validate_config
-from molere_cli.data.source import LoadedDataset, load_dataset
+from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
+from molere_cli.engine.methods import TrainingContext
 from molere_cli.environment import versions
 from molere_cli.errors import ConfigError, RunError, SplitError
 from molere_cli.evaluation import predict_feed
-from molere_cli.plan import Plan, make_plan
+from molere_cli.plan import Plan, check_takes_other_validation, make_plan
 from molere_cli.progress import Progress
 from molere_cli.protocols import SplitRequest
 from molere_cli.randomness import derived_generator, derived_seed
@@ -31,6 +32,8 @@ from molere_cli.splits.scores import hardness
 from molere_cli.training import check_fingerprint, dataset_slug, run_name, train_run
 
 OUT_OF_FOLD = "oof-margin"
+# What a strategy must need for a setting to have an effect.
+SETTINGS_OF_A_SPLIT = {"delta": "delta", "score": "score", "folds": "score"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +62,15 @@ def new_split_file(
             delta, score, folds and seed.
 
     Raises:
-        ConfigError: a setting that `erm` has settled, or a score for a strategy that needs none.
+        ConfigError: a setting that `erm` has settled, or a score or delta for a strategy that needs none.
         RunError: `erm` is no ERM run on the whole pool; or `out` exists.
     """
-    strategy = registry.splits.get(config.split)
-    idle = sorted({"score", "folds"} & config.model_fields_set)
-    if idle and not strategy.needs_score:
+    strategy, _argument = registry.split(config.split)
+    without_effect = {"delta", "score"} - strategy.needs
+    idle = sorted(
+        {name for name in config.model_fields_set if SETTINGS_OF_A_SPLIT.get(name) in without_effect}
+    )
+    if idle:
         raise ConfigError(f"{flag_name(idle[0])} has no effect with --strategy {strategy.name}; leave it out")
     if out is not None and out.exists():
         raise RunError(f"{out} exists already; choose another --out")
@@ -73,7 +79,8 @@ def new_split_file(
         config = config_of_erm_run(run, config)
     data = load_dataset(config, registry)
     split = make_split(config, registry, data, erm=run, runs=runs, progress=progress)
-    name = f"{dataset_slug(config.dataset)}-{strategy.name}-{config.delta:g}{SPLIT_SUFFIX}"
+    what = f"{split.info.delta:g}" if split.info.val_dataset is None else dataset_slug(split.info.val_dataset)
+    name = f"{dataset_slug(config.dataset)}-{strategy.name}-{what}{SPLIT_SUFFIX}"
     path = out or unique_path(Path("splits") / name)
     write_split(split, path)
     return NewSplit(path, config, split, data)
@@ -101,7 +108,10 @@ def split_for(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress
     if not plan.needs_split:
         return None
     if plan.config.split_is_file:
-        return checked_split(Path(plan.config.split), data, progress=progress)
+        split = checked_split(Path(plan.config.split), data, progress=progress)
+        if split.info.val_dataset is not None:
+            check_takes_other_validation(plan.method, split.info.val_dataset)
+        return split
     return make_split(plan.config, plan.registry, data, erm=None, runs=runs, progress=progress)
 
 
@@ -137,35 +147,47 @@ def make_split(
         SplitError: the strategy chose nothing, or everything of a class.
         RunError: `erm` is unfinished, or of other data.
     """
-    strategy = registry.splits.get(config.split)
-    score: Tensor | None = None
+    strategy, argument = registry.split(config.split)
+    score, aum = None, None
     if strategy.needs_score and config.score == OUT_OF_FOLD:
         score = out_of_fold_margins(config, registry, data, progress=progress)
     elif strategy.needs_score:
         erm = erm or erm_run(config, registry, data, runs=runs, progress=progress)
         check_fingerprint(erm, data)
         score = read_score(erm, config.score)
-    chosen_N = strategy.choose(
+        aum = read_score(erm, "aum") if config.score == "forgetting" else None
+    in_validation = strategy.choose(
         SplitRequest(
             labels=data.dataset.pool.labels,
-            hardness=None if score is None else hardness(score, config.score),
+            indices=data.pool_indices,
+            hardness=None if score is None else hardness(score, config.score, aum_N=aum),
             delta=config.delta,
             generator=derived_generator(config.seed, "split", strategy.name),
+            argument=argument,
+            training=_erm_context(config, registry, data) if strategy.needs_training else None,
+            note=progress.note,
         )
-    )
+    ).bool()
+    other: LoadedDataset | None = None
+    if strategy.argument_is_dataset and argument is not None:
+        other = load_other_dataset(config, data, registry, argument, {})
+        progress.note(_describe_other(other, data))
     info = SplitInfo(
         dataset=config.dataset,
         fingerprint=data.fingerprint,
         strategy=strategy.name,
-        delta=config.delta,
+        delta=config.delta if strategy.needs_delta else float(in_validation.double().mean()),
         seed=config.seed,
         score_name=config.score if strategy.needs_score else None,
         erm_run=str(erm.path) if erm is not None and score is not None else None,
         versions=versions(),
+        argument=argument,
+        val_dataset=None if other is None else other.name,
+        val_fingerprint=None if other is None else other.fingerprint,
     )
     split = Split(
         labels=data.dataset.pool.labels,
-        in_validation=chosen_N.bool(),
+        in_validation=in_validation,
         score=score,
         indices=data.pool_indices,
         info=info,
@@ -176,11 +198,27 @@ def make_split(
         indices_N=data.pool_indices,
         fingerprint=data.fingerprint,
         num_classes=data.num_classes,
-        source=f"the split that {strategy.name!r} made",
+        source=f"the split that {config.split!r} made",
     )
     for note in notes:
         progress.note(note)
     return split
+
+
+def _describe_other(other: LoadedDataset, own: LoadedDataset) -> str:
+    pool = other.dataset.pool
+    absent_C = pool.labels.bincount(minlength=own.num_classes) == 0
+    text = f"validation is the pool of {other.name}: {len(pool)} examples"
+    if absent := [
+        name for name, is_absent in zip(own.dataset.class_names, absent_C, strict=True) if is_absent
+    ]:
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        text += f", none of class {', '.join(absent[:5])}{more}"
+    return text
+
+
+def _erm_context(config: RunConfig, registry: Registry, data: LoadedDataset) -> TrainingContext:
+    return training_context(make_plan(erm_config(config), registry), data, None)
 
 
 def erm_config(config: RunConfig) -> RunConfig:
@@ -194,7 +232,8 @@ def erm_run(
     """A finished ERM run with these settings under `runs`: found, or trained."""
     plan = make_plan(erm_config(config), registry)
     for run in finished_runs(runs):
-        if _same_run(run, plan.settings, precision=plan.precision, fingerprint=data.fingerprint):
+        same = _same_run(run, plan.settings, precision=plan.precision, fingerprint=data.fingerprint)
+        if same and (config.score == OUT_OF_FOLD or has_score(run, config.score)):
             progress.note(f"taking hardness scores from {run.path}")
             return run
     return train_run(plan, data, None, unique_path(runs / run_name(plan.config)), progress=progress)
@@ -209,19 +248,33 @@ def _same_run(run: RunDir, settings: Mapping[str, Any], *, precision: str, finge
         return False
 
 
+def has_score(run: RunDir, name: str) -> bool:
+    """Whether a finished run has recorded the score; older ones lack some."""
+    return name in pq.read_schema(run.pool_path).names
+
+
 def read_score(run: RunDir, name: str) -> Tensor:
     """The score of every pool example from a finished run, float64 (N,).
 
     Raises:
-        RunError: the run is unfinished, or did not train on the whole pool (aum).
+        RunError: the run is unfinished, did not train on the whole pool, or is of a version that did not
+            record this score.
     """
     if not run.is_done:
         raise RunError(
             f"{run.path} is not finished, so it has no scores; run `molere train --resume {run.path}`"
         )
+    if not has_score(run, name):
+        raise RunError(
+            f"{run.path} was trained by a version of MOLERE that did not record {name}; train a new ERM run, "
+            "or choose another --score"
+        )
     column = pq.read_table(run.pool_path, columns=[name])[name]
     if column.null_count:
-        raise RunError(f"{run.path} did not train on the whole pool, so it has no {name} for all of it")
+        raise RunError(
+            f"{run.path} has no {name} for {column.null_count} examples of the pool: it did not train on "
+            "them, or was begun by a version of MOLERE that did not record it; train a new ERM run"
+        )
     return torch.tensor(column.to_numpy(), dtype=torch.float64)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,17 @@ from torch import Tensor
 from molere_cli.building import Engine, build_engine, feed_settings, make_empty_classifier
 from molere_cli.config import RunConfig, validate_config
 from molere_cli.data.feed import FeedSettings
-from molere_cli.data.source import LoadedDataset, load_dataset
+from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.state import load_classifier, load_state, save_state
 from molere_cli.environment import describe_environment, versions
-from molere_cli.errors import RunError
+from molere_cli.errors import RunError, SplitError
 from molere_cli.evaluation import predict_feed, predict_sets, write_predictions
 from molere_cli.metrics import Predictions, summarize
 from molere_cli.plan import Plan, make_plan
 from molere_cli.progress import Progress
+from molere_cli.protocols import Examples
 from molere_cli.registry import Registry
 from molere_cli.run_dir import RunDir, replacing, write_json
 from molere_cli.splits.artefact import Split, SplitInfo, read_split, write_split
@@ -42,8 +43,7 @@ def train_run(
 ) -> RunDir:
     """Train as planned and write the run directory `path`, which must not exist yet."""
     run = RunDir(path)
-    in_validation = None if split is None else split.in_validation
-    engine = build_engine(plan, data, in_validation, note=progress.note)
+    engine = engine_on_split(plan, data, split, note=progress.note)
     environment = {
         **describe_environment(),
         "device": str(plan.device),
@@ -82,13 +82,42 @@ def resume_run(path: Path, registry: Registry, *, progress: Progress) -> RunDir:
     data = load_dataset(plan.config, registry)
     check_fingerprint(run, data)
     split = read_split(run.split_path) if plan.needs_split else None
-    engine = build_engine(plan, data, None if split is None else split.in_validation)
+    engine = engine_on_split(plan, data, split)
     checkpoint = run.checkpoint()
     if checkpoint is not None:
         engine.loop.load_state_dict(load_state(checkpoint))
         load_classifier(engine.classifier.module, checkpoint)
     done = run.metrics()[: engine.loop.next_epoch] if engine.loop.next_epoch else []
     return _train(engine, run, done, label=environment["label"], progress=progress)
+
+
+def engine_on_split(
+    plan: Plan, data: LoadedDataset, split: Split | None, *, note: Callable[[str], None] | None = None
+) -> Engine:
+    """The engine with the split's validation examples, of the pool or of another dataset.
+
+    Args:
+        note: told what a user should know of how the classifier starts.
+
+    Raises:
+        SplitError: that other dataset is not what the split was made with.
+    """
+    if split is None:
+        return build_engine(plan, data, None, note=note)
+    validation = _other_validation(plan, data, split.info)
+    return build_engine(plan, data, split.in_validation, validation=validation, note=note)
+
+
+def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examples | None:
+    if info.val_dataset is None:
+        return None
+    other = load_other_dataset(plan.config, data, plan.registry, info.val_dataset, {})
+    if other.fingerprint != info.val_fingerprint:
+        raise SplitError(
+            f"dataset {info.val_dataset!r}, which the split validates on, has changed since it was made: "
+            f"fingerprint {other.fingerprint}, recorded {info.val_fingerprint}; make a new split"
+        )
+    return other.dataset.pool
 
 
 def check_fingerprint(run: RunDir, data: LoadedDataset) -> None:
@@ -152,8 +181,8 @@ def _write_results(engine: Engine, run: RunDir) -> None:
 
 
 def pool_table(engine: Engine, pool: Predictions, in_validation: Tensor | None) -> pa.Table:
-    """Per pool example: index, label, clean_label (null: as it came), margin, loss, aum, weight (null: never
-    trained on), in_validation."""
+    """Per pool example: index, label, clean_label (null: as it came), margin, loss; aum, el2n, forgetting and
+    weight (null: never trained on); in_validation."""
     record, clean = engine.loop.pool_record, engine.data.dataset.pool.clean_labels
     size = len(pool.labels)
     return pa.table(
@@ -164,6 +193,8 @@ def pool_table(engine: Engine, pool: Predictions, in_validation: Tensor | None) 
             "margin": pool.margins.numpy(),
             "loss": pool.losses.numpy(),
             "aum": pa.array(record.aum.cpu().numpy(), from_pandas=True),
+            "el2n": pa.array(record.el2n.cpu().numpy(), from_pandas=True),
+            "forgetting": pa.array(record.forgetting.cpu().numpy(), from_pandas=True),
             "weight": pa.array(record.weight.cpu().numpy(), from_pandas=True),
             "in_validation": pa.nulls(size, pa.bool_())
             if in_validation is None
@@ -195,9 +226,9 @@ def learned_split(engine: Engine, in_validation: Tensor) -> Split:
 
 
 def split_provenance(info: SplitInfo) -> dict[str, Any]:
-    """What `environment.json` says of the split."""
+    """What `environment.json` says of the split; a strategy has its argument with it, as in `--split`."""
     return {
-        "strategy": info.strategy,
+        "strategy": info.strategy if info.argument is None else f"{info.strategy}:{info.argument}",
         "score": info.score_name,
         "delta": info.delta,
         "seed": info.seed,

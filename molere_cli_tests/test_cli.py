@@ -330,6 +330,77 @@ def test_out_of_fold_margins_need_no_run(in_tmp, molere):
     assert not Path("runs").exists()
 
 
+def write_list(indices) -> None:
+    Path("mine.csv").write_text("\n".join(["index", *(str(index) for index in indices)]))
+
+
+def test_a_list_of_ones_own_is_the_validation_set(in_tmp, molere):
+    """Indices are those of the full pool, also where the pool is a sub-sample."""
+    whole = pq.read_table(molere("split --strategy random --limit-train 100 --quiet").last_line)
+    mine = sorted(whole["index"].to_pylist())[::3]
+    write_list(mine)
+    done = molere("split --strategy file:mine.csv --limit-train 100 --quiet")
+    assert done.last_line == "splits/digits-file-0.34.parquet"
+    split = pq.read_table(done.last_line)
+    rows = split.to_pydict()
+    chosen = {i for i, inside in zip(rows["index"], rows["in_validation"], strict=True) if inside}
+    assert chosen == set(mine)
+    info = json.loads(split.schema.metadata[b"molere"])
+    assert (info["strategy"], info["argument"], info["delta"]) == ("file", "mine.csv", 0.34)
+    assert not Path("runs").exists()
+
+
+def test_a_list_may_take_most_of_the_pool_but_not_all_of_a_class(in_tmp, molere):
+    split = molere("split --strategy random --limit-train 100 --quiet").last_line
+    rows = pq.read_table(split).to_pydict()
+    threes = [index for index, label in zip(rows["index"], rows["label"], strict=True) if label == 3]
+    one_of_each = dict(zip(rows["label"], rows["index"], strict=True)).values()
+    write_list(index for index in rows["index"] if index not in one_of_each)
+    assert molere("split --strategy file:mine.csv --limit-train 100 --quiet").code == 0
+    write_list(threes)
+    assert_refused(
+        molere("split --strategy file:mine.csv --limit-train 100 --quiet"),
+        "the split that 'file:mine.csv' made leaves no training example of class 3",
+    )
+    write_list([])
+    assert_refused(
+        molere("split --strategy file:mine.csv --limit-train 100 --quiet"),
+        "the split that 'file:mine.csv' made has no validation example",
+    )
+
+
+def test_a_list_settles_delta_and_score(train, molere):
+    write_list(range(0, 1000, 10))
+    for flag in ("--delta 0.2", "--score loss", "--folds 3"):
+        name = flag.split()[0]
+        assert_refused(
+            molere(f"split --strategy file:mine.csv {flag} --quiet"),
+            f"{name} has no effect with --strategy file; leave it out",
+        )
+        done = molere(f"train --method lrw --split file:mine.csv {flag} --quiet")
+        assert done.code == 1
+        assert f"{name} has no effect with method 'lrw'" in done.err
+    assert not Path("runs").exists()
+    assert_refused(
+        molere("split --strategy file:no.csv --quiet"), "cannot read the list of validation examples"
+    )
+
+
+def test_training_on_a_list(in_tmp, molere):
+    write_list(range(0, 1000, 10))
+    line = "train --method lrw --split file:mine.csv --epochs 1 --precision fp32 --quiet --backbone small_cnn"
+    run = Path(molere(line).last_line)
+    settings = config_of(run)
+    assert settings["split"] == "file:mine.csv"
+    assert not {"delta", "score"} & set(settings)
+    split = pq.read_table(run / "split.parquet").to_pydict()
+    assert sum(split["in_validation"]) == 100
+    environment = json.loads((run / "environment.json").read_text())
+    # The list is part of what tells rows of a table apart.
+    assert environment["split"]["strategy"] == "file:mine.csv"
+    assert (environment["label"], environment["split"]["delta"]) == ("LRW-File", 0.1)
+
+
 def test_a_split_never_overwrites_another(in_tmp, molere):
     paths = [molere("split --strategy random --limit-train 100 --quiet").last_line for _ in range(3)]
     assert [Path(path).name for path in paths] == [

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from molere_cli import SplitRequest
-from molere_cli.errors import SplitError
+from molere_cli.errors import MolereError, SplitError
 from molere_cli.registry import Registry, empty_registry
 from molere_cli.splits.artefact import (
     Split,
@@ -174,6 +174,7 @@ def choose(strategy: str, *, seed: int = 0) -> Tensor:
     labels = torch.arange(40) % 2
     request = SplitRequest(
         labels=labels,
+        indices=torch.arange(40),
         hardness=torch.arange(40, dtype=torch.float64) if spec.needs_score else None,
         delta=0.2,
         generator=torch.Generator().manual_seed(seed),
@@ -210,9 +211,80 @@ def test_every_strategy_is_stratified(strategy):
     assert labels[chosen].bincount().tolist() == [4, 4]
 
 
-def test_only_random_needs_no_score():
-    splits = installed().splits
-    assert [offer.spec.name for offer in splits.offers if not offer.spec.needs_score] == ["random"]
+def test_what_strategies_need():
+    needs = {offer.spec.name: set(offer.spec.needs) for offer in installed().splits.offers}
+    ranked = {name: {"delta", "score"} for name in ("easy", "hard", "moderate", "mixed")}
+    assert needs == {**ranked, "random": {"delta"}, "ls": {"delta"}, "file": set(), "natural": set()}
+
+
+# --- a validation set that the user lists
+
+
+def listed(path: Path, text: str, *, encoding: str = "utf-8") -> Tensor:
+    """What `file` chooses of a pool whose stable indices run 100, 98, ... 82."""
+    path.write_text(text, encoding=encoding)
+    spec, argument = installed().split(f"file:{path}")
+    request = SplitRequest(
+        labels=torch.arange(10) % 2,
+        indices=torch.arange(100, 80, -2),
+        hardness=None,
+        delta=0.1,
+        generator=torch.Generator(),
+        argument=argument,
+    )
+    return spec.choose(request)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("index\n98\n82\n", "utf-8"),
+        ("label,index\r\nb,82\r\na, 98\r\n\r\n", "utf-8"),
+        ("index;\n98\n82\n".replace(";", ",note"), "utf-8-sig"),
+    ],
+)
+def test_listed_examples_are_chosen_by_stable_index(tmp_path, text, encoding):
+    chosen = listed(tmp_path / "mine.csv", text, encoding=encoding)
+    assert chosen.nonzero().flatten().tolist() == [1, 9]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("index\n98\n97\n", "mine.csv, line 3: the pool has no example of index 97"),
+        ("index\n98\n82\n98\n", "mine.csv, line 4: index 98 stands there twice"),
+        ("index\n98\n-2\n", "mine.csv, line 3: '-2' is no index"),
+        ("label,index\n98\n", "mine.csv, line 2: '' is no index"),
+        ("98\n82\n", "mine.csv must have a header with one column index"),
+        ("", "mine.csv must have a header with one column index"),
+    ],
+)
+def test_what_is_wrong_with_a_list_names_file_and_line(tmp_path, text, sentence):
+    with pytest.raises(SplitError) as caught:
+        listed(tmp_path / "mine.csv", text)
+    assert str(caught.value).endswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("file", "split strategy 'file' needs an argument: file:FILE.csv"),
+        ("file:", "split strategy 'file' needs an argument: file:FILE.csv"),
+        ("hard:3", "split strategy 'hard' takes no argument; got '3' after the colon"),
+        ("molere_splits:hard:3", "split strategy 'molere_splits:hard' takes no argument; got '3'"),
+        ("fiel:a.csv", "unknown split strategy 'fiel:a.csv'; did you mean"),
+    ],
+)
+def test_arguments_of_strategies_are_checked(text, sentence):
+    with pytest.raises(MolereError) as caught:
+        installed().split(text)
+    assert sentence.removesuffix("; did you mean") in str(caught.value)
+
+
+def test_a_prefixed_strategy_may_have_an_argument():
+    spec, argument = installed().split("molere_splits:file:a:b.csv")
+    assert (spec.name, argument) == ("file", "a:b.csv")
+    assert installed().split("molere_splits:hard")[1] is None
 
 
 # --- the split file

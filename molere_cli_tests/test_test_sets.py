@@ -15,9 +15,8 @@ from typer.testing import CliRunner
 from molere_cli.__main__ import app
 from molere_cli.config import RunConfig
 from molere_cli.data.corruption import KINDS, corrupt, corrupted_examples
-from molere_cli.data.source import LoadedDataset, load_dataset
+from molere_cli.data.source import LoadedDataset, load_dataset, with_classes_of
 from molere_cli.errors import ConfigError
-from molere_cli.evaluating import _with_classes_of
 from molere_cli.protocols import Dataset, Examples
 from molere_cli.registry import load_plugins
 
@@ -121,14 +120,14 @@ def loaded(name: str, class_names: tuple[str, ...], labels: list[int]) -> Loaded
 
 def test_labels_of_another_dataset_are_matched_by_class_name() -> None:
     own = loaded("own", ("cat", "dog", "emu"), [0, 1, 2])
-    other = _with_classes_of(own, loaded("other", ("emu", "cat"), [0, 1, 1]))
+    other = with_classes_of(own, loaded("other", ("emu", "cat"), [0, 1, 1]))
     assert other.dataset.tests["test"].labels.tolist() == [2, 0, 0]
     with pytest.raises(ConfigError, match="has the class 'fox', which the run was not trained on"):
-        _with_classes_of(own, loaded("other", ("cat", "fox"), [0, 1]))
+        with_classes_of(own, loaded("other", ("cat", "fox"), [0, 1]))
     numbered = loaded("other", ("0", "1", "2"), [2, 1])
-    assert _with_classes_of(own, numbered).dataset.tests["test"].labels.tolist() == [2, 1]
+    assert with_classes_of(own, numbered).dataset.tests["test"].labels.tolist() == [2, 1]
     with pytest.raises(ConfigError, match="has 4 classes, but the run was trained on 3"):
-        _with_classes_of(own, loaded("other", ("0", "1", "2", "3"), [3]))
+        with_classes_of(own, loaded("other", ("0", "1", "2", "3"), [3]))
 
 
 def test_eval_on_several_sets(tmp_path: Path) -> None:

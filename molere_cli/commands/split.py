@@ -29,7 +29,9 @@ NOT_OF_A_SPLIT = frozenset(
 def split(
     *,
     flags: dict[str, Any],
-    strategy: Annotated[str, typer.Option("--strategy", help="Split strategy.")] = "hard",
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="Split strategy: NAME or NAME:ARGUMENT.")
+    ] = "hard",
     erm: Annotated[
         Path | None,
         typer.Option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,6 +74,66 @@ def load_dataset(config: RunConfig, registry: Registry) -> LoadedDataset:
     check_dataset(dataset, name=config.dataset)
     pool = corrupted_pool(dataset.pool, config, class_names=dataset.class_names)
     return LoadedDataset(config.dataset, replace(dataset, pool=pool), fingerprint(pool))
+
+
+def load_other_dataset(
+    config: RunConfig, own: LoadedDataset, registry: Registry, name: str, options: Mapping[str, str]
+) -> LoadedDataset:
+    """Another dataset in the place that the run's configuration gives it, its labels turned into the run's.
+
+    Raises:
+        UnknownNameError, ConfigError, DataError: as in `load_dataset` and `with_classes_of`.
+    """
+    other = load_dataset(
+        RunConfig(
+            dataset=name,
+            dataset_option=dict(options),
+            data_seed=config.data_seed,
+            data_dir=config.data_dir,
+            download=config.download,
+        ),
+        registry,
+    )
+    return with_classes_of(own, other)
+
+
+def with_classes_of(own: LoadedDataset, other: LoadedDataset) -> LoadedDataset:
+    """The other dataset with its labels turned into the run's, by class name.
+
+    Where either side has numbers for names, labels are taken as they are.
+
+    Raises:
+        ConfigError: it has classes that the run's dataset has not.
+    """
+    own_names, names = own.dataset.class_names, other.dataset.class_names
+    if own_names == names:
+        return other
+    unnamed = any(all(name.isdecimal() for name in side) for side in (own_names, names))
+    if unnamed:
+        if len(names) > len(own_names):
+            raise ConfigError(
+                f"dataset {other.name!r} has {len(names)} classes, "
+                f"but the run was trained on {len(own_names)}"
+            )
+        return other
+    if missing := [name for name in names if name not in own_names]:
+        raise ConfigError(
+            f"dataset {other.name!r} has the class {missing[0]!r}, which the run was not trained on"
+            + (f" ({len(missing)} of its {len(names)} classes)" if len(missing) > 1 else "")
+        )
+    to_own = torch.tensor([own_names.index(name) for name in names])
+    tests = {name: replace(part, labels=to_own[part.labels]) for name, part in other.dataset.tests.items()}
+    pool, tuning = other.dataset.pool, other.dataset.tuning
+    return replace(
+        other,
+        dataset=replace(
+            other.dataset,
+            pool=replace(pool, labels=to_own[pool.labels]),
+            tests=tests,
+            tuning=None if tuning is None else replace(tuning, labels=to_own[tuning.labels]),
+            class_names=own_names,
+        ),
+    )
 
 
 def corrupted_pool(pool: Examples, config: RunConfig, *, class_names: Sequence[str]) -> Examples:

@@ -32,7 +32,8 @@ class TrainingContext:
     options: the method's own. feed, labels: the pool (labels int64 (N,) on the CPU). groups: int64 (N,) where
     the dataset has them. clean_labels: int64 (N,), the labels before label noise, None where there is none:
     for analysis, and for an oracle that says it is one, never for a method that competes.
-    in_validation: the split, bool (N,) on the CPU, None without one.
+    in_validation: the split, bool (N,) on the CPU, None without one or where validation is another dataset:
+    then validation_feed has all of that, and is None otherwise.
     make_classifier: another classifier as this one was before training. make_reweighter, make_splitter: build
     the networks that the configuration names, on the device.
     """
@@ -51,6 +52,7 @@ class TrainingContext:
     make_classifier: Callable[[], Classifier]
     make_reweighter: Callable[[], nn.Module]
     make_splitter: Callable[[], nn.Module]
+    validation_feed: Feed | None = None
 
 
 class Method(ABC):
@@ -126,15 +128,14 @@ class ERM(Method):
 
 
 class LRW(Method):
-    """Learned reweighting on a fixed split (paper.md section 2)."""
+    """Learned reweighting on a fixed split, or against another dataset (paper.md section 2)."""
 
     def __init__(self, context: TrainingContext) -> None:
-        assert context.in_validation is not None
         self._config = context.config
         self._in_validation = context.in_validation
         self._positions = training_positions(context.config, context.labels, context.in_validation)
         self._reweighting = make_reweighting(context)
-        self._reweighting.set_validation(positions_of(context.in_validation), tag=0)
+        self._reweighting.set_validation(validation_positions(context), tag=0)
         self.needs_features = context.reweighter_needs_features
 
     def before_epoch(self, epoch: int) -> Tensor:
@@ -227,7 +228,7 @@ def make_reweighting(context: TrainingContext) -> Reweighting:
         context.config,
         classifier=context.classifier,
         optimizer=context.optimizer,
-        feed=context.feed,
+        validation_feed=context.validation_feed or context.feed,
         reweighter=context.make_reweighter(),
     )
 
@@ -237,6 +238,14 @@ def training_positions(config: RunConfig, labels: Tensor, in_validation: Tensor 
     if config.train_on == "all" or in_validation is None:
         return torch.arange(len(labels))
     return positions_of(~in_validation)
+
+
+def validation_positions(context: TrainingContext) -> Tensor:
+    """The validation examples, as positions in the feed that has them."""
+    if context.validation_feed is not None:
+        return torch.arange(len(context.validation_feed))
+    assert context.in_validation is not None
+    return positions_of(context.in_validation)
 
 
 def positions_of(mask: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class Reweighting:
         *,
         classifier: Classifier,
         optimizer: torch.optim.Optimizer,
-        feed: Feed,
+        validation_feed: Feed,
         reweighter: nn.Module,
     ) -> None:
         assert config.warmup_epochs is not None and config.reweighter_lr is not None
@@ -103,7 +103,7 @@ class Reweighting:
         )
         self.num_updates = 0
         self._validation = ValidationBatches(
-            feed, batch_size=config.meta_batch_size or config.batch_size, seed=config.seed
+            validation_feed, batch_size=config.meta_batch_size or config.batch_size, seed=config.seed
         )
         self._pending: _Pending | None = None
         self._val_losses: list[Tensor] = []

@@ -36,6 +36,8 @@ class SplitInfo(BaseModel):
     """What a split was made from.
 
     dataset, fingerprint: of the pool. strategy: a split strategy, or the method that learned the split.
+    argument: the strategy's, None without one. delta: as asked for; the share that validation has, where the
+    strategy does without it.
     score_name: what `score` holds, None without one. erm_run: the run that the scores come from.
     val_dataset, val_fingerprint: where validation is another dataset than the pool.
     """
@@ -51,6 +53,7 @@ class SplitInfo(BaseModel):
     score_name: str | None
     erm_run: str | None
     versions: dict[str, str]
+    argument: str | None = None
     val_dataset: str | None = None
     val_fingerprint: str | None = None
 

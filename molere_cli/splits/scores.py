@@ -5,10 +5,19 @@ from __future__ import annotations
 from torch import Tensor
 
 LOW_IS_HARD = frozenset({"margin", "oof-margin", "aum"})
-HIGH_IS_HARD = frozenset({"loss"})
+HIGH_IS_HARD = frozenset({"loss", "el2n", "forgetting"})
 
 
-def hardness(score_N: Tensor, name: str) -> Tensor:
-    """The score turned so that high = hard, (N,)."""
+def hardness(score_N: Tensor, name: str, *, aum_N: Tensor | None = None) -> Tensor:
+    """The score turned so that high = hard, float64 (N,).
+
+    Args:
+        aum_N: needed for `forgetting`, a whole number, which leaves many examples equal: of these, the one of
+            lower aum is harder.
+    """
     assert name in LOW_IS_HARD | HIGH_IS_HARD
+    if name == "forgetting":
+        assert aum_N is not None
+        # (1 - aum) / 4 lies in [0, 1/2], and so never reaches the next whole number.
+        return score_N + (1 - aum_N) / 4
     return -score_N if name in LOW_IS_HARD else score_N

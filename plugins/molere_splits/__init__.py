@@ -52,6 +52,33 @@ def register_splits(register: Callable[[SplitSpec], None]) -> None:
             needs_score=True,
         )
     )
+    register(
+        SplitSpec(
+            name="ls",
+            description="Learning to Split: a share of every class that a model of the rest does badly on",
+            choose=_choose_by_learning,
+            needs_training=True,
+        )
+    )
+    register(
+        SplitSpec(
+            name="file",
+            description="The examples whose index stands in a CSV file (file:FILE.csv)",
+            choose=_choose_listed,
+            needs_delta=False,
+            argument="FILE.csv",
+        )
+    )
+    register(
+        SplitSpec(
+            name="natural",
+            description="The training images of another dataset of the same classes (natural:DATASET)",
+            choose=_choose_none,
+            needs_delta=False,
+            argument="DATASET",
+            argument_is_dataset=True,
+        )
+    )
 
 
 def _choose_easy(request: SplitRequest) -> Tensor:
@@ -82,3 +109,21 @@ def _choose_mixed(request: SplitRequest) -> Tensor:
     from molere_splits.strategies import choose_mixed
 
     return choose_mixed(request)
+
+
+def _choose_listed(request: SplitRequest) -> Tensor:
+    from molere_splits.listed import choose_listed
+
+    return choose_listed(request)
+
+
+def _choose_by_learning(request: SplitRequest) -> Tensor:
+    from molere_splits.learning import choose_by_learning
+
+    return choose_by_learning(request)
+
+
+def _choose_none(request: SplitRequest) -> Tensor:
+    from molere_splits.strategies import choose_none
+
+    return choose_none(request)

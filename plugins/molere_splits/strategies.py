@@ -44,3 +44,8 @@ def choose_mixed(request: SplitRequest) -> Tensor:
     hardest_N = select_by_quota(request.labels, request.hardness, delta=request.delta / 2)
     priority_N = torch.rand(len(request.labels), generator=request.generator, dtype=torch.float64)
     return select_by_quota(request.labels, priority_N.masked_fill(hardest_N, torch.inf), delta=request.delta)
+
+
+def choose_none(request: SplitRequest) -> Tensor:
+    """Nothing of the pool, for a validation set from elsewhere: bool (N,)."""
+    return torch.zeros(len(request.labels), dtype=torch.bool)
