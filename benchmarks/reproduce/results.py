@@ -40,12 +40,29 @@ def programme() -> dict[str, Experiment]:
 
 @cache
 def finished(experiment: str, variant: str) -> dict[str, dict[int, Result]]:
-    """Results by row and seed, rows in the experiment's order."""
+    """Results by row and seed, rows in the experiment's order; without the runs that diverged."""
+    found: dict[str, dict[int, Result]] = {}
+    for row, by_seed in ended(experiment, variant).items():
+        if converged := {seed: result for seed, result in by_seed.items() if "diverged" not in result}:
+            found[row] = converged
+    return found
+
+
+@cache
+def ended(experiment: str, variant: str) -> dict[str, dict[int, Result]]:
+    """Results by row and seed, rows in the experiment's order; a run that diverged has no metrics."""
     found: dict[str, dict[int, Result]] = {}
     for cell in cells_of(experiment, programme()[experiment]):
         if cell.variant == variant and cell.is_done:
             found.setdefault(cell.row, {})[cell.seed] = read_result(cell.path)
     return {row: found[row] for row in programme()[experiment].rows if row in found}
+
+
+def diverged(experiment: str, variant: str) -> dict[str, str]:
+    """`3 of 5 diverged` by row, of the rows where some did."""
+    found = ended(experiment, variant)
+    counts = {row: sum("diverged" in result for result in runs.values()) for row, runs in found.items()}
+    return {row: f"{num} of {len(found[row])} diverged" for row, num in counts.items() if num}
 
 
 def metric(name: str, test_set: str = "test") -> Metric:
@@ -99,7 +116,7 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
 
 def gains_table(experiment: str, variant: str, test_set: str = "test") -> str:
     """Accuracy, gains over ERM, worst group where there are groups, and what the weights did."""
-    results = finished(experiment, variant)
+    results, lost = finished(experiment, variant), diverged(experiment, variant)
     if not results:
         return NOT_RUN
     first = next(iter(results.values()))
@@ -108,7 +125,8 @@ def gains_table(experiment: str, variant: str, test_set: str = "test") -> str:
     headings += ["worst group, %", "its gain, points"] if grouped else []
     rows = []
     for row, by_seed in results.items():
-        cells = [programme()[experiment].rows[row].label, str(len(by_seed))]
+        label = programme()[experiment].rows[row].label
+        cells = [f"{label} ({lost[row]})" if row in lost else label, str(len(by_seed))]
         cells.append(mean_and_deviation([r["metrics"][test_set]["accuracy"] for r in by_seed.values()]))
         for name in ("accuracy", "margin"):
             own = row == "erm"
@@ -171,18 +189,19 @@ def share_of_validation(runs: Mapping[int, Result], kind: str) -> str:
 
 def ablation_table(experiment: str, variant: str) -> str:
     """Gain over ERM of every row, and its paired difference to the defaults of its method."""
-    results = finished(experiment, variant)
+    results, lost = finished(experiment, variant), diverged(experiment, variant)
     if not results:
         return NOT_RUN
     rows = []
-    for row, runs in results.items():
+    for row in ended(experiment, variant):
+        runs = results.get(row, {})
         base = "molere" if row.startswith("molere") else "lrw-hard"
         difference = paired(experiment, variant, row, base, metric("accuracy"))
         told_apart = difference is not None and difference.low is not None and difference.high is not None
         clear = told_apart and (difference.low > 0 or difference.high < 0)
         rows.append(
             [
-                programme()[experiment].rows[row].label,
+                programme()[experiment].rows[row].label + (f" ({lost[row]})" if row in lost else ""),
                 str(len(runs)),
                 "-" if row == "erm" else gain(experiment, variant, row),
                 "-" if row in (base, "erm") else points(difference),
@@ -225,7 +244,7 @@ def status_table() -> str:
     for name, experiment in programme().items():
         own = list(cells_of(name, experiment))
         done = [read_result(cell.path) for cell in own if cell.is_done]
-        minutes = sum(result["seconds"] for result in done) / 60
+        minutes = sum(result.get("seconds", 0) for result in done) / 60
         rows.append([f"`{name}`", f"{len(done)} of {len(own)}", f"{minutes:.0f}", str(experiment.minutes)])
     return table(["experiment", "cells", "minutes of training", "its share"], rows)
 

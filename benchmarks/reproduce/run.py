@@ -29,6 +29,7 @@ from typing import Any
 from cells import HERE, RESULTS, Cell, cells_of, experiments, filled_in, read_result, with_placeholder
 
 from molere_cli.config import RunConfig, validate_config
+from molere_cli.errors import TrainingError
 from molere_cli.plan import make_plan
 from molere_cli.registry import load_plugins
 from molere_cli.run_dir import replacing
@@ -105,7 +106,10 @@ def end_with_parent(parent: int) -> None:
 
 
 def run_job(cells: Sequence[Cell], deadline: float) -> str:
-    """Run the cells of one seed of one variant, one after the other, and write their results."""
+    """Run the cells of one seed of one variant, one after the other, and write their results.
+
+    A run whose loss is no longer finite is a result too.
+    """
     first = cells[0]
     scratch = SCRATCH / first.experiment / first.variant / f"s{first.seed}"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -114,7 +118,10 @@ def run_job(cells: Sequence[Cell], deadline: float) -> str:
     for cell in cells:
         if time.time() > deadline:
             break
-        result = run_cell(cell.config(), scratch, sets=sets)
+        try:
+            result = run_cell(cell.config(), scratch, sets=sets)
+        except TrainingError as error:
+            result = {"diverged": str(error)}
         with replacing(cell.path) as temporary:
             temporary.write_text(
                 json.dumps({"cell": cell.name, "cell_settings": cell.settings, **result}, indent=1) + "\n",
@@ -152,6 +159,9 @@ def rerun(name: str) -> int:
         )
         return 1
     recorded = read_result(path)
+    if "diverged" in recorded:
+        print(f"{name} has no numbers to compare: {recorded['diverged']}", file=sys.stderr)
+        return 1
     with tempfile.TemporaryDirectory() as scratch:
         again = run_cell(
             validate_config(filled_in(recorded["settings"]), source=str(path)),

@@ -197,9 +197,10 @@ class TrainingLoop:
         weighted_loss = self.method.loss(step, weights_B)
         loss = float(weighted_loss.detach())
         if not math.isfinite(loss):
+            learns_weights = self.config.reweighter_lr is not None
             raise TrainingError(
                 f"the training loss became {loss} in epoch {step.epoch + 1}, step {step.in_epoch + 1}; "
-                "lower --lr or set --clip-grad 1"
+                "lower --lr or set --clip-grad 1" + (", or --weight-bound 10" if learns_weights else "")
             )
         self.optimizer.zero_grad(set_to_none=True)
         weighted_loss.backward()
