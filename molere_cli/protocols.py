@@ -152,6 +152,7 @@ class SplitRequest:
     """What a strategy chooses by.
 
     labels: int64 (N,); indices: int64 (N,), the stable index of each example in the full pool.
+    clean_labels: int64 (N,), the labels before label noise, None where there is none.
     hardness: float64 (N,), high = hard, None if the strategy needs no score.
     delta: the fraction that goes to validation, of no meaning if the strategy does without it.
     generator: the only source of randomness. argument: what follows the colon in `--split NAME:ARGUMENT`.
@@ -164,6 +165,7 @@ class SplitRequest:
     hardness: Tensor | None
     delta: float
     generator: Generator
+    clean_labels: Tensor | None = None
     argument: str | None = None
     training: Any = None
     note: Callable[[str], None] = lambda message: None

@@ -160,6 +160,7 @@ def make_split(
         SplitRequest(
             labels=data.dataset.pool.labels,
             indices=data.pool_indices,
+            clean_labels=data.dataset.pool.clean_labels,
             hardness=None if score is None else hardness(score, config.score, aum_N=aum),
             delta=config.delta,
             generator=derived_generator(config.seed, "split", strategy.name),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from torch import nn
@@ -14,6 +15,10 @@ from molere_cli import BackboneSpec, Dataset, DatasetSpec, Examples, hookimpl
 from molere_cli.registry import Registry, load_plugins
 
 TINY_SIZE, TINY_CLASSES = 64, 4
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("molere")
+hypothesis.settings.load_profile("molere")
 
 
 @pytest.fixture

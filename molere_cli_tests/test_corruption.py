@@ -29,7 +29,7 @@ def pool(num_classes: int, size: int, seed: int) -> torch.Tensor:
     return torch.randint(num_classes, (size,), generator=generator)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds, rate=rates, num_classes=st.integers(2, 9))
 def test_flip_and_pair_relabel_their_exact_share_of_every_class(
     seed: int, rate: float, num_classes: int
@@ -46,7 +46,7 @@ def test_flip_and_pair_relabel_their_exact_share_of_every_class(
                 assert moved[0] == (label + 1) % num_classes
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds, rate=rates, num_classes=st.integers(2, 9))
 def test_uniform_noise_never_moves_more_than_its_share(seed: int, rate: float, num_classes: int) -> None:
     labels = pool(num_classes, 300, seed)
@@ -83,7 +83,7 @@ def test_instance_noise_needs_images_in_memory() -> None:
         noisy_labels(torch.tensor([0, 1]), kind="instance", rate=0.1, num_classes=2, seed=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds, factor=st.floats(1.5, 40), num_classes=st.integers(2, 6))
 def test_skew_is_exponential_and_as_large_as_it_can_be(seed: int, factor: float, num_classes: int) -> None:
     labels = torch.arange(num_classes).repeat(100)

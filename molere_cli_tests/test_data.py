@@ -155,7 +155,7 @@ def augment_batch(images, augment, *, generator):
     return ImageStore(images, augment).augmented(torch.arange(len(images)), generator=generator)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     size=st.integers(1, 6),
     height=st.integers(1, 20),

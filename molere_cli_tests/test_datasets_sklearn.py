@@ -93,7 +93,7 @@ def test_the_data_seed_alone_decides(name):
         assert not torch.equal(examples.images, parts(other.dataset)[part].images)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rho=st.floats(0.2, 1.0), data_seed=st.integers(0, 1000))
 def test_exactly_rho_of_every_class_has_its_own_colour_in_the_pool(rho, data_seed):
     pool = colour_digits(rho, data_seed=data_seed).pool

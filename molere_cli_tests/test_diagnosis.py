@@ -29,7 +29,7 @@ def split_of(labels: torch.Tensor, in_validation: torch.Tensor) -> Split:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**20), delta=st.floats(0.05, 0.5))
 def test_the_halves_partition_the_hard_set_and_hold_out_as_many_others(seed: int, delta: float) -> None:
     generator = torch.Generator().manual_seed(seed)

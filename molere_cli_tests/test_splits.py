@@ -214,7 +214,55 @@ def test_every_strategy_is_stratified(strategy):
 def test_what_strategies_need():
     needs = {offer.spec.name: set(offer.spec.needs) for offer in installed().splits.offers}
     ranked = {name: {"delta", "score"} for name in ("easy", "hard", "moderate", "mixed")}
-    assert needs == {**ranked, "random": {"delta"}, "ls": {"delta"}, "file": set(), "natural": set()}
+    assert needs == {
+        **ranked,
+        "random": {"delta"},
+        "clean": {"delta"},
+        "ls": {"delta"},
+        "file": set(),
+        "natural": set(),
+    }
+
+
+# --- a validation set of right labels
+
+
+def chosen_clean(labels: list[int], clean_labels: list[int] | None, *, delta: float, seed: int = 0) -> Tensor:
+    spec, _ = installed().split("clean")
+    return spec.choose(
+        SplitRequest(
+            labels=torch.tensor(labels),
+            indices=torch.arange(len(labels)),
+            clean_labels=None if clean_labels is None else torch.tensor(clean_labels),
+            hardness=None,
+            delta=delta,
+            generator=torch.Generator().manual_seed(seed),
+        )
+    )
+
+
+@given(
+    labels=st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=30, max_size=60),
+    seed=st.integers(0, 5),
+)
+def test_clean_draws_its_share_of_every_class_from_the_right_labels_or_refuses(labels, seed):
+    given_labels, is_right = zip(*labels, strict=True)
+    true = [label if right else (label + 1) % 3 for label, right in labels]
+    share = select_by_quota(torch.tensor(given_labels), torch.zeros(len(labels)), delta=0.1)
+    wanted = torch.tensor(given_labels)[share].bincount(minlength=3)
+    there = torch.tensor([label for label, right in labels if right], dtype=torch.int64).bincount(minlength=3)
+    if (there < wanted).any():
+        with pytest.raises(SplitError, match=r"class \d has fewer right labels than its share"):
+            chosen_clean(list(given_labels), true, delta=0.1, seed=seed)
+        return
+    chosen = chosen_clean(list(given_labels), true, delta=0.1, seed=seed)
+    assert torch.tensor(is_right)[chosen].all()
+    assert torch.equal(torch.tensor(given_labels)[chosen].bincount(minlength=3), wanted)
+
+
+def test_clean_without_known_noise_is_refused():
+    with pytest.raises(SplitError, match=r"needs to know which labels are wrong, as with --label-noise"):
+        chosen_clean([0, 1] * 10, None, delta=0.1)
 
 
 # --- a validation set that the user lists

@@ -54,6 +54,13 @@ def register_splits(register: Callable[[SplitSpec], None]) -> None:
     )
     register(
         SplitSpec(
+            name="clean",
+            description="A random share of every class of the examples whose label is known to be right",
+            choose=_choose_clean,
+        )
+    )
+    register(
+        SplitSpec(
             name="ls",
             description="Learning to Split: a share of every class that a model of the rest does badly on",
             choose=_choose_by_learning,
@@ -109,6 +116,12 @@ def _choose_mixed(request: SplitRequest) -> Tensor:
     from molere_splits.strategies import choose_mixed
 
     return choose_mixed(request)
+
+
+def _choose_clean(request: SplitRequest) -> Tensor:
+    from molere_splits.strategies import choose_clean
+
+    return choose_clean(request)
 
 
 def _choose_listed(request: SplitRequest) -> Tensor:

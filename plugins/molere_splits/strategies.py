@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from molere_cli import SplitRequest, select_by_quota
+from molere_cli import SplitError, SplitRequest, select_by_quota
 
 
 def choose_easy(request: SplitRequest) -> Tensor:
@@ -44,6 +44,34 @@ def choose_mixed(request: SplitRequest) -> Tensor:
     hardest_N = select_by_quota(request.labels, request.hardness, delta=request.delta / 2)
     priority_N = torch.rand(len(request.labels), generator=request.generator, dtype=torch.float64)
     return select_by_quota(request.labels, priority_N.masked_fill(hardest_N, torch.inf), delta=request.delta)
+
+
+def choose_clean(request: SplitRequest) -> Tensor:
+    """A random draw from every class among the examples whose label is right: bool (N,).
+
+    It is the clean set that methods against label noise are published with, and needs to know what they
+    do not.
+
+    Raises:
+        SplitError: nobody put label noise on the pool, or a class has too few right labels for its share.
+    """
+    if request.clean_labels is None:
+        raise SplitError(
+            "split strategy 'clean' needs to know which labels are wrong, as with --label-noise; "
+            "for labels checked by hand use file:FILE.csv"
+        )
+    is_clean_N = request.labels == request.clean_labels
+    chosen_N = select_by_quota(
+        request.labels,
+        torch.rand(len(is_clean_N), generator=request.generator, dtype=torch.float64) + is_clean_N,
+        delta=request.delta,
+    )
+    if (chosen_N & ~is_clean_N).any():
+        label = int(request.labels[chosen_N & ~is_clean_N][0])
+        raise SplitError(
+            f"class {label} has fewer right labels than its share of delta = {request.delta:g}; lower --delta"
+        )
+    return chosen_N
 
 
 def choose_none(request: SplitRequest) -> Tensor:
