@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -114,9 +115,14 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def gains_table(experiment: str, variant: str, test_set: str = "test") -> str:
-    """Accuracy, gains over ERM, worst group where there are groups, and what the weights did."""
-    results, lost = finished(experiment, variant), diverged(experiment, variant)
+def gains_table(
+    experiment: str, variant: str, test_set: str = "test", *, only: Sequence[str] = ("*",)
+) -> str:
+    """Accuracy, gains over ERM, worst group where there are groups; of the rows that match a pattern."""
+    everything, lost = finished(experiment, variant), diverged(experiment, variant)
+    results = {
+        row: by_seed for row, by_seed in everything.items() if any(fnmatch(row, pattern) for pattern in only)
+    }
     if not results:
         return NOT_RUN
     first = next(iter(results.values()))
