@@ -80,7 +80,7 @@ def instance_noise(
         class_generator = derived_generator(derived_seed(seed, "noise", "instance"), label)
         projection = torch.randn(num_pixels, num_classes, generator=class_generator)
         for members in (labels_N == label).nonzero().squeeze(1).split(chunk):
-            # The paper does not say how pixels are scaled; [-1, 1] leaves brightness out of the projection.
+            # The paper does not say how pixels are scaled; [-1, 1] keeps brightness from deciding.
             pixels = images[members].flatten(1).float() / 127.5 - 1
             scores = (pixels @ projection).double()
             scores[:, label] = -torch.inf
