@@ -29,6 +29,8 @@ from molere_cli_tests.test_training import (
 
 VALIDATION = torch.arange(64) % 3 == 0
 
+WARM_UP = {"warmup_epochs": 1}
+
 
 class OtherDatasets:
     """`twin`: part of the tiny pool; `sketches`: other images of three of its classes, in another order."""
@@ -64,7 +66,7 @@ def others(registry):
 
 
 def natural(dataset: str, **changes):
-    return tiny_config(**{"method": "lrw", "split": f"natural:{dataset}", "warmup_epochs": 1, **changes})
+    return tiny_config(**{"method": "lrw", "split": f"natural:{dataset}", **WARM_UP, **changes})
 
 
 def engine_of(config, registry):
@@ -73,9 +75,11 @@ def engine_of(config, registry):
     return engine_on_split(make_plan(config, registry), data, split), split
 
 
-def test_a_part_of_the_pool_as_another_dataset_trains_bit_for_bit_like_that_split(others):
-    elsewhere, split = engine_of(natural("twin"), others)
-    here_config = tiny_config(method="lrw", split="random", warmup_epochs=1)
+@pytest.mark.parametrize("method", ["lrw", "mwn", "l2r", "gdw"])
+def test_a_part_of_the_pool_as_another_dataset_trains_bit_for_bit_like_that_split(others, method):
+    settings = {"method": method, **(WARM_UP if method == "lrw" else {})}
+    elsewhere, split = engine_of(tiny_config(split="natural:twin", **settings), others)
+    here_config = tiny_config(split="random", **settings)
     here_split = make_split(here_config, others, elsewhere.data, erm=None, runs=None, progress=NoProgress())
     here_split.in_validation.copy_(VALIDATION)
     here = engine_on_split(make_plan(here_config, others), elsewhere.data, here_split)
@@ -154,7 +158,7 @@ def test_a_split_file_brings_its_validation_set_with_it_and_checks_it(others, tm
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"method": "mwn"}, r"another dataset \(twin\), which method 'mwn' cannot use; use --method lrw"),
+        ({"method": "rho"}, r"another dataset \(twin\), which method 'rho' cannot use; use --method lrw"),
         ({"method": "erm", "train_on": "train"}, r"which method 'erm' cannot use"),
         ({"method": "erm"}, r"--split has no effect with method 'erm'"),
         ({"method": "molere"}, r"--split has no effect with method 'molere'"),

@@ -19,6 +19,7 @@ from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.reweighter import Reweighting
 from molere_cli.engine.splitter import SplitterTraining
 from molere_cli.engine.step import Step
+from molere_cli.engine.validation import ValidationBatches
 from molere_cli.randomness import derived_generator
 from molere_cli.splits.quota import select_by_quota
 
@@ -53,6 +54,14 @@ class TrainingContext:
     make_reweighter: Callable[[], nn.Module]
     make_splitter: Callable[[], nn.Module]
     validation_feed: Feed | None = None
+
+    def validation_batches(self, *, batch_size: int) -> ValidationBatches:
+        """Batches of the validation examples, wherever they are; needs a split."""
+        batches = ValidationBatches(
+            self.validation_feed or self.feed, batch_size=batch_size, seed=self.config.seed
+        )
+        batches.set_positions(validation_positions(self))
+        return batches
 
 
 class Method(ABC):

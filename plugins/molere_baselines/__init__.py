@@ -37,6 +37,7 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
             build=_build_mwn,
             label="MWN-{split}",
             split="required",
+            takes_other_validation=True,
             options=MwnOptions,
         )
     )
@@ -47,6 +48,7 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
             build=_build_l2r,
             label="L2R-{split}",
             split="required",
+            takes_other_validation=True,
             options=L2rOptions,
         )
     )
@@ -67,6 +69,7 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
             build=_build_gdw,
             label="GDW-{split}",
             split="required",
+            takes_other_validation=True,
             options=GdwOptions,
         )
     )

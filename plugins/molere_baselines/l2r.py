@@ -19,10 +19,8 @@ from molere_cli import (
     Method,
     Step,
     TrainingContext,
-    ValidationBatches,
     alignment,
     num_steps,
-    positions_of,
     training_positions,
 )
 
@@ -39,18 +37,14 @@ class LearningToReweight(Method):
     """Weighs an example by how far its gradient goes along that of the validation loss, in this very step."""
 
     def __init__(self, context: TrainingContext) -> None:
-        assert context.in_validation is not None
         options: L2rOptions = context.options
         self._config = context.config
         self._classifier = context.classifier
         self._in_validation = context.in_validation
         self._positions = training_positions(context.config, context.labels, context.in_validation)
-        self._validation = ValidationBatches(
-            context.feed,
-            batch_size=options.meta_batch_size or context.config.batch_size,
-            seed=context.config.seed,
+        self._validation = context.validation_batches(
+            batch_size=options.meta_batch_size or context.config.batch_size
         )
-        self._validation.set_positions(positions_of(context.in_validation))
         self._val_losses: list[Tensor] = []
 
     def before_epoch(self, epoch: int) -> Tensor:

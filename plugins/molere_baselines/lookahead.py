@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molere_cli import Step, TrainingContext, ValidationBatches, num_steps, positions_of, training_positions
+from molere_cli import Step, TrainingContext, num_steps, training_positions
 
 
 class Lookahead:
@@ -19,18 +19,12 @@ class Lookahead:
     decay, and the validation gradient behind it."""
 
     def __init__(self, context: TrainingContext, *, meta_batch_size: int | None) -> None:
-        assert context.in_validation is not None
         self._config = context.config
         self._classifier = context.classifier
         self._optimizer = context.optimizer
         self.in_validation = context.in_validation
         self.positions = training_positions(context.config, context.labels, context.in_validation)
-        self._validation = ValidationBatches(
-            context.feed,
-            batch_size=meta_batch_size or context.config.batch_size,
-            seed=context.config.seed,
-        )
-        self._validation.set_positions(positions_of(context.in_validation))
+        self._validation = context.validation_batches(batch_size=meta_batch_size or context.config.batch_size)
         self._val_losses: list[Tensor] = []
 
     def start_epoch(self, epoch: int) -> None:
