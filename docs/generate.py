@@ -37,8 +37,33 @@ def plugin_list() -> str:
     return "\n".join(lines) + "\n"
 
 
+INTRODUCTION = """
+# Datasets
+
+Written by `make docs` from what plugins register. `DATA_DIR` is what `--data-dir` says; without `--download`
+nothing is fetched. Images of your own come by `folder:DIR`, `csv:FILE`, `parquet:DIR` or `hf:ORG/NAME`
+([what is registered](registry.md)). Any pool takes `--class-skew`, `--limit-train` and `--label-noise`, which
+act in this order. Sizes are those published. Licences are their makers', as far as we know them: check before
+you publish.
+"""
+
+
+def dataset_pages() -> str:
+    """Every dataset of this distribution that has a card."""
+    lines = [INTRODUCTION.strip(), ""]
+    headings = ("name", "task", "examples", "how to get it", "licence", "groups", "in the paper")
+    lines += ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
+    for offer in load_plugins().datasets.offers:
+        card = offer.spec.card
+        if card is not None and offer.plugin in FIRST_PARTY:
+            cells = (card.task, card.sizes, card.source, card.licence, card.groups or "-", card.paper or "-")
+            name = offer.spec.name + (f":{offer.spec.argument}" if offer.spec.argument else "")
+            lines.append("| " + " | ".join((f"`{name}`", *cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
 FIRST_PARTY = {"molere_cli", *(path.name for path in (DOCS.parent / "plugins").glob("molere_*"))}
-PAGES = {"cli.md": cli_reference, "registry.md": plugin_list}
+PAGES = {"cli.md": cli_reference, "registry.md": plugin_list, "datasets.md": dataset_pages}
 
 
 def main() -> int:

@@ -130,11 +130,27 @@ class DatasetRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DatasetCard:
+    """What a page about datasets says of one, in words.
+
+    task: what is told apart. sizes: examples of each part, and pixels. source: how to get it. licence: as its
+    makers state it. groups: what its groups are, empty without any. paper: the figure or table it serves.
+    """
+
+    task: str
+    sizes: str
+    source: str
+    licence: str
+    groups: str = ""
+    paper: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
     """One dataset. `argument` names what must follow the colon (`DIR`), None if nothing may.
 
     `load` raises DataError for what a user can put right. Random choices in it (colours, hold-outs)
-    follow `data_seed` alone.
+    follow `data_seed` alone. card: for documentation; a dataset of the user's own files has none.
     """
 
     name: str
@@ -142,6 +158,7 @@ class DatasetSpec:
     load: Callable[[DatasetRequest], Dataset]
     options: type[Options] = Options
     argument: str | None = None
+    card: DatasetCard | None = None
 
 
 # --- splits

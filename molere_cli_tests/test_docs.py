@@ -56,6 +56,13 @@ def test_generated_pages_are_up_to_date():
     assert check.returncode == 0, check.stderr
 
 
+def test_every_dataset_of_this_distribution_that_is_not_the_users_own_has_a_card(registry):
+    specs = [offer.spec for offer in registry.datasets.offers if offer.plugin.startswith("molere_")]
+    assert len(specs) > 10
+    without = {spec.name for spec in specs if spec.card is None}
+    assert without == {"folder", "csv", "parquet", "hf"}
+
+
 def test_changelog_package_and_project_agree_on_the_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

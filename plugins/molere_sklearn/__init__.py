@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pydantic import Field
 
-from molere_cli import Dataset, DatasetRequest, DatasetSpec, Options, hookimpl
+from molere_cli import Dataset, DatasetCard, DatasetRequest, DatasetSpec, Options, hookimpl
 
 
 class ColourOptions(Options):
@@ -27,6 +28,14 @@ def _load_colour_digits(request: DatasetRequest) -> Dataset:
     return colour_digits(rho=request.options.rho, data_seed=request.data_seed)
 
 
+DIGITS = DatasetCard(
+    task="10 handwritten digits",
+    sizes="1,000 train, 297 tuning, 500 test; 8 px",
+    source="embedded (scikit-learn)",
+    licence="CC BY 4.0 (UCI)",
+)
+
+
 @hookimpl
 def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
     register(
@@ -34,6 +43,7 @@ def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
             name="digits",
             description="Handwritten digits, 8 px: pool 1,000, tuning 297, test 500. Embedded.",
             load=_load_digits,
+            card=DIGITS,
         )
     )
     register(
@@ -42,5 +52,6 @@ def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
             description="The same in colour, which tells the label for rho of the pool and not in the test.",
             load=_load_colour_digits,
             options=ColourOptions,
+            card=replace(DIGITS, groups="colour agrees with the label or not"),
         )
     )

@@ -18,6 +18,7 @@ from molere_cli import (
     Options,
     hookimpl,
 )
+from molere_torchvision.cards import CARDS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -106,13 +107,18 @@ DATASETS: tuple[tuple[str, str, Callable[[DatasetRequest], Dataset]], ...] = (
 @hookimpl
 def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
     for name, description, load in DATASETS:
-        register(DatasetSpec(name=name, description=description, load=load, options=HoldoutOptions))
+        register(
+            DatasetSpec(
+                name=name, description=description, load=load, options=HoldoutOptions, card=CARDS[name]
+            )
+        )
     register(
         DatasetSpec(
             name="eurosat",
             description=f"EuroSAT, 64 px satellite images, part of it held out as the test; {FETCHED}",
             load=_load_eurosat,
             options=FolderOptions,
+            card=CARDS["eurosat"],
         )
     )
     register(
