@@ -42,9 +42,9 @@ INTRODUCTION = """
 
 Written by `make docs` from what plugins register. `DATA_DIR` is what `--data-dir` says; without `--download`
 nothing is fetched. Images of your own come by `folder:DIR`, `csv:FILE`, `parquet:DIR` or `hf:ORG/NAME`
-([what is registered](registry.md)). Any pool takes `--class-skew`, `--limit-train` and `--label-noise`, which
-act in this order. Sizes are those published. Licences are their makers', as far as we know them: check before
-you publish.
+([what is registered](registry.md)). Any pool takes `--class-skew`, `--limit-train`, `--colour-patch` and
+`--label-noise`, which act in this order. Sizes are those published. Licences are their makers', as far as we
+know them: check before you publish.
 """
 
 

@@ -72,6 +72,14 @@ class RunConfig(BaseModel):
         panel="Data",
         ge=1,
     )
+    colour_patch: float | None = setting(
+        None,
+        "Put a patch on every image whose colour tells the label for this share (rho) of every class of the "
+        "pool, and not in tests.",
+        panel="Data",
+        ge=0,
+        le=1,
+    )
     label_noise: str = setting(
         "none",
         "Label noise of the pool: none, uniform, flip, pair, instance, or a CSV file of index,label.",

@@ -295,6 +295,7 @@ def test_several_erm_rows_none_of_which_fits_give_no_gain(tmp_path):
         {"limit_train": 100},
         {"label_noise": "uniform", "noise_rate": 0.4},
         {"class_skew": 50.0},
+        {"colour_patch": 0.9},
         {"backbone": "timm:resnet18"},
         {"backbone_option": {"pretrained": "true"}},
         {"train_on": "train"},

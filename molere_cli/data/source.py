@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from molere_cli.config import RunConfig, validate_options
+from molere_cli.data.colour_patch import with_colour_patch
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import stratified_holdout, subset
 from molere_cli.data.noise import labels_from_file, noisy_labels
@@ -72,8 +73,8 @@ def load_dataset(config: RunConfig, registry: Registry) -> LoadedDataset:
     )
     dataset = spec.load(request)
     check_dataset(dataset, name=config.dataset)
-    pool = corrupted_pool(dataset.pool, config, class_names=dataset.class_names)
-    return LoadedDataset(config.dataset, replace(dataset, pool=pool), fingerprint(pool))
+    dataset = under_protocols(dataset, config)
+    return LoadedDataset(config.dataset, dataset, fingerprint(dataset.pool))
 
 
 def load_other_dataset(
@@ -136,21 +137,34 @@ def with_classes_of(own: LoadedDataset, other: LoadedDataset) -> LoadedDataset:
     )
 
 
-def corrupted_pool(pool: Examples, config: RunConfig, *, class_names: Sequence[str]) -> Examples:
-    """The pool thinned out, sub-sampled and relabelled as configured, in this order.
+def under_protocols(dataset: Dataset, config: RunConfig) -> Dataset:
+    """The dataset with its pool thinned out, sub-sampled, given a shortcut and relabelled, in this order.
 
-    Skew goes first, so that a sub-sample of N has N examples and the skew asked for; noise goes last, so
-    that its share is that of the final pool.
+    Skew goes first, so that a sub-sample of N has N examples and the skew asked for; the shortcut's and the
+    noise's shares are those of the final pool, and the colours are those of the right labels.
 
     Raises:
-        ConfigError, DataError: a protocol cannot be applied to this pool.
+        ConfigError, DataError: a protocol cannot be applied to this dataset.
     """
-    num_classes, seed = len(class_names), config.data_seed
+    dataset = replace(dataset, pool=_smaller_pool(dataset.pool, config, num_classes=len(dataset.class_names)))
+    if config.colour_patch is not None:
+        dataset = with_colour_patch(
+            dataset, rho=config.colour_patch, seed=config.data_seed, name=config.dataset
+        )
+    return replace(dataset, pool=_noisy_pool(dataset.pool, config, class_names=dataset.class_names))
+
+
+def _smaller_pool(pool: Examples, config: RunConfig, *, num_classes: int) -> Examples:
+    seed = config.data_seed
     if config.class_skew > 1:
         kept = skewed_positions(pool.labels, factor=config.class_skew, num_classes=num_classes, seed=seed)
         pool = subset(pool, kept)
     if config.limit_train is not None:
         pool = limit_pool(pool, config.limit_train, seed=seed)
+    return pool
+
+
+def _noisy_pool(pool: Examples, config: RunConfig, *, class_names: Sequence[str]) -> Examples:
     if config.label_noise == "none":
         return pool
     if config.noise_is_file:
@@ -161,8 +175,8 @@ def corrupted_pool(pool: Examples, config: RunConfig, *, class_names: Sequence[s
             pool.labels,
             kind=config.label_noise,
             rate=config.noise_rate,
-            num_classes=num_classes,
-            seed=seed,
+            num_classes=len(class_names),
+            seed=config.data_seed,
             images=pool.images if isinstance(pool.images, Tensor) else None,
         )
     return replace(pool, labels=noisy_N, clean_labels=pool.labels)

@@ -14,7 +14,16 @@ SeedPair = tuple[int, int]
 
 # A setting `dataset_option.rho` belongs to `dataset_option`.
 DATA_SETTINGS = frozenset(
-    {"dataset", "dataset_option", "class_skew", "limit_train", "label_noise", "noise_rate", "fingerprint"}
+    {
+        "dataset",
+        "dataset_option",
+        "class_skew",
+        "limit_train",
+        "colour_patch",
+        "label_noise",
+        "noise_rate",
+        "fingerprint",
+    }
 )
 START_SETTINGS = frozenset({"backbone", "backbone_option", "weights", "freeze_backbone"})
 BASELINE_SETTINGS = DATA_SETTINGS | START_SETTINGS | {"precision"}
