@@ -170,6 +170,13 @@ class RunConfig(BaseModel):
         needs="reweighter",
         gt=0,
     )
+    reweighter_weight_decay: float = setting(
+        0.0,
+        "Decoupled weight decay of the reweighter, which pulls weights towards 1.",
+        panel="Reweighting",
+        needs="reweighter",
+        ge=0,
+    )
     reweighter_interval: int = setting(
         1, "Classifier steps between meta-updates (Q).", panel="Reweighting", needs="reweighter", ge=1
     )
@@ -330,9 +337,9 @@ class RunConfig(BaseModel):
 
 def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a saved run, with those at their defaults that came after it was written."""
-    defaults = RunConfig().model_dump(mode="json")
-    always = {name for name, info in RunConfig.model_fields.items() if needs(info) is None}
-    return {**{name: defaults[name] for name in always}, **settings}
+    defaults, fields = RunConfig().model_dump(mode="json"), RunConfig.model_fields
+    in_play = {None, *(needs(fields[name]) for name in settings if name in fields)}
+    return {**{name: defaults[name] for name in fields if needs(fields[name]) in in_play}, **settings}
 
 
 def needs(info: FieldInfo) -> str | None:

@@ -160,6 +160,24 @@ def test_learned_weights_move_and_have_mean_one(registry):
     assert records[-1]["reweighter/updates"] == 5 * 4
 
 
+def test_weight_decay_pulls_log_weights_towards_zero_by_its_share_of_an_update(registry):
+    """Two steps of Adam on log-weights z give z1, z2; with decay d the second starts from (1 - lr d) z1."""
+    lr, decay = 0.1, 4.0
+    config = {"method": "lrw", "warmup_epochs": 0, "reweighter_lr": lr, "hypergradient_scale": "none"}
+    steps = {}
+    for name, own in {"plain": {}, "decayed": {"reweighter_weight_decay": decay}}.items():
+        engine = engine_for(tiny_config(**config, **own), registry, torch.arange(64) < 16)
+        reweighting = engine.loop.method._reweighting
+        (parameter,) = reweighting.reweighter.parameters()
+        for gradient in (torch.ones_like(parameter), torch.ones_like(parameter)):
+            parameter.grad = gradient
+            reweighting.reweighter_optimizer.step()
+            steps.setdefault(name, []).append(parameter.detach().clone())
+    first, second = steps["plain"]
+    assert torch.equal(steps["decayed"][0], first)
+    torch.testing.assert_close(steps["decayed"][1], second - lr * decay * first)
+
+
 def test_reweighter_interval_counts_meta_updates(registry):
     config = tiny_config(method="lrw", warmup_epochs=0, reweighter_interval=3, epochs=2)
     records = list(engine_for(config, registry, torch.arange(64) < 16).loop.epochs())

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 NOT_OF_A_SPLIT = frozenset(
     {"method", "method_option", "split", "train_on", "eval_interval"}
-    | {"reweighter", "reweighter_option", "reweighter_lr", "reweighter_interval", "warmup_epochs"}
+    | {"reweighter", "reweighter_option", "reweighter_lr", "reweighter_weight_decay"}
+    | {"reweighter_interval", "warmup_epochs"}
     | {"meta_batch_size", "hypergradient_scale", "weight_normalization", "weight_bound"}
     | {"splitter", "splitter_lr", "splitter_interval", "membership", "val_loss_factor"}
 )

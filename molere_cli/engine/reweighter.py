@@ -98,8 +98,11 @@ class Reweighting:
         self.classifier = classifier
         self.optimizer = optimizer
         self.reweighter = reweighter
-        self.reweighter_optimizer = torch.optim.Adam(
-            reweighter.parameters(), lr=config.reweighter_lr, foreach=True
+        self.reweighter_optimizer = torch.optim.AdamW(
+            reweighter.parameters(),
+            lr=config.reweighter_lr,
+            weight_decay=config.reweighter_weight_decay,
+            foreach=True,
         )
         self.num_updates = 0
         self._validation = ValidationBatches(
