@@ -11,11 +11,13 @@ import argparse
 import gc
 import json
 import math
+import multiprocessing
 import os
 import shlex
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -120,10 +122,13 @@ def set_threads(num_threads: int | None) -> None:
 # --- memory
 
 
-def peak_memory(row: str) -> int:
-    """What one row needs, in bytes, by running this very command for that row in a process of its own."""
+def peak_memory(row: str, *more: str) -> int:
+    """What one row needs, in bytes, by running this very command for that row in a process of its own.
+
+    more: further arguments for that process.
+    """
     progress(f"memory of {row}")
-    command = [sys.executable, *sys.argv, "--memory-row", row]
+    command = [sys.executable, *sys.argv, *more, "--memory-row", row]
     found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return int(json.loads(found.stdout.splitlines()[-1]))
 
@@ -136,6 +141,34 @@ def report_peak(run: Callable[[], object]) -> None:
     loaded = _status("VmRSS")
     run()
     print(json.dumps(_status("VmHWM") - loaded))
+
+
+def report_peak_with_workers(run: Callable[[], object]) -> None:
+    """In the child process: print the peak of this process and its workers together, looked at ten times a
+    second. All counts, the interpreter and torch too; a page that processes share counts once."""
+    peak, over = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not over.wait(0.1):
+            tree = [os.getpid(), *(worker.pid for worker in multiprocessing.active_children())]
+            peak = max(peak, sum(_proportional(pid) for pid in tree if pid is not None))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    run()
+    over.set()
+    watcher.join()
+    print(json.dumps(peak))
+
+
+def _proportional(pid: int) -> int:
+    """The bytes of a process, shared pages divided among those who share; 0 if it is gone (proc(5))."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def _status(key: str) -> int:

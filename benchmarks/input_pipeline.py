@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from harness import (
+    add_memory_options,
     interleave,
+    mebibytes,
     median,
     option_parser,
+    peak_memory,
     print_header,
     print_table,
     progress,
+    report_peak_with_workers,
     set_threads,
     spread,
     timed,
@@ -42,8 +46,14 @@ def main() -> None:
     parser.add_argument("--jpegs", type=int, default=2_000, help=f"JPEGs of {JPEG_SIZE} pixels")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    add_memory_options(parser)
     options = parser.parse_args()
     set_threads(options.threads)
+    if options.memory_row:
+        epoch = folder_epochs(options.folder, options)[options.memory_row]
+        report_peak_with_workers(epoch)
+        return
     if options.quick:
         options.examples, options.jpegs = min(options.examples, 2048), min(options.jpegs, 256)
         options.repetitions = min(options.repetitions, 2)
@@ -53,24 +63,42 @@ def main() -> None:
         f"medians of {options.repetitions} interleaved rounds after an untimed one; {options.workers} "
         "worker processes where there are any",
         "Peers keep their workers between epochs; MOLERE's streamed feed starts them anew, which counts",
+        "Memory: one epoch in a process of its own and its workers together, all of Python and torch included",
     )
-    _report("CIFAR shapes: crop with padding 4, flip", cifar_epochs(options), options.examples, options)
+    cifar = cifar_epochs(options)
+    _report("CIFAR shapes: crop with padding 4, flip", cifar, options.examples, options, memory={})
     with tempfile.TemporaryDirectory() as folder:
         write_jpegs(Path(folder), options.jpegs)
         title = f"A folder of {options.jpegs} JPEGs of {JPEG_SIZE} px: random resized crop, flip"
-        _report(title, folder_epochs(Path(folder), options), options.jpegs, options)
+        epochs = folder_epochs(Path(folder), options)
+        measured = {} if options.no_memory else {row: peak_memory(row, "--folder", folder) for row in epochs}
+        _report(title, epochs, options.jpegs, options, memory=measured)
 
 
-def _report(title: str, epochs: dict[str, Epoch], num_images: int, options: argparse.Namespace) -> None:
+def _report(
+    title: str,
+    epochs: dict[str, Epoch],
+    num_images: int,
+    options: argparse.Namespace,
+    *,
+    memory: dict[str, int],
+) -> None:
     """A table of images per second; ratios to the first peer, which is the second row."""
     found = interleave({label: timed(run) for label, run in epochs.items()}, repetitions=options.repetitions)
     peer = median(found[list(epochs)[1]])
     rows = [
-        [label, f"{num_images / median(s):,.0f}", spread(s), times(peer / median(s))]
+        [
+            label,
+            f"{num_images / median(s):,.0f}",
+            spread(s),
+            times(peer / median(s)),
+            *([mebibytes(memory[label])] if memory else []),
+        ]
         for label, s in found.items()
     ]
     print(f"### {title}\n")
-    print_table(["pipeline", "images/s", "+-", "/ second row"], rows)
+    columns = ["pipeline", "images/s", "+-", "/ second row"]
+    print_table([*columns, "peak memory"] if memory else columns, rows)
 
 
 def _exhaust(batches: Iterable[object], num_images: int) -> None:

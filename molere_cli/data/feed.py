@@ -13,12 +13,15 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from molere_cli.data.augmentation import Augment, ImageStore, crop_padding
 from molere_cli.errors import ConfigError, DataError
 from molere_cli.protocols import Examples, ImageReader
 from molere_cli.randomness import derived_generator, derived_seed
+
+# Two megabytes of float32 in three channels.
+CACHED_PIXELS = 2**21 // 12
 
 
 class Batch(NamedTuple):
@@ -104,7 +107,12 @@ def normalize(images: Tensor, settings: FeedSettings) -> Tensor:
     std_3 = torch.tensor(settings.std, device=images.device) * 255
     # A row of pixels at a time: by channel, three numbers wide, the arithmetic would not be vectorised.
     rows = images.permute(0, 2, 3, 1).reshape(num_images, height, width * channels)
-    pixels = rows.float().sub_(mean_3.repeat(width)).mul_((1 / std_3).repeat(width))
+    pixels = torch.empty(rows.shape, device=images.device)
+    means, factors = mean_3.repeat(width), (1 / std_3).repeat(width)
+    # On a CPU a few images at a time, so that they stay in cache from one operation to the next.
+    chunk = max(1, CACHED_PIXELS // (height * width)) if images.device.type == "cpu" else num_images
+    for part, out in zip(rows.split(chunk), pixels.split(chunk), strict=True):
+        out.copy_(part).sub_(means).mul_(factors)
     return pixels.view(num_images, height, width, channels).permute(0, 3, 1, 2)
 
 
@@ -172,7 +180,7 @@ class StreamedFeed:
 
 
 class _DecodedImages(Dataset[tuple[int, Tensor] | DataError]):
-    """What a worker runs: read, resize or crop, flip. Each example's chance depends on (seed, position)
+    """What a worker runs: read, resize or crop, flip. A batch's chance depends on the seed and its positions
     alone, never on the number of workers.
 
     An image that cannot be read is returned as its error: raised in a worker, it would reach the user
@@ -185,16 +193,19 @@ class _DecodedImages(Dataset[tuple[int, Tensor] | DataError]):
         self.augment = augment
         self.seed = seed
 
-    def __getitem__(self, position: int) -> tuple[int, Tensor] | DataError:
+    def __getitems__(self, positions: list[int]) -> list[tuple[int, Tensor] | DataError]:
+        if self.augment == "none":
+            return [self._decoded(position) for position in positions]
+        # Seeding once a batch: for each image it took a quarter of the time that decoding takes.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(self.seed, *positions))
+            return [self._decoded(position) for position in positions]
+
+    def _decoded(self, position: int) -> tuple[int, Tensor] | DataError:
         try:
-            image = self.reader.read(position)
+            return position, self.transform(self.reader.read(position))
         except DataError as error:
             return error
-        if self.augment == "none":
-            return position, self.transform(image)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(self.seed, position))
-            return position, self.transform(image)
 
 
 def _transform(image_size: tuple[int, int], augment: Augment) -> Any:
@@ -216,7 +227,8 @@ def _collate(examples: list[tuple[int, Tensor] | DataError]) -> tuple[Tensor, Te
             return example
         decoded.append(example)
     positions, images = zip(*decoded, strict=True)
-    return torch.tensor(positions), torch.stack(images)
+    # In a worker it stacks into shared memory at once.
+    return torch.tensor(positions), default_collate(images)
 
 
 def _resize(images: Tensor, image_size: tuple[int, int], chunk: int = 2048) -> Tensor:
