@@ -63,7 +63,7 @@ def main() -> None:
         f"medians of {options.repetitions} interleaved rounds after an untimed one; {options.workers} "
         "worker processes where there are any",
         "Peers keep their workers between epochs; MOLERE's streamed feed starts them anew, which counts",
-        "Memory: one epoch in a process of its own and its workers together, all of Python and torch included",
+        "Memory: one epoch in a process of its own and its workers together, Python and torch included",
     )
     cifar = cifar_epochs(options)
     _report("CIFAR shapes: crop with padding 4, flip", cifar, options.examples, options, memory={})

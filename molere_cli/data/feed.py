@@ -228,7 +228,7 @@ def _collate(examples: list[tuple[int, Tensor] | DataError]) -> tuple[Tensor, Te
         decoded.append(example)
     positions, images = zip(*decoded, strict=True)
     # In a worker it stacks into shared memory at once.
-    return torch.tensor(positions), default_collate(images)
+    return torch.tensor(positions), default_collate(list(images))
 
 
 def _resize(images: Tensor, image_size: tuple[int, int], chunk: int = 2048) -> Tensor:
