@@ -58,7 +58,28 @@ def vision_transformer() -> nn.Module:
     )
 
 
-NETWORKS = {"conv": conv_net, "vit": vision_transformer, "dropout": dropout_net}
+class SharingNet(nn.Module):
+    """One block used twice, under two names; and one matrix in two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.GELU())
+        self.again = self.first
+        self.inner, self.outer = nn.Linear(12, 12), nn.Linear(12, 12)
+        self.outer.weight = self.inner.weight
+        self.head = nn.Linear(12, NUM_CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pooled = F.adaptive_avg_pool2d(self.again(self.first(images)), 2).flatten(1)
+        return self.head(self.outer(F.gelu(self.inner(pooled))))
+
+
+NETWORKS = {
+    "conv": conv_net,
+    "vit": vision_transformer,
+    "dropout": dropout_net,
+    "sharing": SharingNet,
+}
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
@@ -209,6 +230,7 @@ def test_meta_passes_leave_buffers_parameters_modes_and_random_state_alone(netwo
     problem = Problem(network, "momentum", None)
     problem.step(problem.weights_B)
     state = {name: value.clone() for name, value in problem.module.state_dict().items()}
+    tensors = (*problem.module.parameters(), *problem.module.buffers())
     modes = [layer.training for layer in problem.module.modules()]
     randomness = RandomState.capture(problem.classifier.device)
     random_state = torch.get_rng_state()
@@ -218,6 +240,8 @@ def test_meta_passes_leave_buffers_parameters_modes_and_random_state_alone(netwo
     alignment(losses, problem.classifier.parameters, direction)
     assert torch.equal(torch.get_rng_state(), random_state)
     assert [layer.training for layer in problem.module.modules()] == modes
+    for ours, now in zip(tensors, (*problem.module.parameters(), *problem.module.buffers()), strict=True):
+        assert ours is now
     for name, value in problem.module.state_dict().items():
         assert torch.equal(value, state[name]), name
 

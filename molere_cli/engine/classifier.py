@@ -86,6 +86,7 @@ class Classifier:
         self.device = device
         self.precision = precision
         self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self._places = tensor_places(module)
 
     def train(self) -> None:
         """Go into training mode, but for what is frozen."""
@@ -123,7 +124,7 @@ class Classifier:
         values = [stand_ins.get(name, parameter) for name, parameter in self.parameters.items()]
         with isolated_randomness(self.device), deterministic_layers(self.module), self._autocast():
             tensors = {**stand_ins, **self._buffer_copies()}
-            logits_BC = _at_least_float32(functional_call(self.module, tensors, (images,)))
+            logits_BC = _at_least_float32(self._call(tensors, images))
             loss = F.cross_entropy(logits_BC, labels)
         gradients = torch.autograd.grad(loss, values, materialize_grads=True)
         return loss.detach(), dict(zip(self.parameters.values(), gradients, strict=True))
@@ -153,7 +154,7 @@ class Classifier:
             autocast = self._autocast(cache_enabled=False)
             attention = sdpa_kernel(SDPBackend.MATH)
             with randomness.replayed(self.device), attention, fast_forward_mode(), autocast:
-                logits_BC = functional_call(self.module, {**parameters, **self._buffer_copies()}, (images,))
+                logits_BC = self._call({**parameters, **self._buffer_copies()}, images)
             return _at_least_float32(logits_BC)
 
         return logits
@@ -167,8 +168,17 @@ class Classifier:
         return Output(logits_BC, _at_least_float32(captured[-1].detach().flatten(1)))
 
     def _on_copied_buffers(self, images: Tensor) -> Tensor:
-        logits_BC: Tensor = functional_call(self.module, self._buffer_copies(), (images,))
-        return logits_BC
+        return self._call(self._buffer_copies(), images)
+
+    def _call(self, tensors: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """The module's output with these in place of its parameters and buffers of the same names.
+
+        `functional_call` can find the places of a shared tensor itself (`tie_weights`), but then swaps those
+        of a module that is used twice twice, and leaves the second stand-in behind.
+        """
+        everywhere = {place: value for name, value in tensors.items() for place in self._places[name]}
+        output: Tensor = functional_call(self.module, everywhere, (images,), tie_weights=False)
+        return output
 
     def _buffer_copies(self) -> dict[str, Tensor]:
         return {name: buffer.clone() for name, buffer in self.module.named_buffers()}
@@ -180,6 +190,18 @@ class Classifier:
             enabled=self.precision == torch.bfloat16,
             cache_enabled=cache_enabled,
         )
+
+
+def tensor_places(module: nn.Module) -> dict[str, list[str]]:
+    """Where each parameter and buffer is held: its name, as `named_parameters` and `named_buffers` have it,
+    to one name for every module that holds it. A module that is used in several places counts once."""
+    places: dict[int, list[str]] = {}
+    for prefix, member in module.named_modules():
+        for attribute, tensor in (*member._parameters.items(), *member._buffers.items()):
+            if tensor is not None:
+                places.setdefault(id(tensor), []).append(f"{prefix}.{attribute}" if prefix else attribute)
+    named = (*module.named_parameters(), *module.named_buffers())
+    return {name: places[id(tensor)] for name, tensor in named}
 
 
 def build_classifier(
