@@ -14,13 +14,21 @@ from molere_cli.data.corruption import corrupted_examples
 from molere_cli.data.source import LoadedDataset, load_other_dataset
 from molere_cli.errors import ConfigError, RunError
 from molere_cli.evaluation import predict_sets
-from molere_cli.metrics import class_accuracies, summarize
+from molere_cli.metrics import among_present, class_accuracies, summarize
 from molere_cli.protocols import Examples
 from molere_cli.registry import Registry
 from molere_cli.run_dir import RunDir, finished_runs
 from molere_cli.training import load_for_evaluation
 
 CORRUPTED = re.compile(r"(?:corrupted|[\w-]+-c):(\w+):(\d+)")
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenSet:
+    """A test set, and whether predictions on it count among its own classes alone."""
+
+    examples: Examples
+    among_own_classes: bool
 
 
 @dataclass(frozen=True)
@@ -76,8 +84,13 @@ def evaluate_run(
     class_names = data.dataset.class_names
     if dataset is not None:
         data = load_other_dataset(plan.config, data, registry, dataset, dataset_option or {})
-    chosen = _chosen_sets(plan.config, data, registry, sets)
-    found = predict_sets(classifier, chosen, settings)
+    split = run.environment().get("split")
+    validated_on = None if split is None else str(split["strategy"]).removeprefix("natural:")
+    chosen = _chosen_sets(plan.config, data, registry, sets, validated_on=validated_on)
+    found = predict_sets(classifier, {name: part.examples for name, part in chosen.items()}, settings)
+    for name, part in chosen.items():
+        if part.among_own_classes:
+            found[name] = among_present(found[name])
     return Evaluation(
         run=run.path,
         label=str(run.environment()["label"]),
@@ -99,12 +112,18 @@ def newest_run(runs: Path) -> RunDir:
 
 
 def _chosen_sets(
-    config: RunConfig, data: LoadedDataset, registry: Registry, names: Collection[str] | None
-) -> dict[str, Examples]:
-    available = data.test_sets()
+    config: RunConfig,
+    data: LoadedDataset,
+    registry: Registry,
+    names: Collection[str] | None,
+    *,
+    validated_on: str | None,
+) -> dict[str, ChosenSet]:
+    own = data.dataset.among_own_classes
+    available = {name: ChosenSet(examples, own) for name, examples in data.test_sets().items()}
     if names is None:
-        return dict(available)
-    chosen: dict[str, Examples] = {}
+        return available
+    chosen: dict[str, ChosenSet] = {}
     known_datasets = {offer.spec.name for offer in registry.datasets.offers}
     for name in names:
         corrupted = CORRUPTED.fullmatch(name)
@@ -113,10 +132,16 @@ def _chosen_sets(
         elif corrupted is not None:
             test = available.get("test", next(iter(available.values())))
             kind, severity = corrupted.group(1), int(corrupted.group(2))
-            chosen[name] = corrupted_examples(test, kind=kind, severity=severity, seed=config.data_seed)
+            examples = corrupted_examples(test.examples, kind=kind, severity=severity, seed=config.data_seed)
+            chosen[name] = ChosenSet(examples, own)
         elif name.partition(":")[0] in known_datasets:
+            if name == validated_on and registry.datasets.get(name).test_only:
+                raise ConfigError(f"all images of {name} were the validation set of this run; test on others")
             other = load_other_dataset(config, data, registry, name, {})
-            tests = other.dataset.tests
+            tests = {
+                part: ChosenSet(examples, other.dataset.among_own_classes)
+                for part, examples in other.dataset.tests.items()
+            }
             chosen |= {name if len(tests) == 1 else f"{name}/{part}": tests[part] for part in tests}
         else:
             raise ConfigError(

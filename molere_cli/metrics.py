@@ -5,7 +5,7 @@ Shapes: B or N examples, C classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -50,6 +50,13 @@ class Predictions:
     def losses(self) -> Tensor:
         """Cross-entropy of each example in nats, float32 (N,)."""
         return F.cross_entropy(self.logits, self.labels, reduction="none")
+
+
+def among_present(predictions: Predictions) -> Predictions:
+    """The predictions of a classifier that can choose among the classes of these examples alone."""
+    present_C = torch.zeros(predictions.logits.shape[1], dtype=torch.bool)
+    present_C[predictions.labels] = True
+    return replace(predictions, logits=predictions.logits.masked_fill(~present_C, -torch.inf))
 
 
 def summarize(predictions: Predictions) -> dict[str, float]:

@@ -106,6 +106,7 @@ class Dataset:
 
     tuning: a set for choosing hyper-parameters, disjoint from pool and tests, where there is one.
     mean, std: of the pixels in [0, 1], per channel. augment: what training does to images by default.
+    among_own_classes: whether predictions of a run that knows more classes count among these alone.
     """
 
     pool: Examples
@@ -116,6 +117,7 @@ class Dataset:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     augment: Literal["none", "crop", "crop-flip"] = "none"
+    among_own_classes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,8 @@ class DatasetSpec:
     """One dataset. `argument` names what must follow the colon (`DIR`), None if nothing may.
 
     `load` raises DataError for what a user can put right. Random choices in it (colours, hold-outs)
-    follow `data_seed` alone. card: for documentation; a dataset of the user's own files has none.
+    follow `data_seed` alone. card: for documentation; a dataset of the user's own files has none. test_only:
+    its pool is its test set, so that nobody trains on it.
     """
 
     name: str
@@ -159,6 +162,7 @@ class DatasetSpec:
     options: type[Options] = Options
     argument: str | None = None
     card: DatasetCard | None = None
+    test_only: bool = False
 
 
 # --- splits

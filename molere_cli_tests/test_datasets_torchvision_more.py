@@ -469,22 +469,3 @@ def test_eurosat_has_a_seeded_part_of_every_class_held_out(tmp_path):
     assert numbers_of(
         load("eurosat", tmp_path, options={"test_fraction": 0.3}, seed=1).dataset.tests["test"]
     ) == (numbers_of(test))
-
-
-def test_imagenet_is_read_from_its_folders(tmp_path):
-    names = ("n01440764", "n01443537")
-    draw_classes(tmp_path / "imagenet" / "train", names, 4)
-    draw_classes(tmp_path / "imagenet" / "val", names, 2, first=8)
-    dataset = load("imagenet", tmp_path, options={"tuning": 0.25}).dataset
-    assert dataset.class_names == names
-    assert dataset.tests["test"].labels.tolist() == [0, 0, 1, 1]
-    assert numbers_of(dataset.tests["test"]) == [8, 9, 10, 11]
-    assert sorted(numbers_of(dataset.pool) + numbers_of(dataset.tuning)) == list(range(8))
-
-
-def test_a_validation_set_of_imagenet_that_was_not_sorted_into_classes_is_named(tmp_path):
-    draw_classes(tmp_path / "imagenet" / "train", ("n01440764", "n01443537"), 2)
-    draw(tmp_path / "imagenet" / "val" / "ILSVRC2012_val_00000001.JPEG", 0)
-    assert sentence_of(lambda: load("imagenet", tmp_path)) == (
-        f"{tmp_path / 'imagenet' / 'val'} has no class folders in it"
-    )

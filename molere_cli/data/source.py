@@ -50,8 +50,11 @@ class LoadedDataset:
         return {**self.dataset.tests, **tuning}
 
 
-def load_dataset(config: RunConfig, registry: Registry) -> LoadedDataset:
+def load_dataset(config: RunConfig, registry: Registry, *, to_train: bool = True) -> LoadedDataset:
     """The dataset that the configuration names.
+
+    Args:
+        to_train: whether its pool is trained on.
 
     Raises:
         UnknownNameError: no plugin offers it.
@@ -64,6 +67,11 @@ def load_dataset(config: RunConfig, registry: Registry) -> LoadedDataset:
         raise ConfigError(f"dataset {name!r} needs an argument: --dataset {name}:{spec.argument}")
     if argument and not spec.argument:
         raise ConfigError(f"dataset {name!r} takes no argument; got {argument!r} after the colon")
+    if to_train and spec.test_only:
+        raise ConfigError(
+            f"dataset {name!r} has test images alone; test a run with `molere eval RUN --on {name}`, or "
+            f"validate on it with --split natural:{name}"
+        )
     request = DatasetRequest(
         argument=argument or None,
         options=validate_options(spec.options, config.dataset_option, owner=f"dataset {name!r}"),
@@ -94,6 +102,7 @@ def load_other_dataset(
             download=config.download,
         ),
         registry,
+        to_train=False,
     )
     return with_classes_of(own, other)
 

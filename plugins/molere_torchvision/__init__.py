@@ -61,9 +61,21 @@ def _load_eurosat(request: DatasetRequest) -> Dataset:
 
 
 def _load_imagenet(request: DatasetRequest) -> Dataset:
-    from molere_torchvision.streamed import load_imagenet
+    from molere_torchvision.imagenet import load_imagenet
 
     return load_imagenet(request)
+
+
+def _load_imagenet100(request: DatasetRequest) -> Dataset:
+    from molere_torchvision.imagenet import load_imagenet100
+
+    return load_imagenet100(request)
+
+
+def _load_elsewhere(name: str, request: DatasetRequest) -> Dataset:
+    from molere_torchvision.imagenet import load_elsewhere
+
+    return load_elsewhere(name, request)
 
 
 def _load_folder(request: DatasetRequest) -> Dataset:
@@ -101,7 +113,14 @@ DATASETS: tuple[tuple[str, str, Callable[[DatasetRequest], Dataset]], ...] = (
     ("flowers102", f"Flowers-102; {FETCHED}", partial(_load_streamed, "flowers102")),
     ("food101", f"Food-101; {FETCHED}", partial(_load_streamed, "food101")),
     ("imagenet", IMAGENET, _load_imagenet),
+    ("imagenet100", "ImageNet-100: a hundred classes out of DATA_DIR/imagenet.", _load_imagenet100),
 )
+TESTS_OF_IMAGENET = {
+    "imagenet-a": "ImageNet-A, 200 classes that classifiers get wrong, from DATA_DIR/imagenet-a/WNID/*.",
+    "imagenet-r": "ImageNet-R, renditions of 200 classes, from DATA_DIR/imagenet-r/WNID/*.",
+    "imagenet-sketch": "ImageNet-Sketch, drawings of all classes, from DATA_DIR/sketch/WNID/*.",
+    "imagenet-v2": "ImageNet-V2, from DATA_DIR/imagenetv2-matched-frequency-format-val/NUMBER/*.",
+}
 
 
 @hookimpl
@@ -110,6 +129,16 @@ def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
         register(
             DatasetSpec(
                 name=name, description=description, load=load, options=HoldoutOptions, card=CARDS[name]
+            )
+        )
+    for name, description in TESTS_OF_IMAGENET.items():
+        register(
+            DatasetSpec(
+                name=name,
+                description=f"To test on: {description}",
+                load=partial(_load_elsewhere, name),
+                card=CARDS[name],
+                test_only=True,
             )
         )
     register(

@@ -99,4 +99,37 @@ CARDS = {
         licence="non-commercial research",
         paper="figure 1; table 4",
     ),
+    "imagenet100": DatasetCard(
+        task="100 of ImageNet's classes, those of Tian et al. 2020",
+        sizes="about 127,000 train, 5,000 test; photographs",
+        source="as imagenet",
+        licence="non-commercial research",
+        paper="figure 1",
+    ),
+    "imagenet-a": DatasetCard(
+        task="200 of ImageNet's classes, images that ResNet-50 got wrong; to test on",
+        sizes="7,500; photographs",
+        source="DATA_DIR/imagenet-a/WNID/*, from github.com/hendrycks/natural-adv-examples",
+        licence="MIT (the collection)",
+        paper="figure 2; table 4",
+    ),
+    "imagenet-r": DatasetCard(
+        task="200 of ImageNet's classes as art, toys, tattoos; to test on",
+        sizes="30,000; pictures",
+        source="DATA_DIR/imagenet-r/WNID/*, from github.com/hendrycks/imagenet-r",
+        licence="MIT (the collection)",
+        paper="table 4",
+    ),
+    "imagenet-sketch": DatasetCard(
+        task="ImageNet's 1,000 classes as sketches; to test on",
+        sizes="50,889; drawings",
+        source="DATA_DIR/sketch/WNID/*, from github.com/HaohanWang/ImageNet-Sketch",
+        licence=UNSTATED,
+    ),
+    "imagenet-v2": DatasetCard(
+        task="ImageNet's 1,000 classes, collected anew; to test on",
+        sizes="10,000; photographs",
+        source="DATA_DIR/imagenetv2-matched-frequency-format-val/NUMBER/*, from Hugging Face",
+        licence="MIT (the collection)",
+    ),
 }

@@ -63,21 +63,26 @@ def load_folder(request: DatasetRequest) -> Dataset:
     return read_folder(root, test_fraction=request.options.test_fraction, request=request)
 
 
-def read_folder(root: Path, *, test_fraction: float, request: DatasetRequest) -> Dataset:
-    """`load_folder` for a folder that is there; `request` gives the tuning fraction and the seed."""
+def read_folder(
+    root: Path, *, test_fraction: float, request: DatasetRequest, only: tuple[str, ...] | None = None
+) -> Dataset:
+    """`load_folder` for a folder that is there; `request` gives the tuning fraction and the seed.
+
+    only: the classes to read; all by default.
+    """
     train_root = root / "train" if (root / "train").is_dir() else root
     test_root = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
     if train_root == root and test_root is not None:
         raise DataError(f"{root} has {test_root.name}/ but no train/ beside it")
-    class_names = _class_names(train_root)
-    everything = _examples(train_root, class_names)
+    class_names = class_names_of(train_root) if only is None else sorted(only)
+    everything = examples_of(train_root, class_names)
     if train_root == root:
         pool, test = split_off(everything, test_fraction, seed=request.data_seed)
         assert test is not None
     elif test_root is None:
         raise DataError(f"{root} has train/ but neither test/ nor val/ beside it")
     else:
-        pool, test = everything, _test_examples(test_root, class_names)
+        pool, test = everything, _test_examples(test_root, class_names, only=only)
     pool, tuning = split_off(pool, request.options.tuning, seed=request.data_seed)
     return Dataset(
         pool=pool,
@@ -90,7 +95,7 @@ def read_folder(root: Path, *, test_fraction: float, request: DatasetRequest) ->
     )
 
 
-def _class_names(root: Path) -> list[str]:
+def class_names_of(root: Path) -> list[str]:
     try:
         names: list[str] = find_classes(root)[0]
         return names
@@ -98,13 +103,14 @@ def _class_names(root: Path) -> list[str]:
         raise DataError(f"{root} has no class folders in it") from error
 
 
-def _test_examples(root: Path, class_names: list[str]) -> Examples:
-    if strange := sorted(set(_class_names(root)) - set(class_names)):
+def _test_examples(root: Path, class_names: list[str], *, only: tuple[str, ...] | None) -> Examples:
+    strange = sorted(set(class_names_of(root)) - set(class_names))
+    if strange and only is None:
         raise DataError(f"{root} has a class {strange[0]!r} that the training images do not have")
-    return _examples(root, [name for name in class_names if (root / name).is_dir()], of=class_names)
+    return examples_of(root, [name for name in class_names if (root / name).is_dir()], of=class_names)
 
 
-def _examples(root: Path, class_names: list[str], *, of: list[str] | None = None) -> Examples:
+def examples_of(root: Path, class_names: list[str], *, of: list[str] | None = None) -> Examples:
     number_of = {name: number for number, name in enumerate(of or class_names)}
     wanted = {name: number_of[name] for name in class_names}
     found = make_dataset(str(root), wanted, extensions=IMG_EXTENSIONS, allow_empty=True)

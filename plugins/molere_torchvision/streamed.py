@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torchvision import datasets
 
-from molere_cli import DataError, Dataset, DatasetRequest, Examples, split_off
+from molere_cli import Dataset, DatasetRequest, Examples, split_off
 from molere_torchvision.fetch import found_or_fetched
 from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD, FolderReader, read_folder
 
@@ -76,21 +76,6 @@ def load_eurosat(request: DatasetRequest) -> Dataset:
 
     root = found_or_fetched("EuroSAT", make, place=place, request=request)
     return read_folder(root, test_fraction=request.options.test_fraction, request=request)
-
-
-def load_imagenet(request: DatasetRequest) -> Dataset:
-    """ImageNet-1K from `imagenet/train/WNID/*` and `imagenet/val/WNID/*`; `val` is the test set.
-
-    Raises:
-        DataError: the folders are not there; they cannot be downloaded.
-    """
-    root = request.data_dir / "imagenet"
-    if not ((root / "train").is_dir() and (root / "val").is_dir()):
-        raise DataError(
-            f"ImageNet-1K is not in {root} and cannot be downloaded; unpack it there as train/WNID/*.JPEG "
-            "and val/WNID/*.JPEG, or look elsewhere with --data-dir"
-        )
-    return read_folder(root, test_fraction=0.0, request=request)
 
 
 def _part(kind: Photographs, place: Path, request: DatasetRequest, *, train: bool) -> Listed:
