@@ -542,12 +542,27 @@ def test_an_unknown_name_is_one_sentence(offline):
 
 
 def test_an_error_without_words_is_still_one_sentence(offline, monkeypatch):
-    def fail(name):
+    def fail(name, config):
         raise TimeoutError
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
     sentence = sentence_of(lambda: load_hub("nobody/nothing"))
     assert sentence == "cannot load 'nobody/nothing' through datasets: TimeoutError"
+
+
+def test_of_several_configurations_one_is_chosen(offline):
+    for name, numbers in (("day", range(10)), ("night", range(10, 16))):
+        write_folder(offline / "pets" / name, train=rows(numbers), test=rows([20]))
+    configs = "".join(f"- config_name: {name}\n  data_dir: {name}\n" for name in ("day", "night"))
+    (offline / "pets" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    folder = offline / "pets"
+    assert sentence_of(lambda: load_hub(folder)) == (
+        f"{str(folder)!r} has several configurations: day, night; choose one with --dataset-option config=day"
+    )
+    assert torch.equal(load_hub(folder, config="night").pool.images, expected_images(range(10, 16)))
+    sentence = sentence_of(lambda: load_hub(folder, config="dusk"))
+    assert sentence.startswith(f"cannot load {str(folder)!r} through datasets: ")
+    assert "dusk" in sentence
 
 
 def test_a_dataset_without_a_training_split_is_named(offline):

@@ -21,6 +21,12 @@ class ParquetOptions(Options):
     memory_limit_mib: int = Field(2048, ge=1)
 
 
+class HubOptions(ParquetOptions):
+    """config: which configuration (subset), for a dataset that has several."""
+
+    config: str | None = None
+
+
 def _load_parquet(request: DatasetRequest) -> Dataset:
     from molere_huggingface.parquet import load_parquet_folder
 
@@ -49,7 +55,7 @@ def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
             name="hf",
             description="A dataset of the Hugging Face Hub (needs molere[huggingface]).",
             load=_load_hub,
-            options=ParquetOptions,
+            options=HubOptions,
             argument="ORG/NAME",
         )
     )

@@ -15,7 +15,8 @@ def load_hub(request: DatasetRequest) -> Dataset:
     """`hf:ORG/NAME`, or a local folder that `datasets` can read.
 
     Raises:
-        DataError: `datasets` is not installed, the dataset cannot be had, or it has no `train` split.
+        DataError: `datasets` is not installed, the dataset cannot be had, it has several configurations
+            and none was chosen, or it has no `train` split.
     """
     try:
         import datasets
@@ -24,8 +25,14 @@ def load_hub(request: DatasetRequest) -> Dataset:
     name = request.argument
     datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(name)
+        found = datasets.load_dataset(name, request.options.config)
     except Exception as error:  # datasets raises many kinds for "not there" and "no network"
+        if "Config name is missing" in str(error):
+            configs = sorted(datasets.get_dataset_config_names(name))
+            raise DataError(
+                f"{name!r} has several configurations: {', '.join(configs)}; choose one with "
+                f"--dataset-option config={configs[0]}"
+            ) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"cannot load {name!r} through datasets: {reason}") from error
     if "train" not in found:

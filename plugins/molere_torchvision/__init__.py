@@ -78,6 +78,18 @@ def _load_elsewhere(name: str, request: DatasetRequest) -> Dataset:
     return load_elsewhere(name, request)
 
 
+def _load_clothing1m(request: DatasetRequest) -> Dataset:
+    from molere_torchvision.clothing import load_clothing1m
+
+    return load_clothing1m(request)
+
+
+def _load_retinopathy(request: DatasetRequest) -> Dataset:
+    from molere_torchvision.retinopathy import load_retinopathy
+
+    return load_retinopathy(request)
+
+
 def _load_folder(request: DatasetRequest) -> Dataset:
     from molere_torchvision.folder import load_folder
 
@@ -141,6 +153,23 @@ def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
                 test_only=True,
             )
         )
+    register(
+        DatasetSpec(
+            name="clothing1m",
+            description="Clothing-1M with noisy labels, from DATA_DIR/clothing1m; tuning and test are clean.",
+            load=_load_clothing1m,
+            card=CARDS["clothing1m"],
+        )
+    )
+    register(
+        DatasetSpec(
+            name="diabetic-retinopathy",
+            description="Retinas in five grades, from DATA_DIR/diabetic-retinopathy; patients held out.",
+            load=_load_retinopathy,
+            options=FolderOptions,
+            card=CARDS["diabetic-retinopathy"],
+        )
+    )
     register(
         DatasetSpec(
             name="eurosat",

@@ -92,6 +92,20 @@ CARDS = {
         source=FETCHED,
         licence="MIT",
     ),
+    "clothing1m": DatasetCard(
+        task="14 kinds of clothing",
+        sizes="1,000,000 train with noisy labels, 14,313 tuning and 10,526 test with clean ones; photographs",
+        source="its lists and images/ into DATA_DIR/clothing1m; on request from its makers",
+        licence="non-commercial research",
+        paper="table 3",
+    ),
+    "diabetic-retinopathy": DatasetCard(
+        task="5 grades of diabetic retinopathy",
+        sizes="35,126 of 17,563 patients, part of the patients held out as the test; photographs",
+        source="trainLabels.csv and train/ into DATA_DIR/diabetic-retinopathy, from Kaggle (2015)",
+        licence="the competition's rules",
+        paper="figure 1",
+    ),
     "imagenet": DatasetCard(
         task="1,000 classes",
         sizes="1,281,167 train, 50,000 test (its validation set); photographs",

@@ -1,0 +1,76 @@
+"""Clothing-1M: a million pictures from shops, labelled by the words around them, 14 kinds of clothing.
+
+Xiao et al., CVPR 2015. About 38% of the noisy labels are wrong.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from molere_cli import DataError, Dataset, DatasetRequest, Examples
+from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD, FolderReader
+
+FOLDER = "clothing1m"
+NAMES = "category_names_eng.txt"
+
+
+def load_clothing1m(request: DatasetRequest) -> Dataset:
+    """The pool is the noisy training list; tuning and test set are the clean validation and test lists.
+
+    The clean training list is left out: of some 38,000 images of the pool it would give the clean label, where
+    `clean_labels` wants them of all.
+
+    Raises:
+        DataError: a list is not there, or a line of it cannot be used; the sentence names file and line.
+    """
+    root = request.data_dir / FOLDER
+    if not (root / NAMES).is_file():
+        raise DataError(
+            f"Clothing-1M is not in {root} ({NAMES} is looked for there) and cannot be downloaded; its makers "
+            "send it on request"
+        )
+    class_names = tuple(line.strip() for line in _lines(root / NAMES))
+    noisy = _labels(root / "noisy_label_kv.txt", num_classes=len(class_names))
+    clean = _labels(root / "clean_label_kv.txt", num_classes=len(class_names))
+
+    def examples(key_list: str, labels: dict[str, int]) -> Examples:
+        paths = _lines(root / key_list)
+        for number, path in enumerate(paths, start=1):
+            if path not in labels:
+                raise DataError(f"{root / key_list}, line {number}: {path} has no label")
+        return Examples(
+            images=FolderReader(root, paths), labels=torch.tensor([labels[path] for path in paths])
+        )
+
+    return Dataset(
+        pool=examples("noisy_train_key_list.txt", noisy),
+        tuning=examples("clean_val_key_list.txt", clean),
+        tests={"test": examples("clean_test_key_list.txt", clean)},
+        class_names=class_names,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        augment="crop-flip",
+    )
+
+
+def _labels(path: Path, *, num_classes: int) -> dict[str, int]:
+    """The file's lines `IMAGE LABEL`."""
+    labels = {}
+    for number, line in enumerate(_lines(path), start=1):
+        image, _, label = line.rpartition(" ")
+        if not image or not label.isdecimal() or int(label) >= num_classes:
+            raise DataError(
+                f"{path}, line {number}: {line!r} is no image and label of 0 to {num_classes - 1}"
+            )
+        labels[image] = int(label)
+    return labels
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(f"cannot read the list {path}: {reason}") from error
