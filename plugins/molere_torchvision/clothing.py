@@ -19,8 +19,8 @@ NAMES = "category_names_eng.txt"
 def load_clothing1m(request: DatasetRequest) -> Dataset:
     """The pool is the noisy training list; tuning and test set are the clean validation and test lists.
 
-    The clean training list is left out: of some 38,000 images of the pool it would give the clean label, where
-    `clean_labels` wants them of all.
+    The clean training list is left out: it would give the clean labels of a small part of the pool, where
+    `clean_labels` wants them all.
 
     Raises:
         DataError: a list is not there, or a line of it cannot be used; the sentence names file and line.
@@ -28,8 +28,8 @@ def load_clothing1m(request: DatasetRequest) -> Dataset:
     root = request.data_dir / FOLDER
     if not (root / NAMES).is_file():
         raise DataError(
-            f"Clothing-1M is not in {root} ({NAMES} is looked for there) and cannot be downloaded; its makers "
-            "send it on request"
+            f"Clothing-1M is not in {root} ({NAMES} is looked for there) and cannot be downloaded; "
+            "its makers send it on request"
         )
     class_names = tuple(line.strip() for line in _lines(root / NAMES))
     noisy = _labels(root / "noisy_label_kv.txt", num_classes=len(class_names))

@@ -26,8 +26,8 @@ def load_retinopathy(request: DatasetRequest) -> Dataset:
     root = request.data_dir / FOLDER
     if not (root / LIST).is_file():
         raise DataError(
-            f"the retinopathy images are not in {root} ({LIST} is looked for there) and are not downloaded; get "
-            "them from kaggle.com/c/diabetic-retinopathy-detection and unpack them there, as train/IMAGE.jpeg"
+            f"the retinopathy images are not in {root} ({LIST} is looked for there) and are not downloaded; "
+            "unpack them there as train/IMAGE.jpeg, from kaggle.com/c/diabetic-retinopathy-detection"
         )
     rows = _rows(root / LIST)
     patients = sorted({_patient(image) for image, _ in rows})
