@@ -41,17 +41,17 @@ def programme() -> dict[str, Experiment]:
 
 @cache
 def finished(experiment: str, variant: str) -> dict[str, dict[int, Result]]:
-    """Results by row and seed, rows in the experiment's order; without the runs that diverged."""
+    """Results by row and seed, rows in the experiment's order; without the runs that stopped with an error."""
     found: dict[str, dict[int, Result]] = {}
     for row, by_seed in ended(experiment, variant).items():
-        if converged := {seed: result for seed, result in by_seed.items() if "diverged" not in result}:
+        if converged := {seed: result for seed, result in by_seed.items() if "stopped" not in result}:
             found[row] = converged
     return found
 
 
 @cache
 def ended(experiment: str, variant: str) -> dict[str, dict[int, Result]]:
-    """Results by row and seed, rows in the experiment's order; a run that diverged has no metrics."""
+    """Results by row and seed, rows in the experiment's order; a run that stopped with an error has no metrics."""
     found: dict[str, dict[int, Result]] = {}
     for cell in cells_of(experiment, programme()[experiment]):
         if cell.variant == variant and cell.is_done:
@@ -59,11 +59,11 @@ def ended(experiment: str, variant: str) -> dict[str, dict[int, Result]]:
     return {row: found[row] for row in programme()[experiment].rows if row in found}
 
 
-def diverged(experiment: str, variant: str) -> dict[str, str]:
-    """`3 of 5 diverged` by row, of the rows where some did."""
+def stopped(experiment: str, variant: str) -> dict[str, str]:
+    """`3 of 5 stopped` by row, of the rows where some did."""
     found = ended(experiment, variant)
-    counts = {row: sum("diverged" in result for result in runs.values()) for row, runs in found.items()}
-    return {row: f"{num} of {len(found[row])} diverged" for row, num in counts.items() if num}
+    counts = {row: sum("stopped" in result for result in runs.values()) for row, runs in found.items()}
+    return {row: f"{num} of {len(found[row])} stopped" for row, num in counts.items() if num}
 
 
 def metric(name: str, test_set: str = "test") -> Metric:
@@ -119,7 +119,7 @@ def gains_table(
     experiment: str, variant: str, test_set: str = "test", *, only: Sequence[str] = ("*",)
 ) -> str:
     """Accuracy, gains over ERM, worst group where there are groups; of the rows that match a pattern."""
-    everything, lost = finished(experiment, variant), diverged(experiment, variant)
+    everything, lost = finished(experiment, variant), stopped(experiment, variant)
     results = {
         row: by_seed for row, by_seed in everything.items() if any(fnmatch(row, pattern) for pattern in only)
     }
@@ -195,7 +195,7 @@ def share_of_validation(runs: Mapping[int, Result], kind: str) -> str:
 
 def ablation_table(experiment: str, variant: str) -> str:
     """Gain over ERM of every row, and its paired difference to the defaults of its method."""
-    results, lost = finished(experiment, variant), diverged(experiment, variant)
+    results, lost = finished(experiment, variant), stopped(experiment, variant)
     if not results:
         return NOT_RUN
     rows = []

@@ -108,7 +108,7 @@ def end_with_parent(parent: int) -> None:
 def run_job(cells: Sequence[Cell], deadline: float) -> str:
     """Run the cells of one seed of one variant, one after the other, and write their results.
 
-    A run whose loss is no longer finite is a result too.
+    A run that has to stop, because its loss is no longer finite, say, is a result too.
     """
     first = cells[0]
     scratch = SCRATCH / first.experiment / first.variant / f"s{first.seed}"
@@ -121,7 +121,7 @@ def run_job(cells: Sequence[Cell], deadline: float) -> str:
         try:
             result = run_cell(cell.config(), scratch, sets=sets)
         except TrainingError as error:
-            result = {"diverged": str(error)}
+            result = {"stopped": str(error)}
         with replacing(cell.path) as temporary:
             temporary.write_text(
                 json.dumps({"cell": cell.name, "cell_settings": cell.settings, **result}, indent=1) + "\n",
@@ -159,8 +159,8 @@ def rerun(name: str) -> int:
         )
         return 1
     recorded = read_result(path)
-    if "diverged" in recorded:
-        print(f"{name} has no numbers to compare: {recorded['diverged']}", file=sys.stderr)
+    if "stopped" in recorded:
+        print(f"{name} has no numbers to compare: {recorded['stopped']}", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as scratch:
         again = run_cell(
