@@ -41,7 +41,7 @@ def programme() -> dict[str, Experiment]:
 
 @cache
 def finished(experiment: str, variant: str) -> dict[str, dict[int, Result]]:
-    """Results by row and seed, rows in the experiment's order; without the runs that stopped with an error."""
+    """Results by row and seed, rows in the experiment's order; without the runs that stopped."""
     found: dict[str, dict[int, Result]] = {}
     for row, by_seed in ended(experiment, variant).items():
         if converged := {seed: result for seed, result in by_seed.items() if "stopped" not in result}:
@@ -51,7 +51,7 @@ def finished(experiment: str, variant: str) -> dict[str, dict[int, Result]]:
 
 @cache
 def ended(experiment: str, variant: str) -> dict[str, dict[int, Result]]:
-    """Results by row and seed, rows in the experiment's order; a run that stopped with an error has no metrics."""
+    """Results by row and seed, rows in the experiment's order; a run that stopped has no metrics."""
     found: dict[str, dict[int, Result]] = {}
     for cell in cells_of(experiment, programme()[experiment]):
         if cell.variant == variant and cell.is_done:
