@@ -550,6 +550,23 @@ def test_an_error_without_words_is_still_one_sentence(offline, monkeypatch):
     assert sentence == "cannot load 'nobody/nothing' through datasets: TimeoutError"
 
 
+def test_arrow_files_that_datasets_has_saved_are_read(offline):
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    )
+    parts = {}
+    for part, numbers in (("train", range(10)), ("test", [20, 21])):
+        images = [{"bytes": png(pixels_of(number)), "path": None} for number in numbers]
+        table = {"image": images, "label": [number % 2 for number in numbers]}
+        parts[part] = datasets.Dataset.from_dict(table, features=features)
+    datasets.DatasetDict(parts).save_to_disk(offline / "saved")
+    dataset = load_hub(offline / "saved")
+    assert torch.equal(dataset.pool.images, expected_images(range(10)))
+    assert torch.equal(dataset.tests["test"].images, expected_images([20, 21]))
+    assert dataset.pool.labels.tolist() == [0, 1] * 5
+    assert dataset.class_names == ("cat", "dog")
+
+
 def test_of_several_configurations_one_is_chosen(offline):
     for name, numbers in (("day", range(10)), ("night", range(10, 16))):
         write_folder(offline / "pets" / name, train=rows(numbers), test=rows([20]))
