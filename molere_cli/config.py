@@ -208,7 +208,8 @@ class RunConfig(BaseModel):
     )
     weight_bound: float | None = setting(
         None,
-        "Keep exp(log-weight) within [1/b, b] before normalisation.",
+        "Keep exp(log-weight) within [1/b, b] before normalisation (default: the reweighter's own; none but "
+        "for loss).",
         panel="Reweighting",
         needs="reweighter",
         gt=1,

@@ -194,6 +194,7 @@ def automatic_reweighting(config: RunConfig, reweighter: ReweighterSpec) -> dict
     automatic = {
         "warmup_epochs": max(1, round(config.epochs / 20)),
         "reweighter_lr": reweighter.lr,
+        "weight_bound": reweighter.weight_bound,
         "meta_batch_size": config.batch_size,
     }
     return {name: value for name, value in automatic.items() if getattr(config, name) is None}

@@ -249,12 +249,14 @@ class ReweighterInput:
 @dataclass(frozen=True, kw_only=True)
 class ReweighterSpec:
     """`build` returns an `nn.Module` from a ReweighterInput to log-weights (B,), zero at the start,
-    so that training starts at ERM. `lr` is the Adam learning rate that suits it."""
+    so that training starts at ERM. lr: the Adam learning rate that suits it. weight_bound: the
+    `--weight-bound` that it needs, None if it does without."""
 
     name: str
     description: str
     build: Callable[[ReweighterRequest], nn.Module]
     lr: float
+    weight_bound: float | None = None
     options: type[Options] = Options
     needs_features: bool = False
 

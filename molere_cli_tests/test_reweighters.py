@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from molere_cli import ReweighterInput, ReweighterRequest
-from molere_cli.config import validate_options
+from molere_cli.config import RunConfig, validate_options
 from molere_cli.errors import ConfigError
-from molere_cli.registry import empty_registry
+from molere_cli.plan import make_plan
+from molere_cli.registry import empty_registry, load_plugins
 
 NAMES = ("instance", "image", "features", "loss")
 NUM_EXAMPLES, NUM_CLASSES, FEATURE_DIM = 20, 3, 5
@@ -142,3 +143,12 @@ def test_the_width_is_an_option(installed, name, option):
     assert sizes[0] < sizes[1]
     with pytest.raises(ConfigError, match=f"{option} = '0'"):
         build(installed, name, **{option: "0"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "bound"),
+    [({"reweighter": "loss"}, 10), ({"reweighter": "loss", "weight_bound": 3.0}, 3), ({}, None)],
+)
+def test_weights_learned_from_the_loss_have_a_bound_if_none_is_given(settings, bound):
+    plan = make_plan(RunConfig(method="lrw", **settings), load_plugins())
+    assert plan.config.weight_bound == bound

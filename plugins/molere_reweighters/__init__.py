@@ -50,6 +50,9 @@ def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
             description="An MLP on the example's loss (Meta-Weight-Net, arXiv 1902.07379)",
             build=_build_loss,
             lr=1e-3,
+            # Without a bound, high loss and high weight feed each other until the training loss is nan
+            # (docs/results.md, ablations).
+            weight_bound=10,
             options=LossOptions,
         )
     )
