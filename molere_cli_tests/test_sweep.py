@@ -12,6 +12,7 @@ from molere_cli.__main__ import app
 from molere_cli.errors import ConfigError, UnknownNameError
 from molere_cli.plan import make_plan, swept
 from molere_cli.registry import load_plugins
+from molere_cli.run_dir import RunDir
 
 REGISTRY = load_plugins()
 
@@ -67,3 +68,31 @@ def test_out_names_one_run_alone(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", "--method", "erm,focal", "--out", str(tmp_path / "run")])
     assert isinstance(result.exception, ConfigError)
     assert "several methods" in str(result.exception)
+
+
+# --- every method, from outside
+
+
+NEEDS = {
+    "rho": ["--train-on", "train"],
+    "group-dro": ["--dataset", "colour-digits"],
+    "oracle": ["--label-noise", "uniform", "--method-option", "by=clean"],
+}
+
+
+@pytest.mark.parametrize("spec", [offer.spec for offer in REGISTRY.methods.offers], ids=lambda s: s.name)
+def test_every_method_trains_on_digits_from_the_command_line(spec, runner, in_tmp):
+    split = ["--split", "random"] if spec.split == "required" else []
+    flags = ["--epochs", "2", "--limit-train", "200", "--threads", "1", *split, *NEEDS.get(spec.name, [])]
+    result = runner.invoke(app, ["train", "--method", spec.name, *flags])
+    assert result.exit_code == 0, result.output
+    (run,) = [RunDir(path) for path in (in_tmp / "runs").iterdir() if spec.name in path.name]
+    assert run.is_done
+    assert run.config()["method"] == spec.name
+    assert 0 < run.metrics()[-1]["test/accuracy"] < 1
+
+
+def test_what_group_dro_needs_is_said(runner, in_tmp):
+    result = runner.invoke(app, ["train", "--method", "group-dro", "--epochs", "1"])
+    assert str(result.exception) == "group-dro needs a dataset with groups; colour-digits has them"
+    assert not list(in_tmp.glob("runs/*"))
