@@ -31,8 +31,10 @@ from molere_cli.protocols import (
 )
 
 if TYPE_CHECKING:
+    from molere_cli.data.csv_rows import CsvRow, csv_rows
     from molere_cli.data.feed import Batch, epoch_batches
-    from molere_cli.data.holdout import split_off, stratified_holdout
+    from molere_cli.data.folder_reader import FolderReader
+    from molere_cli.data.holdout import split_off, stratified_holdout, subset
     from molere_cli.engine.auxiliary import erm_epochs
     from molere_cli.engine.classifier import classification_layer, isolated_randomness
     from molere_cli.engine.hypergradient import alignment, hypergradient
@@ -55,6 +57,8 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Batch": "molere_cli.data.feed",
+    "CsvRow": "molere_cli.data.csv_rows",
+    "FolderReader": "molere_cli.data.folder_reader",
     "Method": "molere_cli.engine.methods",
     "Step": "molere_cli.engine.methods",
     "TrainingContext": "molere_cli.engine.methods",
@@ -62,6 +66,7 @@ _LAZY = {
     "alignment": "molere_cli.engine.hypergradient",
     "balance_loss": "molere_cli.engine.splitter",
     "classification_layer": "molere_cli.engine.classifier",
+    "csv_rows": "molere_cli.data.csv_rows",
     "derived_generator": "molere_cli.randomness",
     "derived_seed": "molere_cli.randomness",
     "epoch_batches": "molere_cli.data.feed",
@@ -77,6 +82,7 @@ _LAZY = {
     "select_by_quota": "molere_cli.splits.quota",
     "split_off": "molere_cli.data.holdout",
     "stratified_holdout": "molere_cli.data.holdout",
+    "subset": "molere_cli.data.holdout",
     "training_positions": "molere_cli.engine.methods",
 }
 
@@ -86,12 +92,14 @@ __all__ = [
     "BackboneSpec",
     "Batch",
     "ConfigError",
+    "CsvRow",
     "DataError",
     "Dataset",
     "DatasetCard",
     "DatasetRequest",
     "DatasetSpec",
     "Examples",
+    "FolderReader",
     "ImageReader",
     "Method",
     "MethodSpec",
@@ -111,6 +119,7 @@ __all__ = [
     "alignment",
     "balance_loss",
     "classification_layer",
+    "csv_rows",
     "derived_generator",
     "derived_seed",
     "epoch_batches",
@@ -127,6 +136,7 @@ __all__ = [
     "select_by_quota",
     "split_off",
     "stratified_holdout",
+    "subset",
     "training_positions",
 ]
 

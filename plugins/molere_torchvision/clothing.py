@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from molere_cli import DataError, Dataset, DatasetRequest, Examples
-from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD, FolderReader
+from molere_cli import DataError, Dataset, DatasetRequest, Examples, FolderReader
+from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD
 
 FOLDER = "clothing1m"
 NAMES = "category_names_eng.txt"

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from molere_cli import DataError, Dataset, DatasetRequest, Examples, split_off
-from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD, FolderReader
+from molere_cli import DataError, Dataset, DatasetRequest, Examples, FolderReader, split_off
+from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD
 
 REQUIRED, OPTIONAL = ("path", "label"), ("group", "split")
 PARTS = ("train", "tuning", "test")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import torch
 
-from molere_cli import DataError, Dataset, DatasetRequest, Examples, stratified_holdout
-from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD, FolderReader
+from molere_cli import (
+    DataError,
+    Dataset,
+    DatasetRequest,
+    Examples,
+    FolderReader,
+    csv_rows,
+    stratified_holdout,
+)
+from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD
 
 FOLDER, LIST = "diabetic-retinopathy", "trainLabels.csv"
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")
@@ -68,20 +75,9 @@ def _patient(image: str) -> str:
 
 def _rows(path: Path) -> list[tuple[str, int]]:
     rows = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            if not {"image", "level"} <= set(reader.fieldnames or ()):
-                raise DataError(f"{path} has no header with the columns image and level")
-            for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                level, image = row["level"] or "", row["image"]
-                if not level.isdecimal() or int(level) >= len(GRADES):
-                    raise DataError(f"{where}: {level!r} is no grade from 0 to {len(GRADES) - 1}")
-                if not (path.parent / "train" / f"{image}.jpeg").is_file():
-                    raise DataError(f"{where}: there is no file {path.parent / 'train' / f'{image}.jpeg'}")
-                rows.append((image, int(level)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"cannot read the list {path}: {reason}") from error
+    for row in csv_rows(path, ("image", "level")):
+        image = path.parent / "train" / f"{row['image']}.jpeg"
+        if not image.is_file():
+            raise row.error(f"there is no file {image}")
+        rows.append((row["image"], row.number("level", below=len(GRADES))))
     return rows

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torchvision import datasets
 
-from molere_cli import Dataset, DatasetRequest, Examples, split_off
+from molere_cli import Dataset, DatasetRequest, Examples, FolderReader, split_off
 from molere_torchvision.fetch import found_or_fetched
-from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD, FolderReader, read_folder
+from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD, read_folder
 
 
 @dataclass(frozen=True, kw_only=True)

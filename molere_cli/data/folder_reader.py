@@ -1,0 +1,45 @@
+"""Images that lie in files, decoded as they are needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from molere_cli.errors import DataError
+
+
+class FolderReader:
+    """Reads the images of a folder; paths are relative to it."""
+
+    def __init__(self, root: Path, paths: list[str]) -> None:
+        self.root = root
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, position: int) -> Tensor:
+        """uint8 (3, H, W); raises DataError naming the file."""
+        path = self.root / self.paths[position]
+        try:
+            with Image.open(path) as image:
+                pixels: Tensor = transforms.pil_to_tensor(image.convert("RGB"))
+                return pixels
+        except UnidentifiedImageError as error:
+            raise DataError(f"cannot read the image {path}: it is in no known image format") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise DataError(f"cannot read the image {path}: {error}") from error
+
+    def identities(self) -> Iterator[bytes]:
+        """Relative path and size of each file; raises DataError naming one that is not there."""
+        for path in self.paths:
+            try:
+                size = os.stat(self.root / path).st_size
+            except OSError as error:
+                raise DataError(f"cannot read the image {self.root / path}: {error.strerror}") from error
+            yield f"{path}:{size}".encode()
