@@ -10,7 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_calibration_error,
+    multiclass_f1_score,
+)
 
 
 def probabilistic_margin(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
@@ -60,11 +64,15 @@ def among_present(predictions: Predictions) -> Predictions:
 
 
 def summarize(predictions: Predictions) -> dict[str, float]:
-    """Accuracy, top-5 accuracy (from six classes on), mean margin, NLL, ECE (15 bins), worst group."""
+    """Accuracy, macro F1, top-5 accuracy (from six classes on), mean margin, NLL, ECE (15 bins), worst group.
+
+    Macro F1 is the mean over the classes that have examples here, as in WILDS (arXiv 2012.07421).
+    """
     logits_NC, labels_N = predictions.logits, predictions.labels
     num_classes = logits_NC.shape[1]
     summary = {
         "accuracy": _accuracy(predictions, torch.ones_like(labels_N, dtype=torch.bool)),
+        "macro_f1": _macro_f1(predictions),
         "margin": float(predictions.margins.double().mean()),
         "nll": float(predictions.losses.double().mean()),
         "ece": float(
@@ -77,16 +85,17 @@ def summarize(predictions: Predictions) -> dict[str, float]:
         summary["top5"] = float(
             multiclass_accuracy(logits_NC, labels_N, num_classes=num_classes, top_k=5, average="micro")
         )
-    if predictions.groups is not None:
-        summary["worst_group"] = min(group_accuracies(predictions).values())
+    if predictions.groups is not None and (by_group := group_accuracies(predictions)):
+        summary["worst_group"] = min(by_group.values())
     return summary
 
 
 def group_accuracies(predictions: Predictions) -> dict[int, float]:
-    """Accuracy in each group that occurs."""
+    """Accuracy in each group that occurs; examples of no group (-1) count for none."""
     assert predictions.groups is not None
     groups_N = predictions.groups
-    return {int(group): _accuracy(predictions, groups_N == group) for group in groups_N.unique()}
+    occurring = groups_N[groups_N >= 0].unique()
+    return {int(group): _accuracy(predictions, groups_N == group) for group in occurring}
 
 
 def class_accuracies(predictions: Predictions) -> list[float]:
@@ -95,6 +104,16 @@ def class_accuracies(predictions: Predictions) -> list[float]:
     totals_C = labels_N.bincount(minlength=num_classes)
     correct_C = labels_N[predictions.predicted == labels_N].bincount(minlength=num_classes)
     return [float(value) for value in correct_C.double() / totals_C.double()]
+
+
+def _macro_f1(predictions: Predictions) -> float:
+    f1_C = multiclass_f1_score(
+        predictions.predicted,
+        predictions.labels,
+        num_classes=predictions.logits.shape[1],
+        average="none",
+    )
+    return float(f1_C[predictions.labels.unique()].double().mean())
 
 
 def _accuracy(predictions: Predictions, mask_N: Tensor) -> float:

@@ -85,9 +85,10 @@ class Examples:
     """Labelled images.
 
     images: uint8 (N, 3, H, W) in memory, or an ImageReader of N; labels: int64 (N,);
-    groups: int64 (N,) where the dataset has them; indices: int64 (N,), the stable index of each example
-    in the full pool (0..N-1 unless sub-sampled); clean_labels: int64 (N,), the labels before label noise,
-    None where there is none: for analysis, never seen by training.
+    groups: int64 (N,) where the dataset has them; in a test or tuning set, -1 is no group and does not count
+    for the worst. indices: int64 (N,), the stable index of each example in the full pool (0..N-1 unless
+    sub-sampled); clean_labels: int64 (N,), the labels before label noise, None where there is none: for
+    analysis, never seen by training.
     """
 
     images: Tensor | ImageReader

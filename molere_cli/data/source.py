@@ -192,7 +192,7 @@ def _noisy_pool(pool: Examples, config: RunConfig, *, class_names: Sequence[str]
 
 
 def check_dataset(dataset: Dataset, *, name: str) -> None:
-    """Raise DataError if a set is empty, ill-shaped, or has labels beyond the class names."""
+    """Raise DataError for an empty or ill-shaped set, a label without a name, or a pool group below 0."""
     if not dataset.tests:
         raise DataError(f"dataset {name!r} has no test set")
     tuning = {"tuning": dataset.tuning} if dataset.tuning is not None else {}
@@ -210,6 +210,12 @@ def check_dataset(dataset: Dataset, *, name: str) -> None:
                 f"the {set_name} of dataset {name!r} has label {low if low < 0 else high}, "
                 f"but there are {len(dataset.class_names)} classes"
             )
+
+    groups = dataset.pool.groups
+    if groups is not None and int(groups.min()) < 0:
+        raise DataError(
+            f"the pool of dataset {name!r} has group {int(groups.min())}; groups start at 0 there"
+        )
 
 
 def limit_pool(pool: Examples, num_examples: int, *, seed: int) -> Examples:
