@@ -173,13 +173,14 @@ def rerun(name: str) -> int:
         for key in BITS_DEPEND_ON
         if recorded["environment"][key] != again["environment"][key]
     ]
+    same = True
     for set_name, metrics in recorded["metrics"].items():
         for metric, value in metrics.items():
             here = again["metrics"][set_name][metric]
+            same = same and here == value
             print(
                 f"{set_name} {metric}: recorded {value:.6f}, here {here:.6f}{'' if here == value else ' *'}"
             )
-    same = recorded["metrics"] == again["metrics"]
     print("the same numbers" if same else "other numbers", *differences, sep="; ")
     return 0 if same or differences else 1
 
