@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pydantic import field_validator
 
-from molere_cli import Dataset, DatasetRequest, DatasetSpec, Options, hookimpl
+from molere_cli import Dataset, DatasetCard, DatasetRequest, DatasetSpec, Options, hookimpl
 
 SIZES = (28, 64, 128, 224)
 
@@ -40,5 +40,11 @@ def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
             load=_load,
             options=MedMnistOptions,
             argument="NAME",
+            card=DatasetCard(
+                task="small medical images of eleven kinds, 2 to 11 classes",
+                sizes="546 (breastmnist) to 165,466 (tissuemnist) train, with tuning and test; 28 to 224 px",
+                source="`--download`, from zenodo.org/records/10519652",
+                licence="CC BY 4.0 (dermamnist: CC BY-NC 4.0)",
+            ),
         )
     )
