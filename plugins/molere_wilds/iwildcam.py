@@ -29,8 +29,7 @@ def load_iwildcam(request: DatasetRequest) -> Dataset:
             raise row.error(f"unknown split {row['split']!r}; it can be {', '.join(SPLITS)}")
         label, trap = row.number("y"), row.number("location_remapped")
         num_classes, num_traps = max(num_classes, label + 1), max(num_traps, trap + 1)
-        if row["split"] != "id_val":
-            parts[row["split"]].add(row, f"train/{row['filename']}", label=label, group=trap)
+        parts[row["split"]].add(row, f"train/{row['filename']}", label=label, group=trap)
     return Dataset(
         pool=parts["train"].examples(),
         tuning=parts["val"].examples(),
