@@ -41,6 +41,12 @@ def test_clothing_trains_on_noisy_labels_and_is_tested_on_clean_ones(clothing, t
     assert (numbers_of(test), test.labels.tolist()) == ([10, 11], [1, 2])
 
 
+def test_clothing_does_not_train_on_what_it_is_tested_on(clothing, tmp_path):
+    path = clothing / "noisy_train_key_list.txt"
+    path.write_text("images/1/11.jpg\nimages/0/08.jpg\n" + path.read_text())
+    assert numbers_of(load("clothing1m", tmp_path).dataset.pool) == list(range(6))
+
+
 @pytest.mark.parametrize(
     ("file", "text", "sentence"),
     [

@@ -14,13 +14,14 @@ from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD
 
 FOLDER = "clothing1m"
 NAMES = "category_names_eng.txt"
+POOL, TUNING, TEST = "noisy_train_key_list.txt", "clean_val_key_list.txt", "clean_test_key_list.txt"
 
 
 def load_clothing1m(request: DatasetRequest) -> Dataset:
     """The pool is the noisy training list; tuning and test set are the clean validation and test lists.
 
     The clean training list is left out: it would give the clean labels of a small part of the pool, where
-    `clean_labels` wants them all.
+    `clean_labels` wants them all. Should the noisy list have an image of the other two, it does not train.
 
     Raises:
         DataError: a list is not there, or a line of it cannot be used; the sentence names file and line.
@@ -35,19 +36,22 @@ def load_clothing1m(request: DatasetRequest) -> Dataset:
     noisy = _labels(root / "noisy_label_kv.txt", num_classes=len(class_names))
     clean = _labels(root / "clean_label_kv.txt", num_classes=len(class_names))
 
+    held_out = {*_lines(root / TUNING), *_lines(root / TEST)}
+
     def examples(key_list: str, labels: dict[str, int]) -> Examples:
-        paths = _lines(root / key_list)
-        for number, path in enumerate(paths, start=1):
+        listed = _lines(root / key_list)
+        for number, path in enumerate(listed, start=1):
             if path not in labels:
                 raise DataError(f"{root / key_list}, line {number}: {path} has no label")
+        paths = [path for path in listed if path not in held_out] if key_list == POOL else listed
         return Examples(
             images=FolderReader(root, paths), labels=torch.tensor([labels[path] for path in paths])
         )
 
     return Dataset(
-        pool=examples("noisy_train_key_list.txt", noisy),
-        tuning=examples("clean_val_key_list.txt", clean),
-        tests={"test": examples("clean_test_key_list.txt", clean)},
+        pool=examples(POOL, noisy),
+        tuning=examples(TUNING, clean),
+        tests={"test": examples(TEST, clean)},
         class_names=class_names,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
