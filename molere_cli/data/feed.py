@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -176,7 +177,21 @@ class StreamedFeed:
             positions_B, images = loaded
             positions_B = positions_B.to(self.settings.device, non_blocking=True)
             images = images.to(self.settings.device, non_blocking=True)
-            yield Batch(positions_B, normalize(images, self.settings), self.labels[positions_B])
+            with _one_thread() if self.settings.workers else nullcontext():
+                images = normalize(images, self.settings)
+            yield Batch(positions_B, images, self.labels[positions_B])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch's operations run on one thread: where worker processes want the cores too, the threads of one
+    operation wait for each other for longer than they work (docs/performance.md)."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 class _DecodedImages(Dataset[tuple[int, Tensor] | DataError]):
