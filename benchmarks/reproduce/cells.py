@@ -35,6 +35,8 @@ class Part(BaseModel):
     settings: Settings = Field(default_factory=dict)
     seeds: str | None = None
     """Seeds of its own, for a row that needs more or fewer."""
+    variants: tuple[str, ...] | None = None
+    """The variants that a row belongs to, if not to all."""
 
 
 class Experiment(BaseModel):
@@ -120,7 +122,7 @@ def cells_of(name: str, experiment: Experiment) -> Iterator[Cell]:
     for seed in sorted({seed for own in seeds.values() for seed in own}):
         for variant, data in experiment.variants.items():
             for key, row in rows:
-                if seed not in seeds[key]:
+                if seed not in seeds[key] or variant not in (row.variants or experiment.variants):
                     continue
                 reweights = row.settings.get("method") in ("lrw", "molere", None)
                 own = experiment.reweighting if reweights else {}

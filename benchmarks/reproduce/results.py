@@ -275,8 +275,7 @@ def diagnosis_table() -> str:
     for path, found in left_by("diagnosis/*/*/*.json"):
         experiment, variant, name = path.relative_to(RESULTS / "diagnosis").with_suffix("").parts
         results, seed = finished(experiment, variant), int(name[1:])
-        hard = "lrw-hard-all" if "lrw-hard-all" in programme()[experiment].rows else "lrw-hard"
-        runs = [results.get(row, {}).get(seed) for row in (hard, "erm")]
+        runs = [results.get(row, {}).get(seed) for row in (hard_row(experiment), "erm")]
         verdict = gained = "-"
         if all(runs) and found["advice"] != "unclear":
             difference = 100 * (
@@ -303,19 +302,26 @@ def diagnosis_table() -> str:
 
 
 def oracle_table() -> str:
-    """Gain of the oracle's weights over ERM, beside that of LRW-Hard."""
+    """Gain of the oracle's weights over ERM, beside LRW-Hard's; tables of methods show their own."""
     rows = [
         [
-            part.label,
-            str(count(name, variant, "oracle")),
-            gain(name, variant, "oracle"),
-            gain(name, variant, "lrw-hard"),
+            f"{part.label}, {own.label.removeprefix('oracle: ')}",
+            str(count(name, variant, row)),
+            gain(name, variant, row),
+            gain(name, variant, hard_row(name)),
         ]
         for name, experiment in programme().items()
-        if name.startswith("oracle-")
+        if not name.startswith("methods-")
         for variant, part in experiment.variants.items()
+        for row, own in experiment.rows.items()
+        if own.settings.get("method") == "oracle" and row in finished(name, variant)
     ]
-    return table(["data", "n", "oracle", "LRW-Hard"], rows)
+    return table(["data, what the oracle weighs by", "n", "oracle", "LRW-Hard"], rows)
+
+
+def hard_row(experiment: str) -> str:
+    """How an experiment calls LRW-Hard that keeps its validation examples in training."""
+    return "lrw-hard-all" if "lrw-hard-all" in programme()[experiment].rows else "lrw-hard"
 
 
 def signal_table() -> str:
@@ -374,7 +380,8 @@ class Figure:
 def draw_gains(axes: Any) -> bool:
     """Gains over ERM of the kept rows, one panel position a variant."""
     rows = ("lrw-easy-all", "lrw-random-all", "lrw-hard-all", "molere-all")
-    places = [(n, v) for n in ("shortcut", "biased", "natural") for v in programme()[n].variants]
+    drawn = ("shortcut", "shortcut-natural", "biased", "natural")
+    places = [(n, v) for n in drawn for v in programme()[n].variants]
     places = [place for place in places if "lrw-hard-all" in finished(*place)]
     for offset, row in enumerate(rows):
         found = [paired(name, variant, row, "erm", metric("accuracy")) for name, variant in places]

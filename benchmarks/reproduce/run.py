@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     cells = {name: list(cells_of(name, experiment)) for name, experiment in chosen.items()}
     if given.list:
         for name, own in cells.items():
-            done = [read_result(cell.path)["seconds"] for cell in own if cell.is_done]
+            done = [read_result(cell.path).get("seconds", 0) for cell in own if cell.is_done]
             print(
                 f"{name}: {len(done)} of {len(own)} cells, {sum(done) / 60:.0f} of {chosen[name].minutes} min"
             )
