@@ -23,7 +23,7 @@ from molere_cli.registry import load_plugins
 from molere_cli.run_dir import write_json
 from molere_cli.splitting import make_split
 
-POOLS = ("shortcut", "oracle-clean", "methods-skew", "biased", "natural")
+POOLS = ("shortcut", "oracle-clean", "methods-skew", "shortcut-natural", "biased", "natural")
 ROWS = ("lrw-hard-all", "lrw-hard")
 
 

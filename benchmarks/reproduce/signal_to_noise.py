@@ -29,13 +29,14 @@ from molere_cli.run_dir import write_json
 from molere_cli.splits.quota import select_by_quota
 from molere_cli.splitting import erm_config
 
+POOLS = ("shortcut", "oracle-clean", "shortcut-natural", "biased", "natural")
 EPOCHS = (1, 2, 4, 8, 12, 20, 30, 40)
 BATCH, SAMPLE = 64, 512
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("experiments", nargs="*", default=("shortcut", "oracle-clean", "biased", "natural"))
+    parser.add_argument("experiments", nargs="*", default=POOLS)
     parser.add_argument("--draws", type=int, default=16, help="validation batches an epoch")
     given = parser.parse_args()
     for name in given.experiments:
