@@ -48,6 +48,7 @@ def build_engine(
         validation: the validation examples, where they are those of another dataset.
         note: told what a user should know of how the classifier starts.
     """
+    plan = plan.for_pool(len(data.dataset.pool))
     context = training_context(plan, data, in_validation, validation=validation, note=note)
     loop = TrainingLoop(
         plan.config,

@@ -165,7 +165,8 @@ class RunConfig(BaseModel):
     )
     reweighter_lr: float | None = setting(
         None,
-        "Adam learning rate of the reweighter (default: the reweighter's own).",
+        "Adam learning rate of the reweighter (default: the reweighter's own; `instance`: 0.05, less if the "
+        "pool has more than 16 batches).",
         panel="Reweighting",
         needs="reweighter",
         gt=0,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,8 @@ Precision = Literal["fp32", "bf16"]
 class Plan:
     """A run that is ready to be built.
 
-    config: with every automatic number filled in. settings: those in effect, as saved in `config.json`.
+    config: with every automatic number filled in, but for what depends on the pool (`for_pool`). settings:
+    those in effect, as saved in `config.json`.
     """
 
     config: RunConfig
@@ -52,6 +54,14 @@ class Plan:
         """Whether a split must be made or read before training."""
         split = self.method.split
         return split == "required" or (split == "optional" and self.config.train_on == "train")
+
+    def for_pool(self, num_examples: int) -> Plan:
+        """The plan with the reweighter's learning rate filled in, where it depends on the pool's size."""
+        lr = self.reweighter.lr if self.reweighter is not None else None
+        if self.config.reweighter_lr is not None or not callable(lr):
+            return self
+        found = {"reweighter_lr": lr(math.ceil(num_examples / self.config.batch_size))}
+        return replace(self, config=self.config.updated(**found), settings=self.settings | found)
 
     def label(self, strategy: str | None) -> str:
         """How tables call the run, given its split's strategy."""
@@ -193,7 +203,7 @@ def automatic_reweighting(config: RunConfig, reweighter: ReweighterSpec) -> dict
     """
     automatic = {
         "warmup_epochs": max(1, round(config.epochs / 20)),
-        "reweighter_lr": reweighter.lr,
+        "reweighter_lr": None if callable(reweighter.lr) else reweighter.lr,
         "weight_bound": reweighter.weight_bound,
         "meta_batch_size": config.batch_size,
     }

@@ -250,13 +250,14 @@ class ReweighterInput:
 @dataclass(frozen=True, kw_only=True)
 class ReweighterSpec:
     """`build` returns an `nn.Module` from a ReweighterInput to log-weights (B,), zero at the start,
-    so that training starts at ERM. lr: the Adam learning rate that suits it. weight_bound: the
-    `--weight-bound` that it needs, None if it does without."""
+    so that training starts at ERM. lr: the Adam learning rate that suits it, or a function that gives it from
+    the number of batches that a pass over the pool takes. weight_bound: the `--weight-bound` that it needs,
+    None if it does without."""
 
     name: str
     description: str
     build: Callable[[ReweighterRequest], nn.Module]
-    lr: float
+    lr: float | Callable[[int], float]
     weight_bound: float | None = None
     options: type[Options] = Options
     needs_features: bool = False

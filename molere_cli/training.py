@@ -56,7 +56,7 @@ def train_run(
         "label": plan.label(split.info.strategy if split else None),
         "split": split_provenance(split.info) if split else None,
     }
-    write_json(path / "config.json", plan.settings)
+    write_json(path / "config.json", engine.plan.settings)
     write_json(path / "environment.json", environment)
     if split is not None:
         write_split(split, run.split_path)

@@ -86,11 +86,45 @@ def test_learning_starts_in_spite_of_the_zeros(installed, name):
     assert changed == set(before)
 
 
-@pytest.mark.parametrize(
-    ("name", "lr"), [("instance", 0.05), ("image", 1e-3), ("features", 1e-3), ("loss", 1e-3)]
-)
+@pytest.mark.parametrize(("name", "lr"), [("image", 1e-3), ("features", 1e-3), ("loss", 1e-3)])
 def test_each_names_its_learning_rate(installed, name, lr):
     assert installed.reweighters.get(name).lr == lr
+
+
+@pytest.mark.parametrize("num_batches", [1, 16])
+def test_instance_learns_at_its_tuned_rate_where_the_pool_is_small(installed, num_batches):
+    assert installed.reweighters.get("instance").lr(num_batches) == 0.05
+
+
+def moved_at_a_visit(reweighter: nn.Module, lr: float, *, num_batches: int) -> float:
+    """How far a constant hypergradient moves a weight at a visit, one visit a pass, on average over 20."""
+    optimizer = torch.optim.AdamW(reweighter.parameters(), lr=lr, weight_decay=0.0)
+    (log_weights,) = reweighter.parameters()
+    for step in range(20 * num_batches):
+        log_weights.grad = torch.zeros_like(log_weights)
+        log_weights.grad[0] = float(step % num_batches == 0)
+        optimizer.step()
+    return -float(log_weights[0].detach()) / 20
+
+
+@pytest.mark.parametrize("num_batches", [79, 391])
+def test_instance_moves_a_weight_as_far_at_a_visit_in_a_large_pool_as_in_a_small_one(installed, num_batches):
+    spec = installed.reweighters.get("instance")
+    small = moved_at_a_visit(build(installed, "instance"), spec.lr(16), num_batches=16)
+    large = moved_at_a_visit(build(installed, "instance"), spec.lr(num_batches), num_batches=num_batches)
+    same_rate = moved_at_a_visit(build(installed, "instance"), spec.lr(16), num_batches=num_batches)
+    assert large == pytest.approx(small, rel=0.15)
+    assert same_rate > 2 * small
+
+
+def test_the_rate_follows_the_pool_unless_it_is_given():
+    installed = load_plugins()
+    plan = make_plan(RunConfig(method="lrw", batch_size=128), installed)
+    assert plan.config.reweighter_lr is None
+    filled = plan.for_pool(10_000)
+    assert filled.config.reweighter_lr == filled.settings["reweighter_lr"] == 0.0225
+    given = make_plan(RunConfig(method="lrw", batch_size=128, reweighter_lr=0.3), installed)
+    assert given.for_pool(10_000) is given
 
 
 def test_only_features_asks_for_features(installed):

@@ -5,6 +5,7 @@ Registers `instance`, `image`, `features` and `loss`; all give log-weight 0 at t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
             name="instance",
             description="One free log-weight per training example",
             build=_build_instance,
-            lr=0.05,
+            lr=_instance_lr,
         )
     )
     register(
@@ -56,6 +57,18 @@ def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
             options=LossOptions,
         )
     )
+
+
+def _instance_lr(num_batches: int) -> float:
+    """0.05, or less if a pass over the pool takes more than the 16 batches that it was tuned at.
+
+    The rarer an example is met, the further Adam moves its weight each time, by about the root of the
+    updates between: the second moment averages over a thousand updates, most of them without the example.
+    With less, weights of a large pool move as far at a visit as those of a small one, where at 0.05 they
+    scatter (docs/results.md, "Why natural images lose").
+    """
+    per_visit = math.sqrt(16 / min(max(num_batches, 16), 1000))
+    return float(f"{0.05 * per_visit:.3g}")
 
 
 def _build_instance(request: ReweighterRequest) -> nn.Module:
