@@ -1,0 +1,70 @@
+"""The figures of docs/results.md, as SVG: the same bytes for the same results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+
+import matplotlib as mpl
+from evidence import finished, metric, paired, programme
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+MARGIN_ROWS = ("erm", "erm-hard-train", "lrw-easy-all", "lrw-random-all", "lrw-hard-all", "molere-all")
+
+
+def draw_gains(axes: Axes) -> bool:
+    """Gains over ERM of the kept rows, one panel position a variant."""
+    rows = ("lrw-easy-all", "lrw-random-all", "lrw-hard-all", "molere-all")
+    drawn = ("shortcut", "shortcut-natural", "biased", "natural")
+    places = [(n, v) for n in drawn for v in programme()[n].variants]
+    places = [place for place in places if "lrw-hard-all" in finished(*place)]
+    for offset, row in enumerate(rows):
+        found = [paired(name, variant, row, "erm", metric("accuracy")) for name, variant in places]
+        shown = [(x, e) for x, e in enumerate(found) if e is not None and e.low is not None]
+        axes.errorbar(
+            [x + 0.15 * (offset - 1.5) for x, _ in shown],
+            [100 * e.mean for _, e in shown],
+            yerr=[100 * (e.high - e.mean) for _, e in shown],
+            fmt="o",
+            capsize=3,
+            label=programme()["shortcut"].rows[row].label,
+        )
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xticks(range(len(places)), [programme()[n].variants[v].label for n, v in places], fontsize=7)
+    axes.set_ylabel("gain over ERM, points (95% interval)")
+    axes.legend(fontsize=7)
+    return bool(places)
+
+
+def draw_margins(axes: Axes) -> bool:
+    """Quantiles of the test margin on CIFAR-100 less ERM's: the paper's figure 3 asks whether they grow."""
+    results = finished("natural", "pool-10k")
+    shown = [row for row in MARGIN_ROWS[1:] if row in results]
+    if "erm" not in results or not shown:
+        return False
+    levels = [number / 20 for number in range(21)]
+
+    def quantiles(row: str) -> list[float]:
+        runs = [r["predictions"]["test"]["margin_quantiles"] for r in results[row].values()]
+        return [fmean(values) for values in zip(*runs, strict=True)]
+
+    base = quantiles("erm")
+    for row in shown:
+        difference = [a - b for a, b in zip(quantiles(row), base, strict=True)]
+        axes.plot(levels, difference, label=programme()["natural"].rows[row].label)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xlabel("quantile of the test set")
+    axes.set_ylabel("margin less ERM's")
+    axes.legend(fontsize=7)
+    return True
+
+
+def draw_figures(folder: Path) -> None:
+    """Draw every figure that has results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mpl.rcParams["svg.hashsalt"] = "molere"
+    for name, draw in (("gains.svg", draw_gains), ("margins.svg", draw_margins)):
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        if draw(figure.subplots()):
+            figure.savefig(folder / name, metadata={"Date": None})
