@@ -46,7 +46,7 @@ def build_engine(
 
     Args:
         validation: the validation examples, where they are those of another dataset.
-        note: told what a user should know of how the classifier starts.
+        note: told what a user should know of how the classifier starts, and what a method has to say.
     """
     plan = plan.for_pool(len(data.dataset.pool))
     context = training_context(plan, data, in_validation, validation=validation, note=note)
@@ -90,6 +90,7 @@ def training_context(
         make_classifier=partial(make_classifier, plan, data, settings.image_size),
         make_reweighter=partial(_make_reweighter, plan, data, classifier, settings.image_size),
         make_splitter=partial(_make_splitter, plan, data, classifier, settings.image_size),
+        **({} if note is None else {"note": note}),
     )
 
 

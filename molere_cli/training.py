@@ -181,8 +181,8 @@ def _write_results(engine: Engine, run: RunDir) -> None:
 
 
 def pool_table(engine: Engine, pool: Predictions, in_validation: Tensor | None) -> pa.Table:
-    """Per pool example: index, label, clean_label (null: as it came), margin, loss; aum, el2n, forgetting and
-    weight (null: never trained on); in_validation."""
+    """Per pool example: index, label, clean_label (null: as it came), margin, loss; aum, el2n, forgetting,
+    weight and mean_weight (null: never trained on); in_validation."""
     record, clean = engine.loop.pool_record, engine.data.dataset.pool.clean_labels
     size = len(pool.labels)
     return pa.table(
@@ -196,6 +196,7 @@ def pool_table(engine: Engine, pool: Predictions, in_validation: Tensor | None) 
             "el2n": pa.array(record.el2n.cpu().numpy(), from_pandas=True),
             "forgetting": pa.array(record.forgetting.cpu().numpy(), from_pandas=True),
             "weight": pa.array(record.weight.cpu().numpy(), from_pandas=True),
+            "mean_weight": pa.array(record.mean_weight.cpu().numpy(), from_pandas=True),
             "in_validation": pa.nulls(size, pa.bool_())
             if in_validation is None
             else pa.array(in_validation.numpy()),

@@ -22,6 +22,7 @@ from molere_cli.experiment import parse_seeds
 HERE = Path(__file__).resolve().parent
 EXPERIMENTS, RESULTS = HERE / "experiments", HERE / "results"
 DATA = Path(os.environ.get("MOLERE_DATA", HERE.parents[2] / "shared" / "data"))
+REWEIGHTING = ("lrw", "molere", "lrw-twice", "molere-twice")
 
 Settings = dict[str, Any]
 
@@ -44,7 +45,7 @@ class Experiment(BaseModel):
 
     minutes: its share of the programme, on one core. order: small ones run first. sets: which test sets may
     be recorded; `tuning` alone where settings are chosen. data_seed_is_seed: every seed redraws the data too.
-    reweighting: settings of the rows of LRW and MOLERE.
+    reweighting: settings of the rows of LRW and MOLERE, once or twice.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -124,7 +125,7 @@ def cells_of(name: str, experiment: Experiment) -> Iterator[Cell]:
             for key, row in rows:
                 if seed not in seeds[key] or variant not in (row.variants or experiment.variants):
                     continue
-                reweights = row.settings.get("method") in ("lrw", "molere", None)
+                reweights = row.settings.get("method", "lrw") in REWEIGHTING
                 own = experiment.reweighting if reweights else {}
                 settings = merged(experiment.settings, data.settings, own, row.settings, {"seed": seed})
                 if experiment.data_seed_is_seed:

@@ -38,6 +38,7 @@ class PoolRecord:
     - forgetting: how often it went from right to wrong between two passes (Toneva et al. 2019,
       arXiv 1812.05159). For one that was never right, the number of passes: more than any other can have.
     - weight: the last weight.
+    - mean_weight: the geometric mean of the weights over the training passes so far.
     """
 
     def __init__(self, num_examples: int, device: torch.device, *, num_epochs: int) -> None:
@@ -45,6 +46,7 @@ class PoolRecord:
         self.margin_sum = torch.zeros(num_examples, device=device)
         self.num_seen = torch.zeros(num_examples, device=device)
         self.weight = torch.full((num_examples,), math.nan, device=device)
+        self.log_weight_sum = torch.zeros(num_examples, device=device)
         self.error_sum = torch.zeros(num_examples, device=device)
         self.num_seen_early = torch.zeros(num_examples, device=device)
         self.num_forgotten = torch.zeros(num_examples, device=device)
@@ -57,7 +59,9 @@ class PoolRecord:
         margins_B = probabilistic_margin(logits_BC, step.batch.labels)
         self.margin_sum.index_add_(0, positions_B, margins_B)
         self.num_seen.index_add_(0, positions_B, torch.ones_like(margins_B))
-        self.weight[positions_B] = torch.ones_like(margins_B) if weights_B is None else weights_B.float()
+        weights_B = torch.ones_like(margins_B) if weights_B is None else weights_B.float()
+        self.weight[positions_B] = weights_B
+        self.log_weight_sum.index_add_(0, positions_B, weights_B.log())
         if step.epoch < self.early_epochs:
             self.error_sum.index_add_(0, positions_B, error_norm(logits_BC, step.batch.labels))
             self.num_seen_early.index_add_(0, positions_B, torch.ones_like(margins_B))
@@ -78,6 +82,10 @@ class PoolRecord:
     @property
     def aum(self) -> Tensor:
         return self.margin_sum / self.num_seen
+
+    @property
+    def mean_weight(self) -> Tensor:
+        return (self.log_weight_sum / self.num_seen).exp()
 
     @property
     def el2n(self) -> Tensor:

@@ -36,7 +36,8 @@ class TrainingContext:
     in_validation: the split, bool (N,) on the CPU, None without one or where validation is another dataset:
     then validation_feed has all of that, and is None otherwise.
     make_classifier: another classifier as this one was before training. make_reweighter, make_splitter: build
-    the networks that the configuration names, on the device.
+    the networks that the configuration names, on the device. note: tells the user, in one sentence, what else
+    would pass unseen.
     """
 
     config: RunConfig
@@ -54,6 +55,7 @@ class TrainingContext:
     make_reweighter: Callable[[], nn.Module]
     make_splitter: Callable[[], nn.Module]
     validation_feed: Feed | None = None
+    note: Callable[[str], None] = lambda message: None
 
     def validation_batches(self, *, batch_size: int) -> ValidationBatches:
         """Batches of the validation examples, wherever they are; needs a split."""
