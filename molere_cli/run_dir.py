@@ -5,7 +5,7 @@ environment.json      versions, machine, resolved device and precision, fingerpr
 split.parquet         the split trained against (the last one, under MOLERE)
 metrics.jsonl         one line an epoch
 checkpoint/           classifier.safetensors, state.safetensors, state.json
-pool.parquet          per pool example: label, margin, loss, aum, weight, side of the split
+pool.parquet          per pool example: label, margin, loss, aum, weight, mean_weight, side of the split
 predictions.parquet   per test example: prediction, margin, loss, group
 DONE                  written last
 """

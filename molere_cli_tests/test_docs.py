@@ -70,12 +70,6 @@ def test_changelog_package_and_project_agree_on_the_version():
     assert project["version"] == molere_cli.__version__ == newest
 
 
-def test_public_names_are_listed_and_load():
-    for name in molere_cli.__all__:
-        assert getattr(molere_cli, name) is not None
-    assert list(molere_cli.__all__) == sorted(molere_cli.__all__)
-
-
 @pytest.mark.parametrize("page", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda p: p.name)
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
