@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from molere_cli import ConfigError
 from molere_cli.progress import NoProgress
 from molere_cli.training import resume_run
 from molere_cli_tests.conftest import TINY_SIZE
@@ -52,6 +53,7 @@ def passed_once(changes, registry, **more):
 
 
 def geometric_means(given) -> torch.Tensor:
+    """Of all weights of each example, float64 (N,); nan without any."""
     logs = [torch.tensor(weights, dtype=torch.float64).log() for weights in given.values()]
     return torch.stack([each.mean().exp() for each in logs])
 
@@ -72,33 +74,48 @@ def test_the_mean_weight_of_what_never_trained_is_nan_and_null_on_disk(registry,
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_second_pass_is_erm_with_the_mean_weights_of_the_first(name, registry):
+def test_the_second_pass_is_the_first_again_from_its_mean_weights(name, registry):
     changes = RUNS[name]
-    first, given = passed_once(changes, registry)
-    in_validation = first.loop.method.in_validation()
-    removed = changes.get("train_on") == "train"
-    trains_N = ~in_validation if removed else torch.ones(TINY_SIZE, dtype=torch.bool)
-    weights_N = geometric_means(given)
-    weights_N = (weights_N / weights_N[trains_N].mean()).float()
+    _first, given = passed_once(changes, registry)
+    wanted_N = geometric_means(given).float()
 
     again = engine_for(
-        tiny_config(train_on="train" if removed else "all"), registry, in_validation if removed else None
+        tiny_config(
+            **{**changes, **FAST, "method": changes["method"].removesuffix("-twice")}, warmup_epochs=0
+        ),
+        registry,
+        split_of(changes),
     )
-    again.loop.method.weights = lambda step: weights_N[step.batch.positions]
+    (log_weights_N,) = again.loop.method._reweighting.reweighter.parameters()
+    with torch.no_grad():
+        log_weights_N.copy_(wanted_N.log().nan_to_num(nan=0.0))
     list(again.loop.epochs())
 
     twice = engine_for(tiny_config(**changes, **FAST), registry, split_of(changes))
     list(twice.loop.epochs())
-    assert torch.equal(twice.loop.method.in_validation(), in_validation)
-    for (key, ours), theirs in zip(
-        twice.classifier.module.state_dict().items(),
-        again.classifier.module.state_dict().values(),
-        strict=True,
-    ):
-        assert torch.allclose(ours.double(), theirs.double(), rtol=1e-3, atol=1e-5), key
-    given_N = twice.loop.pool_record.weight
-    assert torch.equal(given_N.isnan(), ~trains_N)
-    assert torch.allclose(given_N[trains_N], weights_N[trains_N], rtol=1e-4)
+    assert torch.equal(twice.loop.method.in_validation(), again.loop.method.in_validation())
+    ours, theirs = twice.classifier.module.state_dict(), again.classifier.module.state_dict()
+    for key, tensor in ours.items():
+        assert torch.allclose(tensor.double(), theirs[key].double(), rtol=1e-3, atol=1e-4), key
+    given_N, wanted_N = twice.loop.pool_record.weight, again.loop.pool_record.weight
+    assert torch.equal(given_N.isnan(), wanted_N.isnan())
+    assert torch.allclose(given_N, wanted_N, rtol=1e-3, equal_nan=True)
+
+
+def test_sigmoid_weights_are_refused(registry):
+    config = tiny_config(**RUNS["lrw-twice"], weight_normalization="none")
+    with pytest.raises(ConfigError, match=r"^lrw-twice starts .* leave out --weight-normalization none$"):
+        engine_for(config, registry, QUARTER)
+
+
+@pytest.mark.parametrize("reweighter", ["features", "image", "loss"])
+def test_any_reweighter_adds_to_the_mean_weights(reweighter, registry):
+    engine = engine_for(tiny_config(**RUNS["lrw-twice"], reweighter=reweighter, epochs=2), registry, QUARTER)
+    records = list(engine.loop.epochs())
+    state = engine.loop.method.state_dict()
+    assert state["offset"].shape == (TINY_SIZE,)
+    assert any(name.startswith("reweighter.") for name in state["second"]["reweighter"])
+    assert records[0]["reweighter/updates"] > 0
 
 
 @pytest.mark.parametrize("name", ["lrw-twice", "molere-twice-removed"])

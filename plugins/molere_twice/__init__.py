@@ -1,4 +1,4 @@
-"""Learned reweighting in two passes: learn the weights, then train with their mean from the start.
+"""Learned reweighting in two passes: the second starts from the mean weights of the first.
 
 Registers the methods `lrw-twice` and `molere-twice`.
 """
@@ -19,7 +19,7 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
     register(
         MethodSpec(
             name="lrw-twice",
-            description="LRW, then training again from the start with each example's mean weight.",
+            description="LRW, then LRW again from the start, from each example's mean weight.",
             build=_build_lrw_twice,
             label="LRW-{split} twice",
             split="required",
@@ -30,7 +30,7 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
     register(
         MethodSpec(
             name="molere-twice",
-            description="MOLERE, then training again from the start with each example's mean weight.",
+            description="MOLERE, then MOLERE again from the start, from each example's mean weight.",
             build=_build_molere_twice,
             label="MOLERE twice",
             uses=frozenset({"reweighter", "splitter"}),
@@ -42,11 +42,11 @@ def _build_lrw_twice(context: TrainingContext) -> Method:
     from molere_cli import LRW
     from molere_twice.twice import Twice
 
-    return Twice(context, first_pass=LRW)
+    return Twice(context, method=LRW)
 
 
 def _build_molere_twice(context: TrainingContext) -> Method:
     from molere_cli import MOLERE
     from molere_twice.twice import Twice
 
-    return Twice(context, first_pass=MOLERE)
+    return Twice(context, method=MOLERE)
