@@ -35,12 +35,10 @@ if TYPE_CHECKING:
     from molere_cli.data.feed import Batch, epoch_batches
     from molere_cli.data.folder_reader import FolderReader
     from molere_cli.data.holdout import split_off, stratified_holdout, subset
-    from molere_cli.engine.auxiliary import auxiliary_loop, erm_epochs
+    from molere_cli.engine.auxiliary import erm_epochs
     from molere_cli.engine.classifier import classification_layer, isolated_randomness
     from molere_cli.engine.hypergradient import alignment, hypergradient
     from molere_cli.engine.methods import (
-        LRW,
-        MOLERE,
         Method,
         Step,
         TrainingContext,
@@ -61,14 +59,11 @@ _LAZY = {
     "Batch": "molere_cli.data.feed",
     "CsvRow": "molere_cli.data.csv_rows",
     "FolderReader": "molere_cli.data.folder_reader",
-    "LRW": "molere_cli.engine.methods",
-    "MOLERE": "molere_cli.engine.methods",
     "Method": "molere_cli.engine.methods",
     "Step": "molere_cli.engine.methods",
     "TrainingContext": "molere_cli.engine.methods",
     "ValidationBatches": "molere_cli.engine.validation",
     "alignment": "molere_cli.engine.hypergradient",
-    "auxiliary_loop": "molere_cli.engine.auxiliary",
     "balance_loss": "molere_cli.engine.splitter",
     "classification_layer": "molere_cli.engine.classifier",
     "csv_rows": "molere_cli.data.csv_rows",
@@ -92,8 +87,6 @@ _LAZY = {
 }
 
 __all__ = [
-    "LRW",
-    "MOLERE",
     "BackboneFamily",
     "BackboneRequest",
     "BackboneSpec",
@@ -124,7 +117,6 @@ __all__ = [
     "ValidationBatches",
     "__version__",
     "alignment",
-    "auxiliary_loop",
     "balance_loss",
     "classification_layer",
     "csv_rows",

@@ -237,8 +237,8 @@ def test_packages_say_that_they_are_typed(package):
     assert (folder / "py.typed").is_file()
 
 
-def test_public_names_are_all_there():
-    assert len(set(molere_cli.__all__)) == len(molere_cli.__all__)
+def test_public_names_are_sorted_and_all_there():
+    assert molere_cli.__all__ == sorted(molere_cli.__all__)
     for name in molere_cli.__all__:
         assert getattr(molere_cli, name) is not None
     with pytest.raises(AttributeError, match="'Nothing'"):

@@ -22,8 +22,6 @@ from molere_cli.experiment import parse_seeds
 HERE = Path(__file__).resolve().parent
 EXPERIMENTS, RESULTS = HERE / "experiments", HERE / "results"
 DATA = Path(os.environ.get("MOLERE_DATA", HERE.parents[2] / "shared" / "data"))
-REWEIGHTING = ("lrw", "molere", "lrw-twice", "molere-twice")
-
 Settings = dict[str, Any]
 
 
@@ -45,7 +43,7 @@ class Experiment(BaseModel):
 
     minutes: its share of the programme, on one core. order: small ones run first. sets: which test sets may
     be recorded; `tuning` alone where settings are chosen. data_seed_is_seed: every seed redraws the data too.
-    reweighting: settings of the rows of LRW and MOLERE, once or twice.
+    reweighting: settings of the rows of LRW and MOLERE.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -125,7 +123,7 @@ def cells_of(name: str, experiment: Experiment) -> Iterator[Cell]:
             for key, row in rows:
                 if seed not in seeds[key] or variant not in (row.variants or experiment.variants):
                     continue
-                reweights = row.settings.get("method", "lrw") in REWEIGHTING
+                reweights = row.settings.get("method") in ("lrw", "molere", None)
                 own = experiment.reweighting if reweights else {}
                 settings = merged(experiment.settings, data.settings, own, row.settings, {"seed": seed})
                 if experiment.data_seed_is_seed:

@@ -36,7 +36,6 @@ def render() -> str:
         "who_table": tables.who_table,
         "ablation_table": tables.ablation_table,
         "tuning_table": tables.tuning_table,
-        "twice_table": tables.twice_table,
         "status_table": tables.status_table,
         "summary_table": tables.summary_table,
         "diagnosis_table": tables.diagnosis_table,

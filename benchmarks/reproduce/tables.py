@@ -183,34 +183,8 @@ def ablation_table(experiment: str, variant: str) -> str:
     return table(["setting", "n", "gain over ERM", "v its default", "told apart"], rows)
 
 
-def twice_table() -> str:
-    """Every row of two passes beside its row of one."""
-    rows = []
-    for name, experiment in programme().items():
-        if experiment.sets != ("test",):
-            continue
-        for variant, part in experiment.variants.items():
-            for row, runs in finished(name, variant).items():
-                if not row.endswith("-twice"):
-                    continue
-                once = row.removesuffix("-twice")
-                once = once if once in experiment.rows else f"{once}-all"
-                rows.append(
-                    [
-                        f"{part.label}: {experiment.rows[row].label}",
-                        str(len(runs)),
-                        gain(name, variant, once),
-                        gain(name, variant, row),
-                        gain(name, variant, row, once),
-                        gain(name, variant, row, "jtt") if "jtt" in finished(name, variant) else "-",
-                    ]
-                )
-    headings = ["data and method", "n", "once v ERM", "twice v ERM", "twice v once", "twice v JTT"]
-    return table(headings, rows) if rows else NOT_RUN
-
-
-def tuning_table(*names: str, mark_best: bool = True) -> str:
-    """Tuning accuracy of every setting tried, and on average; the best of each method may be marked."""
+def tuning_table(*names: str) -> str:
+    """Tuning accuracy of every setting tried, and on average; the best of each method is marked."""
     rows, scores = [], {}
     variants = list(dict.fromkeys(v for name in names for v in programme()[name].variants))
     for name in names:
@@ -228,7 +202,7 @@ def tuning_table(*names: str, mark_best: bool = True) -> str:
         for method in dict.fromkeys(label.partition(",")[0] for label in scores)
     }
     for label, means in scores.items():
-        mark = " **best**" if mark_best and label in best.values() else ""
+        mark = " **best**" if label in best.values() else ""
         average = [f"{100 * fmean(means):.1f}{mark}"]
         each = [f"{100 * mean:.1f}" for mean in means] if len(means) > 1 else []
         rows.append([label, *each, *average])

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.loop import TrainingLoop
-from molere_cli.engine.methods import ERM, Method, TrainingContext
+from molere_cli.engine.methods import ERM, TrainingContext
 from molere_cli.engine.optimizer import build_optimizer
-
-
-def auxiliary_loop(
-    context: TrainingContext, build: Callable[[TrainingContext], Method], **changes: Any
-) -> TrainingLoop:
-    """A loop that trains a classifier of its own, from where the run's starts, under any method.
-
-    Args:
-        build: the method, from a context of that classifier and its optimizer.
-        changes: settings other than the run's.
-    """
-    config, classifier = context.config.updated(**changes), context.make_classifier()
-    optimizer = build_optimizer(config, classifier.module)
-    own = replace(context, config=config, classifier=classifier, optimizer=optimizer)
-    return TrainingLoop(
-        config, classifier=classifier, optimizer=optimizer, feed=context.feed, method=build(own)
-    )
 
 
 def erm_epochs(
@@ -45,7 +27,15 @@ def erm_epochs(
     Yields:
         The classifier, after every epoch.
     """
-    changes: dict[str, Any] = {"train_on": "train"} | ({} if num_epochs is None else {"epochs": num_epochs})
-    loop = auxiliary_loop(replace(context, in_validation=~trains), ERM, **changes)
+    changes = {"train_on": "train"} if num_epochs is None else {"train_on": "train", "epochs": num_epochs}
+    config = context.config.updated(**changes)
+    classifier = context.make_classifier()
+    loop = TrainingLoop(
+        config,
+        classifier=classifier,
+        optimizer=build_optimizer(config, classifier.module),
+        feed=context.feed,
+        method=ERM(replace(context, config=config, in_validation=~trains)),
+    )
     for _ in loop.epochs():
-        yield loop.classifier
+        yield classifier

@@ -62,6 +62,7 @@ class RhoLoss(Method):
         """Each example's loss under a model of the validation part, at that model's best epoch for the
         training part."""
         context, trains_N = self._context, ~self._in_validation
+        context.note("rho: a model of the validation part first, for irreducible losses")
         models = erm_epochs(context, self._in_validation, num_epochs=self._options.irreducible_epochs)
         of_each_epoch = (predict_feed(model, context.feed).losses for model in models)
         best_N = min(of_each_epoch, key=lambda losses_N: float(losses_N[trains_N].double().mean()))
