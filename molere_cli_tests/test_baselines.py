@@ -577,6 +577,20 @@ def test_jtt_trains_on_the_errors_of_an_early_erm_once_and_lambda_times_more(reg
     assert torch.equal(engine.loop.method.before_epoch(1), positions)
 
 
+@pytest.mark.parametrize(("name", "told"), [("jtt", "jtt: ERM first, for 1 of"), ("rho", "rho: a model of")])
+def test_a_model_before_the_model_is_told_of(name, told, registry, tmp_path):
+    class Notes(NoProgress):
+        def __init__(self):
+            self.told = []
+
+        def note(self, message):
+            self.told.append(message)
+
+    progress = Notes()
+    train_one(run_config(name, epochs=2), registry, tmp_path, progress=progress)
+    assert any(message.startswith(told) for message in progress.told)
+
+
 def test_jtt_without_an_error_says_so(registry):
     config = tiny_config(method="jtt", epochs=60, method_option={"first_epochs": "60"})
     with pytest.raises(TrainingError, match=r"makes no error .* after 60 epochs; lower"):

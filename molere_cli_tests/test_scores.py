@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from statistics import geometric_mean
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -43,6 +44,18 @@ def forgetting_by_hand(passes: list[bool]) -> float:
     if not any(passes):
         return len(passes)
     return sum(before and not after for before, after in pairwise(passes))
+
+
+@given(st.lists(st.lists(st.floats(0.01, 100), min_size=3, max_size=3) | st.none(), min_size=1, max_size=9))
+def test_the_mean_weight_is_the_geometric_mean_over_passes(epochs):
+    """None: an epoch at equal weights. The fourth example never trains."""
+    record = PoolRecord(4, CPU, num_epochs=9)
+    for epoch, weights in enumerate(epochs):
+        step = step_right_or_wrong(epoch, [0, 1, 2], [True, False, True])
+        record.add(step, None if weights is None else torch.tensor(weights))
+    of_each = zip(*(weights or [1.0] * 3 for weights in epochs), strict=True)
+    expected = [*(geometric_mean(weights) for weights in of_each), float("nan")]
+    assert record.mean_weight.tolist() == pytest.approx(expected, rel=1e-4, nan_ok=True)
 
 
 @given(st.lists(st.lists(st.sampled_from([True, False, None]), min_size=5, max_size=5), max_size=9))

@@ -243,6 +243,7 @@ def test_erm_can_train_on_the_training_part_alone(registry, tmp_path):
     pool = pq.read_table(run.pool_path).to_pydict()
     never_trained_on = [weight is None for weight in pool["weight"]]
     assert never_trained_on == pool["in_validation"]
+    assert never_trained_on == [weight is None for weight in pool["mean_weight"]]
     assert sum(never_trained_on) == 16
 
 

@@ -22,6 +22,7 @@ from molere_cli.experiment import parse_seeds
 HERE = Path(__file__).resolve().parent
 EXPERIMENTS, RESULTS = HERE / "experiments", HERE / "results"
 DATA = Path(os.environ.get("MOLERE_DATA", HERE.parents[2] / "shared" / "data"))
+
 Settings = dict[str, Any]
 
 

@@ -53,7 +53,7 @@ class JustTrainTwice(Method):
 
     def _find_errors(self) -> Tensor:
         context = self._context
-        context.note(f"jtt: {self._first_epochs} epochs of ERM first, whose errors are upsampled")
+        context.note(f"jtt: ERM first, for {self._first_epochs} of its epochs, to find its errors")
         trains_N = torch.zeros(len(context.labels), dtype=torch.bool)
         trains_N[self._positions] = True
         *_, first = islice(erm_epochs(context, trains_N), self._first_epochs)
