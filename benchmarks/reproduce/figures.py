@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 
 import matplotlib as mpl
 from evidence import finished, metric, paired, programme
@@ -31,7 +32,8 @@ def draw_gains(axes: Axes) -> bool:
             label=programme()["shortcut"].rows[row].label,
         )
     axes.axhline(0, color="grey", linewidth=0.8)
-    axes.set_xticks(range(len(places)), [programme()[n].variants[v].label for n, v in places], fontsize=7)
+    labels = [programme()[name].variants[variant].label for name, variant in places]
+    axes.set_xticks(range(len(places)), [fill(label, 16) for label in labels], fontsize=7)
     axes.set_ylabel("gain over ERM, points (95% interval)")
     axes.legend(fontsize=7)
     return bool(places)
