@@ -90,7 +90,7 @@ def training_context(
         make_classifier=partial(make_classifier, plan, data, settings.image_size),
         make_reweighter=partial(_make_reweighter, plan, data, classifier, settings.image_size),
         make_splitter=partial(_make_splitter, plan, data, classifier, settings.image_size),
-        **({} if note is None else {"note": note}),
+        note=note or (lambda message: None),
     )
 
 

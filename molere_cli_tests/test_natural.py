@@ -20,6 +20,7 @@ from molere_cli.training import engine_on_split, resume_run
 from molere_cli_tests.conftest import tiny_dataset, tiny_examples
 from molere_cli_tests.test_training import (
     KilledAfter,
+    Notebook,
     assert_same_tensors,
     tensors_of,
     tiny_config,
@@ -105,14 +106,7 @@ def test_validation_batches_are_the_other_pool_with_the_runs_labels(others):
 
 
 def test_a_class_that_is_missing_there_is_noted(others):
-    class Notes(NoProgress):
-        def __init__(self):
-            self.notes = []
-
-        def note(self, message):
-            self.notes.append(message)
-
-    progress, config = Notes(), natural("sketches:5")
+    progress, config = Notebook(), natural("sketches:5")
     make_split(config, others, load_dataset(config, others), erm=None, runs=None, progress=progress)
     assert progress.notes == ["validation is the pool of sketches:5: 20 examples, none of class c"]
 

@@ -36,6 +36,7 @@ from molere_cli.training import resume_run
 from molere_cli_tests.conftest import tiny_net
 from molere_cli_tests.test_training import (
     KilledAfter,
+    Notebook,
     assert_same_tensors,
     engine_for,
     tensors_of,
@@ -45,16 +46,6 @@ from molere_cli_tests.test_training import (
 )
 
 HEAD = "6."  # of tiny_net
-
-
-class Notebook(NoProgress):
-    """Keeps the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 def network(num_classes: int, *, seed=0) -> nn.Module:

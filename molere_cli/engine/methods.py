@@ -54,8 +54,8 @@ class TrainingContext:
     make_classifier: Callable[[], Classifier]
     make_reweighter: Callable[[], nn.Module]
     make_splitter: Callable[[], nn.Module]
+    note: Callable[[str], None]
     validation_feed: Feed | None = None
-    note: Callable[[str], None] = lambda message: None
 
     def validation_batches(self, *, batch_size: int) -> ValidationBatches:
         """Batches of the validation examples, wherever they are; needs a split."""
