@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 
-from molere_cli.environment import cpu_name, source_commit, versions
+from molere_cli.tasks.provenance import cpu_name, source_commit, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTHING = "-"

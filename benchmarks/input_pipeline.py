@@ -33,7 +33,7 @@ from torchvision.transforms import v2
 
 from molere_cli import DatasetRequest
 from molere_cli.data.feed import Feed, FeedSettings, InMemoryFeed, epoch_batches, make_feed
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NUM_CLASSES, JPEG_SIZE = 10, 224

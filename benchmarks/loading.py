@@ -27,9 +27,9 @@ from harness import (
 )
 from PIL import Image
 
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 
 DATA = Path(os.environ.get("MOLERE_DATA", ROOT.parent / "shared" / "data"))
 NAMES = ("cifar10", "cifar100")

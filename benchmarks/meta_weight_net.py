@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from molere_cli.building import Engine
 from molere_cli.data.feed import epoch_batches
-from molere_cli.engine.validation import ValidationCycle
+from molere_cli.engine.validation_batches import ValidationCycle
 from molere_cli.randomness import derived_seed
+from molere_cli.tasks.build import Engine
 
 
 def weighting_network() -> nn.Module:

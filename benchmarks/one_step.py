@@ -16,15 +16,15 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from molere_cli import BackboneRequest
-from molere_cli.building import feed_settings
-from molere_cli.config import RunConfig
+from molere_cli.config.plan import make_plan
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import make_feed
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.classifier import Classifier, RandomState
 from molere_cli.engine.hypergradient import hypergradient
-from molere_cli.engine.optimizer import optimizer_response
-from molere_cli.plan import make_plan
-from molere_cli.registry import load_plugins
+from molere_cli.engine.response import optimizer_response
+from molere_cli.registry.registry import load_plugins
+from molere_cli.tasks.build import feed_settings
 
 LabelledImages = tuple[Tensor, Tensor]
 

@@ -30,18 +30,18 @@ from harness import (
 from torch import nn
 
 from molere_cli import Dataset, Examples
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import FeedSettings, InMemoryFeed
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.classifier import Classifier
-from molere_cli.engine.methods import random_split
-from molere_cli.engine.splitter import FeaturesSplitter, SplitterTraining
+from molere_cli.methods.molere import random_split
+from molere_cli.methods.splitter import FeaturesSplitter, SplitterTraining
 from molere_cli.progress import NoProgress
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 from molere_cli.report import compare_runs, find_runs, render
 from molere_cli.run_dir import RunDir
 from molere_cli.splits.artefact import load_split, write_split
-from molere_cli.splitting import make_split
+from molere_cli.tasks.split import make_split
 
 sys.path.insert(0, str(ROOT))
 from molere_cli_tests import fake_runs

@@ -29,12 +29,12 @@ from meta_weight_net import MetaWeightNetLoop
 from torch import Tensor
 
 from molere_cli import Dataset, DatasetSpec, Examples, hookimpl
-from molere_cli.building import Engine, build_engine
-from molere_cli.config import RunConfig
+from molere_cli.config.plan import make_plan
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset
-from molere_cli.engine.methods import random_split
-from molere_cli.plan import make_plan
-from molere_cli.registry import Registry, load_plugins
+from molere_cli.methods.molere import random_split
+from molere_cli.registry.registry import Registry, load_plugins
+from molere_cli.tasks.build import Engine, build_engine
 
 NUM_CLASSES, SIZE, DELTA = 10, 32, 0.1
 REWEIGHTERS = ("instance", "features", "loss", "image")

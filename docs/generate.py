@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from molere_cli.commands.plugins import plugin_rows
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 
 DOCS = Path(__file__).parent
 

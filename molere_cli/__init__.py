@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from molere_cli.errors import ConfigError, DataError, MolereError, SplitError, TrainingError
-from molere_cli.hookspecs import hookimpl
-from molere_cli.protocols import (
+from molere_cli.registry.hookspecs import hookimpl
+from molere_cli.registry.specs import (
     BackboneFamily,
     BackboneRequest,
     BackboneSpec,
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
     from molere_cli.data.feed import Batch, epoch_batches
     from molere_cli.data.folder_reader import FolderReader
     from molere_cli.data.holdout import split_off, stratified_holdout, subset
-    from molere_cli.engine.auxiliary import erm_epochs
     from molere_cli.engine.classifier import classification_layer, isolated_randomness
     from molere_cli.engine.hypergradient import alignment, hypergradient
-    from molere_cli.engine.methods import (
+    from molere_cli.engine.method import (
         Method,
-        Step,
         TrainingContext,
         num_steps,
         positions_of,
         training_positions,
     )
-    from molere_cli.engine.splitter import balance_loss, gap_loss, ratio_loss
-    from molere_cli.engine.validation import ValidationBatches
-    from molere_cli.evaluation import predict_feed
+    from molere_cli.engine.predict import predict_feed
+    from molere_cli.engine.step import Step
+    from molere_cli.engine.validation_batches import ValidationBatches
+    from molere_cli.methods.auxiliary import erm_epochs
+    from molere_cli.methods.splitter import balance_loss, gap_loss, ratio_loss
     from molere_cli.metrics import probabilistic_margin
     from molere_cli.randomness import derived_generator, derived_seed
     from molere_cli.splits.quota import select_by_quota
@@ -59,31 +59,31 @@ _LAZY = {
     "Batch": "molere_cli.data.feed",
     "CsvRow": "molere_cli.data.csv_rows",
     "FolderReader": "molere_cli.data.folder_reader",
-    "Method": "molere_cli.engine.methods",
-    "Step": "molere_cli.engine.methods",
-    "TrainingContext": "molere_cli.engine.methods",
-    "ValidationBatches": "molere_cli.engine.validation",
+    "Method": "molere_cli.engine.method",
+    "Step": "molere_cli.engine.step",
+    "TrainingContext": "molere_cli.engine.method",
+    "ValidationBatches": "molere_cli.engine.validation_batches",
     "alignment": "molere_cli.engine.hypergradient",
-    "balance_loss": "molere_cli.engine.splitter",
+    "balance_loss": "molere_cli.methods.splitter",
     "classification_layer": "molere_cli.engine.classifier",
     "csv_rows": "molere_cli.data.csv_rows",
     "derived_generator": "molere_cli.randomness",
     "derived_seed": "molere_cli.randomness",
     "epoch_batches": "molere_cli.data.feed",
-    "erm_epochs": "molere_cli.engine.auxiliary",
-    "gap_loss": "molere_cli.engine.splitter",
+    "erm_epochs": "molere_cli.methods.auxiliary",
+    "gap_loss": "molere_cli.methods.splitter",
     "hypergradient": "molere_cli.engine.hypergradient",
     "isolated_randomness": "molere_cli.engine.classifier",
-    "num_steps": "molere_cli.engine.methods",
-    "positions_of": "molere_cli.engine.methods",
-    "predict_feed": "molere_cli.evaluation",
+    "num_steps": "molere_cli.engine.method",
+    "positions_of": "molere_cli.engine.method",
+    "predict_feed": "molere_cli.engine.predict",
     "probabilistic_margin": "molere_cli.metrics",
-    "ratio_loss": "molere_cli.engine.splitter",
+    "ratio_loss": "molere_cli.methods.splitter",
     "select_by_quota": "molere_cli.splits.quota",
     "split_off": "molere_cli.data.holdout",
     "stratified_holdout": "molere_cli.data.holdout",
     "subset": "molere_cli.data.holdout",
-    "training_positions": "molere_cli.engine.methods",
+    "training_positions": "molere_cli.engine.method",
 }
 
 __all__ = [

@@ -11,12 +11,12 @@ import typer
 from molere_cli import __version__
 from molere_cli.commands.compare import compare
 from molere_cli.commands.demo import demo
-from molere_cli.commands.eval import evaluate
+from molere_cli.commands.evaluate import evaluate
 from molere_cli.commands.plugins import plugins
 from molere_cli.commands.split import split
 from molere_cli.commands.train import train
 from molere_cli.errors import MolereError
-from molere_cli.registry import PluginWarning
+from molere_cli.registry.registry import PluginWarning
 
 app = typer.Typer(
     name="molere",

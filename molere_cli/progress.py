@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from molere_cli.config import RunConfig
-
 
 class Progress(Protocol):
     """Who is told how a run is getting on."""
 
-    def run_started(self, label: str, *, config: RunConfig, path: Path | None) -> None: ...
+    def run_started(self, label: str, *, seed: int, num_epochs: int, path: Path | None) -> None: ...
 
     def step_taken(self, *, epoch: int, step: int, num_steps: int, loss: float) -> None: ...
 
@@ -26,7 +24,7 @@ class Progress(Protocol):
 class NoProgress:
     """Tells nobody."""
 
-    def run_started(self, label: str, *, config: RunConfig, path: Path | None) -> None: ...
+    def run_started(self, label: str, *, seed: int, num_epochs: int, path: Path | None) -> None: ...
 
     def step_taken(self, *, epoch: int, step: int, num_steps: int, loss: float) -> None: ...
 

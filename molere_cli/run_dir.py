@@ -13,7 +13,7 @@ DONE                  written last
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,42 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from molere_cli.errors import RunError
+from molere_cli.files import write_text
 
 CHECKPOINT_COMPLETE = "state.json"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed onto it when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write an indented JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def unique_path(path: Path) -> Path:
-    """`path`, or `path-2`, `path-3`... if it is taken (the suffix goes before a file's ending)."""
-    candidate, number = path, 2
-    while candidate.exists():
-        candidate = path.with_name(
-            f"{path.stem}-{number}{path.suffix}" if path.suffix else f"{path.name}-{number}"
-        )
-        number += 1
-    return candidate
 
 
 class RunDir:
@@ -156,3 +123,15 @@ def finished_runs(root: Path) -> list[RunDir]:
     """The finished runs directly under `root`, oldest first."""
     runs = [RunDir(path.parent) for path in root.glob("*/DONE")]
     return sorted(runs, key=lambda run: ((run.path / "DONE").stat().st_mtime, run.path.name))
+
+
+def dataset_slug(dataset: str) -> str:
+    """A dataset's name as part of a file name: `parquet:/a/cifar100` is `parquet-cifar100`."""
+    name, _, argument = dataset.partition(":")
+    text = f"{name}-{Path(argument).name}" if argument else name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+
+
+def run_name(*, dataset: str, method: str, seed: int) -> str:
+    """The default name of a run's directory."""
+    return f"{dataset_slug(dataset)}-{method}-s{seed}"

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from molere_cli import BackboneRequest, DataError, MolereError
-from molere_cli.config import validate_options
+from molere_cli.config.explain import validate_options
 from molere_cli.errors import ConfigError
-from molere_cli.registry import empty_registry
+from molere_cli.registry.registry import empty_registry
 
 SINGLE_NAMES = ("small_cnn", "wrn16_2", "wrn16_4", "wrn28_10", "resnet20", "resnet32")
 

@@ -13,14 +13,15 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from molere_cli.config import RunConfig, validate_options
+from molere_cli.config.explain import validate_options
+from molere_cli.config.run_config import RunConfig
 from molere_cli.engine.classifier import Classifier, RandomState, build_classifier, classification_layer
 from molere_cli.engine.hypergradient import alignment
 from molere_cli.errors import ConfigError, MolereError, TrainingError, UnknownNameError
-from molere_cli.experiment import train_seeds
 from molere_cli.progress import NoProgress
-from molere_cli.protocols import BackboneRequest
-from molere_cli.registry import empty_registry
+from molere_cli.registry.registry import empty_registry
+from molere_cli.registry.specs import BackboneRequest
+from molere_cli.tasks.seeds import train_seeds
 
 # A few at a size that each takes; those of over five seconds are slow.
 SMALL = [("resnet18", 32), ("shufflenet_v2_x0_5", 32), ("mobilenet_v3_small", 32), ("googlenet", 32)]
@@ -75,7 +76,7 @@ def test_every_classification_network_of_torchvision_is_a_member(installed):
 
 def test_torchvision_is_not_imported_to_register():
     code = (
-        "import sys\nfrom molere_cli.registry import load_plugins\n"
+        "import sys\nfrom molere_cli.registry.registry import load_plugins\n"
         "assert any(f.prefix == 'torchvision' for f, _ in load_plugins().families)\n"
         "assert not {'torch', 'torchvision'} & set(sys.modules)"
     )

@@ -13,17 +13,17 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from molere_cli import Batch, TrainingContext, TrainingError, erm_epochs
-from molere_cli.building import build_engine
-from molere_cli.config import RunConfig
+from molere_cli.config.plan import make_plan
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import FeedSettings, make_feed
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.classifier import Classifier, RandomState
+from molere_cli.engine.predict import predict_feed
 from molere_cli.engine.step import Step
-from molere_cli.evaluation import predict_feed
 from molere_cli.metrics import probabilistic_margin
-from molere_cli.plan import make_plan
 from molere_cli.progress import NoProgress
-from molere_cli.protocols import Examples
+from molere_cli.registry.specs import Examples
+from molere_cli.tasks.build import build_engine
 from molere_cli_tests.conftest import TINY_CLASSES, TINY_SIZE, tiny_dataset, tiny_examples
 from molere_cli_tests.test_training import (
     Notebook,

@@ -17,12 +17,11 @@ from safetensors.torch import load, load_file, save, save_file
 from typer.testing import CliRunner
 
 from molere_cli import __main__ as entry
-from molere_cli.engine.state import load_state, pack, save_state, unpack
+from molere_cli.engine.checkpoint import load_state, pack, save_state, unpack
 from molere_cli.errors import RunError
-from molere_cli.evaluating import evaluate_run
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 from molere_cli.run_dir import RunDir
-from molere_cli.training import load_for_evaluation
+from molere_cli.tasks.evaluate import evaluate_run, load_for_evaluation
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 import molere_cli
 from molere_cli import __main__ as entry
 from molere_cli.commands import console
-from molere_cli.config import RunConfig, flag_name
+from molere_cli.config.run_config import RunConfig, flag_name
 from molere_cli.progress import NoProgress
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 
 SMALL = "--limit-train 100 --epochs 2 --precision fp32 --quiet"
 
@@ -655,7 +655,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
         raise ZeroDivisionError
 
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr("molere_cli.registry.load_plugins", fail)
+    monkeypatch.setattr("molere_cli.registry.registry.load_plugins", fail)
     monkeypatch.setattr(sys, "argv", ["molere", "plugins"])
     with pytest.raises(ZeroDivisionError):
         entry.main()

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molere_cli import Dataset, Examples
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.colour_patch import with_colour_patch
 from molere_cli.data.source import load_dataset
 from molere_cli.errors import ConfigError
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 
 REGISTRY = load_plugins()
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from molere_cli.demo import demo_commands, num_demo_runs
+from molere_cli.tasks.demo import demo_commands, num_demo_runs
 
 ROWS = ["ERM", "LRW-Easy", "LRW-Random", "LRW-Hard", "MOLERE (LRW-Opt)"]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Generator
 
 from molere_cli import DatasetSpec, Examples
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.augmentation import ImageStore, crop_padding
 from molere_cli.data.feed import (
     FeedSettings,
@@ -26,7 +26,7 @@ from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import split_off, stratified_holdout, subset
 from molere_cli.data.source import check_dataset, limit_pool, load_dataset
 from molere_cli.errors import ConfigError, DataError
-from molere_cli.registry import Offer
+from molere_cli.registry.registry import Offer
 from molere_cli_tests.conftest import tiny_dataset, tiny_examples
 
 SETTINGS = FeedSettings(

@@ -15,11 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.source import load_dataset
 from molere_cli.errors import ConfigError, DataError
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 
 REGISTRY = load_plugins()
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

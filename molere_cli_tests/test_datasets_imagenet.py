@@ -11,12 +11,12 @@ from molere_torchvision.imagenet import ELSEWHERE, IMAGENET_100
 from torch import nn
 
 from molere_cli import BackboneSpec, hookimpl
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 from molere_cli.errors import ConfigError, DataError
-from molere_cli.evaluating import evaluate_run
-from molere_cli.experiment import train_seeds
 from molere_cli.progress import NoProgress
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
+from molere_cli.tasks.evaluate import evaluate_run
+from molere_cli.tasks.seeds import train_seeds
 from molere_cli_tests.test_datasets_torchvision_more import (
     draw,
     draw_classes,

@@ -13,10 +13,10 @@ import pytest
 import torch
 from molere_medmnist.kinds import KINDS
 
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
 from molere_cli.errors import ConfigError, DataError
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 
 REGISTRY = load_plugins()
 NUMBERS = {"train": 12, "val": 5, "test": 7}

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
 from molere_cli.errors import ConfigError
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 
 REGISTRY = load_plugins()
 NUM_CLASSES = 10

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
 from molere_cli.errors import DataError
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 
 REGISTRY = load_plugins()
 NUM_TRAIN, NUM_TEST = 12, 5

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from molere_cli.__main__ import app
-from molere_cli.diagnosis import Accuracies, Diagnosis, held_out_halves
 from molere_cli.splits.artefact import Split, SplitInfo
+from molere_cli.tasks.diagnose import Accuracies, Diagnosis, held_out_halves
 
 
 def split_of(labels: torch.Tensor, in_validation: torch.Tensor) -> Split:

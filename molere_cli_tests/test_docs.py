@@ -13,9 +13,9 @@ from types import ModuleType
 import pytest
 
 import molere_cli
-from molere_cli import hookspecs
-from molere_cli.experiment import train_seeds
 from molere_cli.progress import NoProgress
+from molere_cli.registry import hookspecs
+from molere_cli.tasks.seeds import train_seeds
 from molere_cli_tests.test_training import tiny_config
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from molere_cli.engine.classifier import Classifier, RandomState, deterministic_layers
 from molere_cli.engine.hypergradient import alignment, hypergradient
-from molere_cli.engine.optimizer import Clipping, check_response_known, optimizer_response
+from molere_cli.engine.response import Clipping, check_response_known, optimizer_response
 from molere_cli.errors import TrainingError
 
 NUM_CLASSES, TRAIN, VAL = 5, 6, 4

@@ -18,36 +18,22 @@ import molere_cli
 ROOT = Path(__file__).parents[1]
 CORE, PLUGINS = ROOT / "molere_cli", ROOT / "plugins"
 
-# A module imports only from layers before its own; a package is one layer.
-LAYERS = (
-    "errors",
-    "run_dir",
-    "protocols",
-    "hookspecs",
-    "config",
-    "registry",
-    "randomness",
-    "metrics",
-    "data",
-    "splits",
-    "engine",
-    "plan",
-    "environment",
-    "building",
-    "evaluation",
-    "progress",
-    "training",
-    "splitting",
-    "diagnosis",
-    "experiment",
-    "evaluating",
-    "demo",
-    "report",
-    "commands",
-    "builtin",
-    "__main__",
+# The floors from the bottom up: a room imports only from floors below its own. A room is a module of
+# `molere_cli`, or a folder in it; rooms on one floor know nothing of one another.
+FLOORS = (
+    ("errors", "files", "metrics", "randomness"),
+    ("registry",),
+    ("progress", "run_dir"),
+    ("config",),
+    ("data", "report", "splits"),
+    ("engine",),
+    ("methods",),
+    ("tasks",),
+    ("commands",),
+    ("__main__",),
 )
-REPORT_MAY_IMPORT = {"errors", "run_dir", "config", "report"}
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+REPORT_MAY_IMPORT = {"errors", "files", "run_dir", "config", "report"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "torchmetrics", "safetensors", "datasets"}
 FIRST_PARTY = sorted(path.parent.name for path in PLUGINS.glob("molere_*/__init__.py"))
 
@@ -105,33 +91,31 @@ def targets(found: Import) -> list[str]:
     return [as_module if found.name and is_module else found.module]
 
 
-def layer(module: str) -> str | None:
-    """`molere_cli.data.feed` is in layer `data`; the package itself in none."""
+def room(module: str) -> str | None:
+    """`molere_cli.data.feed` is in room `data`; the package itself is in none."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else None
 
 
 def core_imports() -> Iterator[tuple[Import, str, str]]:
-    """(import, layer it is in, layer it needs) for every import of the core from the core."""
+    """(import, room it is in, room it needs) for every import of the core from the core."""
     for file in sources(CORE):
-        own = layer(module_name(file))
+        own = room(module_name(file))
         for found in imports_of(file):
             for target in targets(found):
-                needed = layer(target)
+                needed = room(target)
                 if own is not None and needed is not None and own != needed:
                     yield found, own, needed
 
 
 def test_every_module_has_its_place():
-    there = {layer(module_name(file)) for file in sources(CORE)} - {None}
-    assert there == set(LAYERS)
+    there = {room(module_name(file)) for file in sources(CORE)} - {None}
+    assert there == set(FLOOR_OF)
 
 
-def test_a_module_imports_only_from_layers_above_it():
+def test_a_room_imports_only_from_floors_below_it():
     wrong = [
-        f"{found} from below {own}"
-        for found, own, needed in core_imports()
-        if LAYERS.index(needed) > LAYERS.index(own)
+        f"{found} from {own}" for found, own, needed in core_imports() if FLOOR_OF[needed] >= FLOOR_OF[own]
     ]
     assert wrong == []
 
@@ -139,11 +123,11 @@ def test_a_module_imports_only_from_layers_above_it():
 def test_imports_are_seen_at_all():
     """Or the test above would pass on anything."""
     seen = {(own, needed) for _, own, needed in core_imports()}
-    assert {("hookspecs", "protocols"), ("training", "engine"), ("commands", "report")} <= seen
+    assert {("config", "registry"), ("tasks", "engine"), ("tasks", "report")} <= seen
 
 
 def test_no_two_modules_import_each_other():
-    """Within a layer too; what is only for the type checker, or inside a function, cannot go in circles."""
+    """Within a room too; what is only for the type checker, or inside a function, cannot go in circles."""
     needs: dict[str, set[str]] = {}
     for file in sources(CORE):
         eager = [found for found in imports_of(file) if not found.lazy and not found.typing]
@@ -165,11 +149,11 @@ def test_the_package_itself_imports_only_what_needs_no_torch():
     eager = [
         target for found in imports_of(CORE / "__init__.py") if not found.typing for target in targets(found)
     ]
-    assert {layer(target) for target in eager} <= {"errors", "hookspecs", "protocols"}
+    assert {room(target) for target in eager} <= {"errors", "registry"}
 
 
 def test_the_core_gets_nothing_from_the_package_but_the_version():
-    """`from molere_cli import X` inside the core would hide which layer X is of."""
+    """`from molere_cli import X` inside the core would hide which room X is of."""
     names = {
         found.name for file in sources(CORE) for found in imports_of(file) if targets(found) == ["molere_cli"]
     }
@@ -180,11 +164,15 @@ def test_the_report_reads_run_directories_alone():
     for file in sources(CORE / "report"):
         for found in imports_of(file):
             assert found.module.partition(".")[0] not in HEAVY, str(found)
-            assert {layer(target) for target in targets(found)} <= REPORT_MAY_IMPORT, str(found)
+            assert {room(target) for target in targets(found)} <= REPORT_MAY_IMPORT, str(found)
 
 
-def test_builtin_imports_the_engine_when_it_builds():
-    engine = [found for found in imports_of(CORE / "builtin.py") if "molere_cli.engine" in found.module]
+def test_the_methods_import_the_engine_when_they_are_built():
+    engine = [
+        found
+        for found in imports_of(CORE / "methods" / "__init__.py")
+        if found.module.startswith("molere_cli.methods.")
+    ]
     assert engine
     assert all(found.lazy or found.typing for found in engine)
 
@@ -253,7 +241,7 @@ def test_every_module_of_the_core_imports_by_itself():
 LIGHT = """
 import sys
 import molere_cli.__main__
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 registry = load_plugins()
 assert not registry.problems, registry.problems
 assert registry.datasets.offers and registry.families

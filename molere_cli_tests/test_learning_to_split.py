@@ -13,11 +13,11 @@ from scipy.special import expit, rel_entr
 from torch import nn
 
 from molere_cli import BackboneSpec, SplitRequest, hookimpl
-from molere_cli.building import training_context
+from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
-from molere_cli.plan import make_plan
 from molere_cli.progress import NoProgress
-from molere_cli.splitting import make_split
+from molere_cli.tasks.build import training_context
+from molere_cli.tasks.split import make_split
 from molere_cli_tests.test_cli import molere  # noqa: F401
 from molere_cli_tests.test_training import tiny_config
 

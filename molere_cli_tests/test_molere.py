@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from molere_cli import Dataset, DatasetSpec, Examples, hookimpl
-from molere_cli.building import build_engine
-from molere_cli.config import RunConfig
+from molere_cli.config.plan import make_plan
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
-from molere_cli.plan import make_plan
+from molere_cli.tasks.build import build_engine
 from molere_cli_tests.test_training import engine_for, tiny_config
 
 PLANTED = 0.08

@@ -10,10 +10,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from molere_cli.__main__ import app
-from molere_cli.config import read_config_file
+from molere_cli.config.files import read_config_file
+from molere_cli.config.plan import make_plan
+from molere_cli.config.sweep import configured
 from molere_cli.errors import ConfigError
-from molere_cli.plan import configured, make_plan
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs" / "paper").glob("*.toml"))

@@ -11,7 +11,7 @@ import pytest
 
 from molere_cli import BackboneFamily, BackboneSpec, MethodSpec, SplitSpec, hookimpl
 from molere_cli.errors import UnknownNameError
-from molere_cli.registry import PluginWarning, Registry, empty_registry
+from molere_cli.registry.registry import PluginWarning, Registry, empty_registry
 
 _numbers = itertools.count()
 
@@ -320,7 +320,7 @@ def test_one_module_under_two_names_is_recorded(entry_point):
     "code",
     [
         "import molere_cli",
-        "from molere_cli.registry import load_plugins; load_plugins()",
+        "from molere_cli.registry.registry import load_plugins; load_plugins()",
     ],
 )
 def test_importing_and_loading_plugins_leaves_heavy_packages_alone(code):

@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from molere_cli.environment import describe_environment
-from molere_cli.plan import make_plan
-from molere_cli.registry import load_plugins
+from molere_cli.config.plan import make_plan
+from molere_cli.registry.registry import load_plugins
+from molere_cli.tasks.provenance import describe_environment
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "reproduce"
 

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from molere_cli import ReweighterInput, ReweighterRequest
-from molere_cli.config import RunConfig, validate_options
+from molere_cli.config.explain import validate_options
+from molere_cli.config.plan import make_plan
+from molere_cli.config.run_config import RunConfig
 from molere_cli.errors import ConfigError
-from molere_cli.plan import make_plan
-from molere_cli.registry import empty_registry, load_plugins
+from molere_cli.registry.registry import empty_registry, load_plugins
 
 NAMES = ("instance", "image", "features", "loss")
 NUM_EXAMPLES, NUM_CLASSES, FEATURE_DIM = 20, 3, 5

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from molere_cli.data.feed import Batch
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.classifier import RandomState
-from molere_cli.engine.loop import PoolRecord
+from molere_cli.engine.pool_record import PoolRecord
 from molere_cli.engine.step import Step
 from molere_cli.errors import RunError
 from molere_cli.progress import NoProgress
 from molere_cli.splits.scores import hardness
-from molere_cli.splitting import erm_run, make_split, read_score
+from molere_cli.tasks.scores import erm_run, read_score
+from molere_cli.tasks.split import make_split
 from molere_cli_tests.test_training import tiny_config, train_one
 
 CPU = torch.device("cpu")

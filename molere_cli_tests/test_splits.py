@@ -19,15 +19,8 @@ from torch import Tensor
 
 from molere_cli import SplitRequest
 from molere_cli.errors import MolereError, SplitError
-from molere_cli.registry import Registry, empty_registry
-from molere_cli.splits.artefact import (
-    Split,
-    SplitInfo,
-    load_split,
-    read_split,
-    verify_split,
-    write_split,
-)
+from molere_cli.registry.registry import Registry, empty_registry
+from molere_cli.splits.artefact import Split, SplitInfo, load_split, read_split, verify_split, write_split
 from molere_cli.splits.quota import select_by_quota, validation_size
 
 FINGERPRINT = "0123456789abcdef"

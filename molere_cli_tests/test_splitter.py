@@ -9,7 +9,8 @@ import torch
 from scipy.special import rel_entr
 from torch.nn import functional as F
 
-from molere_cli.engine.splitter import (
+from molere_cli.errors import TrainingError
+from molere_cli.methods.splitter import (
     FeaturesSplitter,
     balance_loss,
     gap_loss,
@@ -17,7 +18,6 @@ from molere_cli.engine.splitter import (
     ratio_loss,
     val_loss_term,
 )
-from molere_cli.errors import TrainingError
 
 
 def test_ratio_loss_is_the_kl_of_two_point_distributions():

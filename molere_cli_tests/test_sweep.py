@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from molere_cli.__main__ import app
+from molere_cli.config.plan import make_plan
+from molere_cli.config.sweep import swept
 from molere_cli.errors import ConfigError, UnknownNameError
-from molere_cli.plan import make_plan, swept
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
 from molere_cli.run_dir import RunDir
 
 REGISTRY = load_plugins()

@@ -13,12 +13,12 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from molere_cli.__main__ import app
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.corruption import KINDS, corrupt, corrupted_examples
 from molere_cli.data.source import LoadedDataset, load_dataset, with_classes_of
 from molere_cli.errors import ConfigError
-from molere_cli.protocols import Dataset, Examples
-from molere_cli.registry import load_plugins
+from molere_cli.registry.registry import load_plugins
+from molere_cli.registry.specs import Dataset, Examples
 
 
 def photo(size: int, num_images: int = 1) -> Tensor:

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from molere_cli.engine.checkpoint import load_classifier, save_state
 from molere_cli.engine.classifier import Classifier, RandomState
 from molere_cli.engine.hypergradient import hypergradient
-from molere_cli.engine.optimizer import optimizer_response
-from molere_cli.engine.reweighter import scale_hypergradient, weights_from_log
-from molere_cli.engine.state import load_classifier, save_state
-from molere_cli.protocols import BackboneRequest
-from molere_cli.registry import load_plugins
+from molere_cli.engine.response import optimizer_response
+from molere_cli.methods.reweighting import scale_hypergradient, weights_from_log
+from molere_cli.registry.registry import load_plugins
+from molere_cli.registry.specs import BackboneRequest
 
 # The smallest images, of 8 pixels on, that each can train on.
 SIZES = {

@@ -9,15 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from molere_cli.building import build_engine
-from molere_cli.config import RunConfig
+from molere_cli.config.plan import make_plan
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
-from molere_cli.engine.methods import ERM, Method
+from molere_cli.engine.method import Method
 from molere_cli.errors import ConfigError, RunError, TrainingError
-from molere_cli.experiment import parse_seeds, train_seeds
-from molere_cli.plan import make_plan
+from molere_cli.methods.erm import ERM
 from molere_cli.progress import NoProgress
-from molere_cli.training import collapse_of, resume_run
+from molere_cli.tasks.build import build_engine
+from molere_cli.tasks.seeds import parse_seeds, train_seeds
+from molere_cli.tasks.train import collapse_of, resume_run
 
 
 def tiny_config(**changes) -> RunConfig:
@@ -122,13 +123,13 @@ class KilledAfter(NoProgress):
     """Kills the run whose method is asked for in the middle of the epoch after `epochs`."""
 
     def __init__(self, epochs, *, label_part):
-        self.epochs, self.method, self.running = epochs, label_part.split("-")[0], None
+        self.epochs, self.method, self.running = epochs, label_part.split("-")[0], False
 
-    def run_started(self, label, *, config, path):
-        self.running = config.method
+    def run_started(self, label, *, seed, num_epochs, path):
+        self.running = path is not None and f"-{self.method}-" in path.name
 
     def step_taken(self, *, epoch, step, num_steps, loss):
-        if self.running == self.method and epoch == self.epochs and step == 2:
+        if self.running and epoch == self.epochs and step == 2:
             raise KeyboardInterrupt
 
 

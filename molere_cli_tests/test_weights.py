@@ -17,22 +17,22 @@ from typer.testing import CliRunner
 
 from molere_cli import BackboneSpec
 from molere_cli.__main__ import app
-from molere_cli.building import build_engine
+from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
+from molere_cli.engine.checkpoint import classifier_tensors
 from molere_cli.engine.classifier import Classifier, RandomState, build_classifier
 from molere_cli.engine.hypergradient import hypergradient
-from molere_cli.engine.methods import ERM
-from molere_cli.engine.optimizer import optimizer_response
-from molere_cli.engine.state import classifier_tensors
-from molere_cli.engine.weights import load_weights
+from molere_cli.engine.response import optimizer_response
+from molere_cli.engine.start import load_weights
 from molere_cli.errors import ConfigError, TrainingError
-from molere_cli.evaluating import evaluate_run
-from molere_cli.plan import make_plan
+from molere_cli.methods.erm import ERM
 from molere_cli.progress import NoProgress
-from molere_cli.protocols import BackboneRequest
+from molere_cli.registry.specs import BackboneRequest
 from molere_cli.report.records import load_record
 from molere_cli.report.rows import find_baselines, make_rows
-from molere_cli.training import resume_run
+from molere_cli.tasks.build import build_engine
+from molere_cli.tasks.evaluate import evaluate_run
+from molere_cli.tasks.train import resume_run
 from molere_cli_tests.conftest import tiny_net
 from molere_cli_tests.test_training import (
     KilledAfter,

@@ -16,8 +16,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from molere_cli.config import RunConfig, validate_config
-from molere_cli.experiment import parse_seeds
+from molere_cli.config.files import validate_config
+from molere_cli.config.run_config import RunConfig
+from molere_cli.tasks.seeds import parse_seeds
 
 HERE = Path(__file__).resolve().parent
 EXPERIMENTS, RESULTS = HERE / "experiments", HERE / "results"

@@ -15,13 +15,13 @@ from pathlib import Path
 from cells import RESULTS, Cell, cells_of, experiments
 
 from molere_cli.data.source import load_dataset
-from molere_cli.diagnosis import diagnose
-from molere_cli.environment import describe_environment
-from molere_cli.experiment import parse_seeds
+from molere_cli.files import write_json
 from molere_cli.progress import NoProgress
-from molere_cli.registry import load_plugins
-from molere_cli.run_dir import write_json
-from molere_cli.splitting import make_split
+from molere_cli.registry.registry import load_plugins
+from molere_cli.tasks.diagnose import diagnose
+from molere_cli.tasks.provenance import describe_environment
+from molere_cli.tasks.seeds import parse_seeds
+from molere_cli.tasks.split import make_split
 
 POOLS = ("shortcut", "oracle-clean", "methods-skew", "shortcut-natural", "biased", "natural")
 ROWS = ("lrw-hard-all", "lrw-hard")

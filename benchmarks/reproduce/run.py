@@ -28,11 +28,12 @@ from typing import Any
 
 from cells import HERE, RESULTS, Cell, cells_of, experiments, filled_in, read_result, with_placeholder
 
-from molere_cli.config import RunConfig, validate_config
+from molere_cli.config.files import validate_config
+from molere_cli.config.plan import make_plan
+from molere_cli.config.run_config import RunConfig
 from molere_cli.errors import TrainingError
-from molere_cli.plan import make_plan
-from molere_cli.registry import load_plugins
-from molere_cli.run_dir import replacing
+from molere_cli.files import replacing
+from molere_cli.registry.registry import load_plugins
 
 SCRATCH = HERE.parents[1] / "build" / "reproduce"
 # What decides a run's bits beside its settings.
@@ -137,9 +138,9 @@ def run_cell(config: RunConfig, scratch: Path, *, sets: Sequence[str]) -> dict[s
     from measure import measure_run
 
     from molere_cli.data.source import load_dataset
-    from molere_cli.experiment import train_seeds
     from molere_cli.progress import NoProgress
-    from molere_cli.splitting import erm_run
+    from molere_cli.tasks.scores import erm_run
+    from molere_cli.tasks.seeds import train_seeds
 
     registry = load_plugins()
     data = load_dataset(config, registry)

@@ -18,16 +18,16 @@ from cells import RESULTS, Cell, cells_of, experiments
 from measure import kinds_of, rounded
 from torch import Tensor
 
-from molere_cli.building import build_engine
+from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.classifier import RandomState
 from molere_cli.engine.hypergradient import alignment
-from molere_cli.plan import make_plan
+from molere_cli.files import write_json
 from molere_cli.randomness import derived_generator
-from molere_cli.registry import load_plugins
-from molere_cli.run_dir import write_json
+from molere_cli.registry.registry import load_plugins
 from molere_cli.splits.quota import select_by_quota
-from molere_cli.splitting import erm_config
+from molere_cli.tasks.build import build_engine
+from molere_cli.tasks.scores import erm_config
 
 POOLS = ("shortcut", "oracle-clean", "shortcut-natural", "biased", "natural")
 EPOCHS = (1, 2, 4, 8, 12, 20, 30, 40)

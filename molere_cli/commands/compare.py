@@ -33,12 +33,12 @@ def compare(
 ) -> None:
     """Compare runs with ERM, seed by seed."""
     from molere_cli.commands.console import stdout
-    from molere_cli.report import compare_runs, find_runs, render, write_plot
+    from molere_cli.report import render
+    from molere_cli.tasks.compare import compare as compared
 
-    comparison = compare_runs(paths or find_runs(runs), gain=gain, test_set=test_set)
+    comparison = compared(paths or (), runs=runs, gain=gain, test_set=test_set, plot=plot)
     for warning in comparison.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if plot is not None:
-        write_plot(comparison, plot)
         typer.echo(f"wrote {plot}", err=True)
     typer.echo(render(comparison, output, width=stdout.width if stdout.is_terminal else None))

@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from molere_cli.config import RunConfig
 from molere_cli.progress import NoProgress
 from molere_cli.progress import Progress as ProgressProtocol
 
@@ -36,9 +35,9 @@ class Notes(NoProgress):
 class Lines(Notes):
     """A line when a run starts, ten as it goes, one when it ends."""
 
-    def run_started(self, label: str, *, config: RunConfig, path: Path | None) -> None:
-        self._epochs, self._label = config.epochs, f"{label} seed {config.seed}"
-        stderr.print(f"{self._label}: {config.epochs} epochs", highlight=False, soft_wrap=True)
+    def run_started(self, label: str, *, seed: int, num_epochs: int, path: Path | None) -> None:
+        self._epochs, self._label = num_epochs, f"{label} seed {seed}"
+        stderr.print(f"{self._label}: {num_epochs} epochs", highlight=False, soft_wrap=True)
 
     def epoch_ended(self, metrics: Mapping[str, float]) -> None:
         number = int(metrics["epoch"]) + 1
@@ -55,8 +54,8 @@ class Bars(Notes):
         self._task: TaskID | None = None
         self._epochs = 0
 
-    def run_started(self, label: str, *, config: RunConfig, path: Path | None) -> None:
-        self._epochs = config.epochs
+    def run_started(self, label: str, *, seed: int, num_epochs: int, path: Path | None) -> None:
+        self._epochs = num_epochs
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -64,7 +63,7 @@ class Bars(Notes):
             TimeRemainingColumn(),
             console=stderr,
         )
-        self._task = self._bar.add_task(f"{label} s{config.seed}", total=config.epochs, status="")
+        self._task = self._bar.add_task(f"{label} s{seed}", total=num_epochs, status="")
         self._bar.start()
 
     def step_taken(self, *, epoch: int, step: int, num_steps: int, loss: float) -> None:

@@ -21,10 +21,11 @@ def demo(
     from rich.progress import track
 
     from molere_cli.commands.console import stderr
-    from molere_cli.demo import demo_commands, demo_runs, num_demo_runs
-    from molere_cli.experiment import parse_seeds
-    from molere_cli.report import compare_runs, render, write_plot
-    from molere_cli.run_dir import unique_path
+    from molere_cli.files import unique_path
+    from molere_cli.report import render
+    from molere_cli.tasks.compare import compare
+    from molere_cli.tasks.demo import demo_commands, demo_runs, num_demo_runs
+    from molere_cli.tasks.seeds import parse_seeds
 
     numbers, folder = parse_seeds(seeds), unique_path(out)
     if not quiet:
@@ -38,7 +39,6 @@ def demo(
         console=stderr,
         disable=quiet,
     )
-    comparison = compare_runs(list(finished))
-    typer.echo(render(comparison, "table"))
-    write_plot(comparison, folder / "gains.png")
-    typer.echo(f"{folder / 'gains.png'}  the chart; the table again: molere compare {folder}/*")
+    chart = folder / "gains.png"
+    typer.echo(render(compare(list(finished), runs=folder, plot=chart), "table"))
+    typer.echo(f"{chart}  the chart; the table again: molere compare {folder}/*")

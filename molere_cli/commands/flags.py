@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from molere_cli.config import RunConfig, flag_name
+from molere_cli.config.run_config import RunConfig, flag_name
 from molere_cli.errors import ConfigError
 
 RunsDir = Annotated[Path, typer.Option("--runs", help="Folder of run directories.")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from molere_cli.registry import Registry
+    from molere_cli.registry.registry import Registry
 
 KINDS = ("backbones", "datasets", "splits", "reweighters", "methods")
 
@@ -26,7 +26,7 @@ def plugins(
 
     from molere_cli.commands.console import stderr, stdout
     from molere_cli.errors import ConfigError
-    from molere_cli.registry import load_plugins
+    from molere_cli.registry.registry import load_plugins
 
     if kind is not None and kind not in KINDS:
         raise ConfigError(f"no kind {kind!r} of plugin; there are: {', '.join(KINDS)}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from molere_cli.splits.summary import Part
-    from molere_cli.splitting import NewSplit
+    from molere_cli.tasks.split import NewSplit
 
 NOT_OF_A_SPLIT = frozenset(
     {"method", "method_option", "split", "train_on", "eval_interval"}
@@ -58,9 +58,9 @@ def split(
 ) -> None:
     """Rank the pool and write a split file."""
     from molere_cli.commands.console import progress_display, stdout
-    from molere_cli.config import load_config
-    from molere_cli.registry import load_plugins
-    from molere_cli.splitting import new_split_file
+    from molere_cli.config.files import load_config
+    from molere_cli.registry.registry import load_plugins
+    from molere_cli.tasks.split import new_split_file
 
     settings = load_config(config, {**flags, "split": strategy})
     registry, progress = load_plugins(), progress_display(quiet=quiet)
@@ -71,7 +71,7 @@ def split(
         for table in split_tables(made):
             stdout.print(table)
     if diagnose:
-        from molere_cli.diagnosis import diagnose as diagnosis_of
+        from molere_cli.tasks.diagnose import diagnose as diagnosis_of
 
         found = diagnosis_of(made.config, registry, made.data, made.split, progress=progress)
         stdout.print(found.sentence[0].upper() + found.sentence[1:] + ".", highlight=False)

@@ -35,11 +35,11 @@ def train(
 ) -> None:
     """Train by ERM, LRW, MOLERE or another method; `--method erm,lrw,mwn` trains one after the other."""
     from molere_cli.commands.console import progress_display
+    from molere_cli.config.sweep import swept
     from molere_cli.errors import ConfigError
-    from molere_cli.experiment import parse_seeds, train_seeds
-    from molere_cli.plan import swept
-    from molere_cli.registry import load_plugins
-    from molere_cli.training import resume_run
+    from molere_cli.registry.registry import load_plugins
+    from molere_cli.tasks.seeds import parse_seeds, train_seeds
+    from molere_cli.tasks.train import resume_run
 
     progress = progress_display(quiet=quiet)
     registry = load_plugins()

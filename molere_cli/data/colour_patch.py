@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from molere_cli.errors import ConfigError
-from molere_cli.protocols import Dataset, Examples, ImageReader
 from molere_cli.randomness import derived_generator
+from molere_cli.registry.specs import Dataset, Examples, ImageReader
 
 GROUP_NAMES = ("colour disagrees", "colour agrees")
 # The patch is a square of this part of an image's shorter side, in a corner: more than a crop takes away.

@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from molere_cli.errors import ConfigError
-from molere_cli.protocols import Examples, ImageReader
 from molere_cli.randomness import derived_generator
+from molere_cli.registry.specs import Examples, ImageReader
 
 SMALL = 64
 SEVERITIES = (1, 2, 3, 4, 5)

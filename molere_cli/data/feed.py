@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from molere_cli.data.augmentation import Augment, ImageStore, crop_padding
 from molere_cli.errors import ConfigError, DataError
-from molere_cli.protocols import Examples, ImageReader
 from molere_cli.randomness import derived_generator, derived_seed
+from molere_cli.registry.specs import Examples, ImageReader
 
 # Two megabytes of float32 in three channels.
 CACHED_PIXELS = 2**21 // 12

@@ -6,7 +6,7 @@ import hashlib
 
 from torch import Tensor
 
-from molere_cli.protocols import Examples
+from molere_cli.registry.specs import Examples
 
 CHUNK = 4096
 

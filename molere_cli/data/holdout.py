@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from molere_cli.errors import DataError
-from molere_cli.protocols import Examples, ImageReader
+from molere_cli.registry.specs import Examples, ImageReader
 
 
 def stratified_holdout(labels: Tensor, held: float | int, *, seed: int) -> tuple[Tensor, Tensor]:

@@ -9,15 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from molere_cli.config import RunConfig, validate_options
+from molere_cli.config.explain import validate_options
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.colour_patch import with_colour_patch
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import stratified_holdout, subset
 from molere_cli.data.noise import labels_from_file, noisy_labels
 from molere_cli.data.skew import skewed_positions
 from molere_cli.errors import ConfigError, DataError
-from molere_cli.protocols import Dataset, DatasetRequest, Examples
-from molere_cli.registry import Registry
+from molere_cli.registry.registry import Registry
+from molere_cli.registry.specs import Dataset, DatasetRequest, Examples
 
 
 @dataclass(frozen=True, eq=False)

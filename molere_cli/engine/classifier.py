@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from molere_cli.engine.forward_mode import fast_forward_mode
 from molere_cli.errors import TrainingError
-from molere_cli.protocols import BackboneRequest, BackboneSpec
+from molere_cli.registry.specs import BackboneRequest, BackboneSpec
 
 
 class Output(NamedTuple):

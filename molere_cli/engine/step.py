@@ -8,7 +8,7 @@ from torch import Tensor
 
 from molere_cli.data.feed import Batch
 from molere_cli.engine.classifier import RandomState
-from molere_cli.engine.optimizer import Clipping
+from molere_cli.engine.response import Clipping
 
 
 @dataclass(eq=False)

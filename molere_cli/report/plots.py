@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molere_cli.errors import ConfigError, RunError
+from molere_cli.files import replacing
 from molere_cli.report.cells import GAIN_UNITS
 from molere_cli.report.comparison import Comparison, Result
-from molere_cli.run_dir import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

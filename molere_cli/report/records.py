@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molere_cli.config import completed
+from molere_cli.config.run_config import completed
 from molere_cli.errors import RunError
 from molere_cli.run_dir import RunDir
 

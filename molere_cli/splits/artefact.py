@@ -16,9 +16,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from molere_cli.config import explain_validation
+from molere_cli.config.explain import explain_validation
 from molere_cli.errors import SplitError
-from molere_cli.run_dir import replacing
+from molere_cli.files import replacing
 from molere_cli.splits.quota import validation_size
 
 METADATA_KEY = b"molere"

@@ -15,14 +15,7 @@ import torch
 from torch import Tensor
 
 from molere_baselines.options import L2rOptions
-from molere_cli import (
-    Method,
-    Step,
-    TrainingContext,
-    alignment,
-    num_steps,
-    training_positions,
-)
+from molere_cli import Method, Step, TrainingContext, alignment, num_steps, training_positions
 
 
 def rectified(alignment_B: Tensor) -> Tensor:

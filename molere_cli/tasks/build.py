@@ -9,17 +9,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from molere_cli.config.plan import Plan
 from molere_cli.data.feed import Feed, FeedSettings, make_feed, resolve_image_size
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.classifier import Classifier, build_classifier, isolated_randomness
 from molere_cli.engine.loop import TrainingLoop
-from molere_cli.engine.methods import TrainingContext
+from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.optimizer import build_optimizer
-from molere_cli.engine.splitter import FeaturesSplitter, ImageSplitter
-from molere_cli.engine.weights import load_weights
-from molere_cli.plan import Plan
-from molere_cli.protocols import BackboneRequest, Examples, ReweighterRequest
+from molere_cli.engine.start import load_weights
+from molere_cli.methods.splitter import FeaturesSplitter, ImageSplitter
 from molere_cli.randomness import derived_seed
+from molere_cli.registry.specs import BackboneRequest, Examples, ReweighterRequest
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import BaseModel
 
-from molere_cli.config import (
-    DEFAULT_SPLIT_NEEDS,
-    RunConfig,
-    flag_name,
-    load_config,
-    needs,
-    overridden,
-    read_config_file,
-    validate_config,
-    validate_options,
-)
+from molere_cli.config.device import Precision, resolve_device, resolve_precision
+from molere_cli.config.explain import validate_options
+from molere_cli.config.run_config import DEFAULT_SPLIT_NEEDS, RunConfig
 from molere_cli.errors import ConfigError
-from molere_cli.protocols import BackboneSpec, MethodSpec, ReweighterSpec
-from molere_cli.registry import Registry
-
-Precision = Literal["fp32", "bf16"]
+from molere_cli.registry.registry import Registry
+from molere_cli.registry.specs import BackboneSpec, MethodSpec, ReweighterSpec
+from molere_cli.run_dir import run_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,57 +53,15 @@ class Plan:
         found = {"reweighter_lr": lr(math.ceil(num_examples / self.config.batch_size))}
         return replace(self, config=self.config.updated(**found), settings=self.settings | found)
 
+    @property
+    def run_name(self) -> str:
+        """The default name of the run's directory."""
+        config = self.config
+        return run_name(dataset=config.dataset, method=config.method, seed=config.seed)
+
     def label(self, strategy: str | None) -> str:
         """How tables call the run, given its split's strategy."""
         return self.method.label.format(split=(strategy or "").capitalize())
-
-
-def configured(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> RunConfig:
-    """The configuration from a file and flags; with `--method` one file serves several methods.
-
-    What the file says of things that this method does not have (a reweighter, say) is left out then. Given as
-    a flag, such a setting stays, and is refused by `make_plan`.
-
-    Raises:
-        ConfigError, UnknownNameError: a key, a value or the method is not known.
-    """
-    if path is None or "method" not in flags:
-        return load_config(path, flags)
-    values = read_config_file(path)
-    together = validate_config(overridden(values, flags), source=str(path))
-    method = registry.methods.get(together.method)
-    groups = {None, *_groups_in_play(together, method, registry)}
-    kept = {name: value for name, value in values.items() if needs(RunConfig.model_fields[name]) in groups}
-    return validate_config(overridden(kept, flags), source=str(path))
-
-
-def swept(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> list[RunConfig]:
-    """One configuration for each of the methods in `--method a,b,c`; each takes the flags that it has.
-
-    Raises:
-        ConfigError: a method stands there twice, a flag has an effect in none of them, `--method-option` is
-            among the flags, or as in `configured`.
-        UnknownNameError: a method that no plugin offers.
-    """
-    names = [name.strip() for name in str(flags.get("method", "")).split(",")]
-    if len(names) == 1:
-        return [configured(path, flags, registry)]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"--method {flags['method']} names a method twice")
-    if "method_option" in flags:
-        raise ConfigError(
-            "--method-option goes with one method; leave it out, or train that method by itself"
-        )
-    configs, used = [], {"method"}
-    for name in names:
-        method, together = registry.methods.get(name), configured(path, {**flags, "method": name}, registry)
-        groups = {None, *_groups_in_play(together, method, registry)}
-        kept = {flag: value for flag, value in flags.items() if needs(RunConfig.model_fields[flag]) in groups}
-        used |= kept.keys()
-        configs.append(configured(path, {**kept, "method": name}, registry))
-    if idle := sorted(flags.keys() - used):
-        raise ConfigError(f"{flag_name(idle[0])} has no effect with any of {', '.join(names)}; leave it out")
-    return configs
 
 
 def make_plan(config: RunConfig, registry: Registry, *, precision: Precision | None = None) -> Plan:
@@ -208,27 +156,3 @@ def automatic_reweighting(config: RunConfig, reweighter: ReweighterSpec) -> dict
         "meta_batch_size": config.batch_size,
     }
     return {name: value for name, value in automatic.items() if getattr(config, name) is None}
-
-
-def resolve_device(name: str) -> torch.device:
-    """`auto` is the first accelerator there is, else the CPU."""
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator if accelerator is not None else torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} is not there: {str(error).splitlines()[0]}") from error
-    return device
-
-
-def resolve_precision(name: str, device: torch.device) -> Precision:
-    """`auto` is bf16 where there are matrix units for it: recent CUDA devices, CPUs with AMX."""
-    if name == "bf16":
-        return "bf16"
-    if name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return "bf16"
-    if name == "auto" and device.type == "cpu" and torch.cpu._is_amx_tile_supported():
-        return "bf16"
-    return "fp32"

@@ -7,12 +7,9 @@ a setting that was given but has no effect is an error.
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -20,7 +17,6 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    ValidationError,
     field_validator,
 )
 from pydantic.fields import FieldInfo
@@ -31,8 +27,6 @@ SPLIT_SUFFIX = ".parquet"
 NOISE_SUFFIX = ".csv"
 DEFAULT_SPLIT_NEEDS = frozenset({"delta", "score"})
 NOISE_KINDS = ("none", "uniform", "flip", "pair", "instance")
-
-OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
 
 def _as_text(options: Any) -> Any:
@@ -356,73 +350,3 @@ def needs(info: FieldInfo) -> str | None:
 def flag_name(field: str) -> str:
     """`train_on` -> `--train-on`."""
     return "--" + field.replace("_", "-")
-
-
-def load_config(path: Path | None, flags: Mapping[str, Any]) -> RunConfig:
-    """The configuration from a TOML or JSON file (if any) and the flags that were given.
-
-    Raises:
-        ConfigError: the file cannot be read, or a key or value is not valid; the sentence names it.
-    """
-    values = read_config_file(path) if path else {}
-    return validate_config(overridden(values, flags), source=str(path) if path else None)
-
-
-def overridden(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """A file's settings with the flags over them; options add up key by key."""
-    result = dict(values)
-    for name, value in flags.items():
-        inherited = result.get(name)
-        if isinstance(value, Mapping) and isinstance(inherited, Mapping):
-            value = {**inherited, **value}
-        result[name] = value
-    return result
-
-
-def read_config_file(path: Path) -> dict[str, Any]:
-    """The keys of a TOML or JSON configuration file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid {path.suffix[1:].upper() or 'TOML'}: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a table of settings, not a {type(values).__name__}")
-    return values
-
-
-def validate_config(values: Mapping[str, Any], *, source: str | None = None) -> RunConfig:
-    """RunConfig from plain values, with pydantic's report turned into one sentence."""
-    try:
-        return RunConfig.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(explain_validation(error, known=RunConfig.model_fields, source=source)) from error
-
-
-def validate_options(options: type[OptionsT], values: Mapping[str, str], *, owner: str) -> OptionsT:
-    """A plugin's options from `KEY=VALUE` pairs; `owner` says whose they are ("dataset 'digits'")."""
-    try:
-        return options.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(explain_validation(error, known=options.model_fields, source=owner)) from error
-
-
-def _sentence(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[0].lower() + message[1:]
-
-
-def explain_validation(error: ValidationError, *, known: Collection[str], source: str | None) -> str:
-    """The first problem of a pydantic report, as one sentence: where, what, what instead."""
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    where = f"{source}: " if source else ""
-    if problem["type"] != "extra_forbidden":
-        return f"{where}{key} = {problem['input']!r}: {_sentence(problem['msg'])}"
-    close = get_close_matches(key, known, n=1)
-    if close:
-        return f"{where}unknown key {key!r}; did you mean {close[0]!r}?"
-    listed = ", ".join(sorted(known)) or "none"
-    return f"{where}unknown key {key!r}; known keys: {listed}"

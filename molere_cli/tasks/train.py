@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
-from torch import Tensor
 
-from molere_cli.building import Engine, build_engine, feed_settings, make_empty_classifier
-from molere_cli.config import RunConfig, validate_config
-from molere_cli.data.feed import FeedSettings
+from molere_cli.config.files import validate_config
+from molere_cli.config.plan import Plan, make_plan
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
-from molere_cli.engine.classifier import Classifier
+from molere_cli.engine.checkpoint import load_classifier, load_state, save_state
 from molere_cli.engine.loop import TrainingLoop
-from molere_cli.engine.state import load_classifier, load_state, save_state
-from molere_cli.environment import describe_environment, versions
-from molere_cli.errors import RunError, SplitError
-from molere_cli.evaluation import predict_feed, predict_sets, write_predictions
-from molere_cli.metrics import Predictions, summarize
-from molere_cli.plan import Plan, make_plan
+from molere_cli.engine.predict import predict_feed, predict_sets
+from molere_cli.errors import SplitError
+from molere_cli.files import replacing, write_json
+from molere_cli.metrics import summarize
 from molere_cli.progress import Progress
-from molere_cli.protocols import Examples
-from molere_cli.registry import Registry
-from molere_cli.run_dir import RunDir, replacing, write_json
+from molere_cli.registry.registry import Registry
+from molere_cli.registry.specs import Examples
+from molere_cli.run_dir import RunDir
 from molere_cli.splits.artefact import Split, SplitInfo, read_split, write_split
+from molere_cli.tasks.build import Engine, build_engine
+from molere_cli.tasks.provenance import check_fingerprint, describe_environment
+from molere_cli.tasks.results import learned_split, pool_table, split_provenance, write_predictions
 
 COLLAPSE_CHECK_UPDATES = 100
 
@@ -120,20 +117,11 @@ def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examp
     return other.dataset.pool
 
 
-def check_fingerprint(run: RunDir, data: LoadedDataset) -> None:
-    """Raise RunError if the data is not what the run was trained on."""
-    recorded = run.environment()["fingerprint"]
-    if recorded != data.fingerprint:
-        raise RunError(
-            f"dataset {data.name!r} has changed since {run.path} was trained: "
-            f"fingerprint {data.fingerprint}, recorded {recorded}"
-        )
-
-
 def _train(
     engine: Engine, run: RunDir, records: list[dict[str, Any]], *, label: str, progress: Progress
 ) -> RunDir:
-    progress.run_started(label, config=engine.plan.config, path=run.path)
+    config = engine.plan.config
+    progress.run_started(label, seed=config.seed, num_epochs=config.epochs, path=run.path)
     loop, warned = engine.loop, False
     for metrics in loop.epochs(partial(_report_step, loop, progress)):
         last = loop.next_epoch == engine.plan.config.epochs
@@ -180,63 +168,6 @@ def _write_results(engine: Engine, run: RunDir) -> None:
         pq.write_table(pool_table(engine, pool, in_validation), temporary)
 
 
-def pool_table(engine: Engine, pool: Predictions, in_validation: Tensor | None) -> pa.Table:
-    """Per pool example: index, label, clean_label (null: as it came), margin, loss; aum, el2n, forgetting,
-    weight and mean_weight (null: never trained on); in_validation."""
-    record, clean = engine.loop.pool_record, engine.data.dataset.pool.clean_labels
-    size = len(pool.labels)
-    return pa.table(
-        {
-            "index": engine.data.pool_indices.numpy(),
-            "label": pool.labels.numpy(),
-            "clean_label": pa.nulls(size, pa.int64()) if clean is None else pa.array(clean.numpy()),
-            "margin": pool.margins.numpy(),
-            "loss": pool.losses.numpy(),
-            "aum": pa.array(record.aum.cpu().numpy(), from_pandas=True),
-            "el2n": pa.array(record.el2n.cpu().numpy(), from_pandas=True),
-            "forgetting": pa.array(record.forgetting.cpu().numpy(), from_pandas=True),
-            "weight": pa.array(record.weight.cpu().numpy(), from_pandas=True),
-            "mean_weight": pa.array(record.mean_weight.cpu().numpy(), from_pandas=True),
-            "in_validation": pa.nulls(size, pa.bool_())
-            if in_validation is None
-            else pa.array(in_validation.numpy()),
-        }
-    )
-
-
-def learned_split(engine: Engine, in_validation: Tensor) -> Split:
-    """The split that a method ended on, as an artefact."""
-    config = engine.plan.config
-    info = SplitInfo(
-        dataset=config.dataset,
-        fingerprint=engine.data.fingerprint,
-        strategy=config.method,
-        delta=config.delta,
-        seed=config.seed,
-        score_name=None,
-        erm_run=None,
-        versions=versions(),
-    )
-    return Split(
-        labels=engine.data.dataset.pool.labels,
-        in_validation=in_validation,
-        score=None,
-        indices=engine.data.pool_indices,
-        info=info,
-    )
-
-
-def split_provenance(info: SplitInfo) -> dict[str, Any]:
-    """What `environment.json` says of the split; a strategy has its argument with it, as in `--split`."""
-    return {
-        "strategy": info.strategy if info.argument is None else f"{info.strategy}:{info.argument}",
-        "score": info.score_name,
-        "delta": info.delta,
-        "seed": info.seed,
-        "erm_run": info.erm_run,
-    }
-
-
 def collapse_of(metrics: Mapping[str, float]) -> str | None:
     """A sentence if a reweighter's weights of an epoch are all near 0, or still all equal; None if they are
     well, or no reweighter's."""
@@ -251,36 +182,3 @@ def collapse_of(metrics: Mapping[str, float]) -> str | None:
     if metrics.get("weights/mean", 1.0) < 1e-3:
         return "the weights have collapsed towards 0; use --weight-normalization mean"
     return None
-
-
-def load_for_evaluation(
-    run: RunDir, registry: Registry
-) -> tuple[Plan, LoadedDataset, Classifier, FeedSettings]:
-    """A run's classifier from its checkpoint alone, with the dataset it was trained on.
-
-    Raises:
-        RunError: no checkpoint, or the dataset has changed.
-    """
-    config = validate_config(run.config(), source=str(run.path / "config.json"))
-    checkpoint = run.checkpoint()
-    if checkpoint is None:
-        raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
-    plan = make_plan(config, registry, precision=run.environment()["precision"])
-    data = load_dataset(config, registry)
-    check_fingerprint(run, data)
-    settings = feed_settings(plan, data)
-    classifier = make_empty_classifier(plan, data, settings.image_size)
-    load_classifier(classifier.module, checkpoint)
-    return plan, data, classifier, settings
-
-
-def dataset_slug(dataset: str) -> str:
-    """A dataset's name as part of a file name: `parquet:/a/cifar100` is `parquet-cifar100`."""
-    name, _, argument = dataset.partition(":")
-    text = f"{name}-{Path(argument).name}" if argument else name
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
-
-
-def run_name(config: RunConfig) -> str:
-    """The default name of a run's directory."""
-    return f"{dataset_slug(config.dataset)}-{config.method}-s{config.seed}"

@@ -18,18 +18,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from molere_cli.building import build_engine
-from molere_cli.config import RunConfig
+from molere_cli.config.plan import Plan, make_plan
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset
-from molere_cli.engine.methods import ERM, TrainingContext
-from molere_cli.evaluation import predict_feed
-from molere_cli.plan import Plan, make_plan
+from molere_cli.engine.method import TrainingContext
+from molere_cli.engine.predict import predict_feed
+from molere_cli.methods.erm import ERM
 from molere_cli.progress import Progress
-from molere_cli.protocols import MethodSpec
 from molere_cli.randomness import derived_generator
-from molere_cli.registry import Registry
+from molere_cli.registry.registry import Registry
+from molere_cli.registry.specs import MethodSpec
 from molere_cli.splits.artefact import Split
-from molere_cli.splitting import erm_config
+from molere_cli.tasks.build import build_engine
+from molere_cli.tasks.scores import erm_config
 
 Advice = Literal["reweight", "do not reweight", "unclear"]
 
@@ -163,7 +164,7 @@ def _train(plan: Plan, data: LoadedDataset, positions: Tensor, *, title: str, pr
 
     method = MethodSpec(name="erm", description=title, build=build, label=title)
     engine = build_engine(replace(plan, method=method), data, None)
-    progress.run_started(title, config=plan.config, path=None)
+    progress.run_started(title, seed=plan.config.seed, num_epochs=plan.config.epochs, path=None)
     for metrics in engine.loop.epochs():
         progress.epoch_ended(metrics)
     progress.run_ended(None)

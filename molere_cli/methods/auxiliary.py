@@ -9,8 +9,9 @@ from torch import Tensor
 
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.loop import TrainingLoop
-from molere_cli.engine.methods import ERM, TrainingContext
+from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.optimizer import build_optimizer
+from molere_cli.methods.erm import ERM
 
 
 def erm_epochs(

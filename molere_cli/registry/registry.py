@@ -15,10 +15,10 @@ from typing import Any, Generic, TypeVar
 
 import pluggy
 
-from molere_cli import hookspecs
 from molere_cli.errors import ConfigError, UnknownNameError
-from molere_cli.hookspecs import PROJECT_NAME
-from molere_cli.protocols import (
+from molere_cli.registry import hookspecs
+from molere_cli.registry.hookspecs import PROJECT_NAME
+from molere_cli.registry.specs import (
     BackboneFamily,
     BackboneRequest,
     BackboneSpec,

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import Feed, batches_in_order, epoch_batches
 from molere_cli.engine.classifier import Classifier, captured_input, classification_layer
-from molere_cli.engine.validation import ValidationCycle
+from molere_cli.engine.validation_batches import ValidationCycle
 from molere_cli.errors import TrainingError
 from molere_cli.randomness import derived_seed
 from molere_cli.splits.quota import select_by_quota

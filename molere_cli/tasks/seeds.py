@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from molere_cli.config import RunConfig
+from molere_cli.config.plan import make_plan
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.errors import ConfigError, RunError
-from molere_cli.plan import make_plan
+from molere_cli.files import unique_path
 from molere_cli.progress import Progress
-from molere_cli.registry import Registry
-from molere_cli.run_dir import RunDir, unique_path
-from molere_cli.splitting import split_for
-from molere_cli.training import run_name, train_run
+from molere_cli.registry.registry import Registry
+from molere_cli.run_dir import RunDir
+from molere_cli.tasks.split import split_for
+from molere_cli.tasks.train import train_run
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -61,5 +62,5 @@ def train_seeds(
     data = data or load_dataset(config, registry)
     for plan in plans:
         split = split_for(plan, data, runs=runs, progress=progress)
-        path = out or unique_path(runs / run_name(plan.config))
+        path = out or unique_path(runs / plan.run_name)
         yield train_run(plan, data, split, path, progress=progress)

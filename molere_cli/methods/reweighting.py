@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import Feed
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.hypergradient import hypergradient
-from molere_cli.engine.optimizer import check_response_known, optimizer_response
+from molere_cli.engine.method import TrainingContext
+from molere_cli.engine.response import check_response_known, optimizer_response
 from molere_cli.engine.step import Step
-from molere_cli.engine.validation import ValidationBatches
-from molere_cli.protocols import ReweighterInput
+from molere_cli.engine.validation_batches import ValidationBatches
+from molere_cli.registry.specs import ReweighterInput
 
 
 class _Within(torch.autograd.Function):
@@ -200,3 +201,14 @@ class Reweighting:
         self.reweighter_optimizer.load_state_dict(state["optimizer"])
         self.num_updates = state["num_updates"]
         self._validation.load_state_dict(state)
+
+
+def make_reweighting(context: TrainingContext) -> Reweighting:
+    """The reweighter and its training, for a method that learns weights."""
+    return Reweighting(
+        context.config,
+        classifier=context.classifier,
+        optimizer=context.optimizer,
+        validation_feed=context.validation_feed or context.feed,
+        reweighter=context.make_reweighter(),
+    )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pluggy
 
-from molere_cli.protocols import (
+from molere_cli.registry.specs import (
     BackboneFamily,
     BackboneSpec,
     DatasetSpec,

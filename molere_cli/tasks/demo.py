@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from molere_cli.config import RunConfig
+from molere_cli.config.run_config import RunConfig
 
 WORKERS = 2
 
@@ -60,9 +60,9 @@ def num_demo_runs(seeds: Sequence[int]) -> int:
 
 
 def _train(settings: dict[str, Any], runs: Path) -> Path:
-    from molere_cli.experiment import train_seeds
     from molere_cli.progress import NoProgress
-    from molere_cli.registry import load_plugins
+    from molere_cli.registry.registry import load_plugins
+    from molere_cli.tasks.seeds import train_seeds
 
     config = RunConfig(**settings)
     # Two processes may want the same free name, so each row names its directory itself.

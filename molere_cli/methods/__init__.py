@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from molere_cli.hookspecs import hookimpl
-from molere_cli.protocols import MethodSpec
+from molere_cli.registry.hookspecs import hookimpl
+from molere_cli.registry.specs import MethodSpec
 
 if TYPE_CHECKING:
-    from molere_cli.engine.methods import Method, TrainingContext
+    from molere_cli.engine.method import Method, TrainingContext
 
 
 def _build_erm(context: TrainingContext) -> Method:
-    from molere_cli.engine.methods import ERM
+    from molere_cli.methods.erm import ERM
 
     return ERM(context)
 
 
 def _build_lrw(context: TrainingContext) -> Method:
-    from molere_cli.engine.methods import LRW
+    from molere_cli.methods.lrw import LRW
 
     return LRW(context)
 
 
 def _build_molere(context: TrainingContext) -> Method:
-    from molere_cli.engine.methods import MOLERE
+    from molere_cli.methods.molere import MOLERE
 
     return MOLERE(context)
 

@@ -9,16 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molere_cli.config import RunConfig
+from molere_cli.config.files import validate_config
+from molere_cli.config.plan import Plan, make_plan
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.corruption import corrupted_examples
-from molere_cli.data.source import LoadedDataset, load_other_dataset
+from molere_cli.data.feed import FeedSettings
+from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
+from molere_cli.engine.checkpoint import load_classifier
+from molere_cli.engine.classifier import Classifier
+from molere_cli.engine.predict import predict_sets
 from molere_cli.errors import ConfigError, RunError
-from molere_cli.evaluation import predict_sets
 from molere_cli.metrics import among_present, class_accuracies, summarize
-from molere_cli.protocols import Examples
-from molere_cli.registry import Registry
+from molere_cli.registry.registry import Registry
+from molere_cli.registry.specs import Examples
 from molere_cli.run_dir import RunDir, finished_runs
-from molere_cli.training import load_for_evaluation
+from molere_cli.tasks.build import feed_settings, make_empty_classifier
+from molere_cli.tasks.provenance import check_fingerprint
 
 CORRUPTED = re.compile(r"(?:corrupted|[\w-]+-c):(\w+):(\d+)")
 
@@ -149,3 +155,24 @@ def _chosen_sets(
                 "or another dataset, say folder:DIR"
             )
     return chosen
+
+
+def load_for_evaluation(
+    run: RunDir, registry: Registry
+) -> tuple[Plan, LoadedDataset, Classifier, FeedSettings]:
+    """A run's classifier from its checkpoint alone, with the dataset it was trained on.
+
+    Raises:
+        RunError: no checkpoint, or the dataset has changed.
+    """
+    config = validate_config(run.config(), source=str(run.path / "config.json"))
+    checkpoint = run.checkpoint()
+    if checkpoint is None:
+        raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
+    plan = make_plan(config, registry, precision=run.environment()["precision"])
+    data = load_dataset(config, registry)
+    check_fingerprint(run, data)
+    settings = feed_settings(plan, data)
+    classifier = make_empty_classifier(plan, data, settings.image_size)
+    load_classifier(classifier.module, checkpoint)
+    return plan, data, classifier, settings

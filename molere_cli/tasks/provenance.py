@@ -13,6 +13,10 @@ from typing import Any
 
 import torch
 
+from molere_cli.data.source import LoadedDataset
+from molere_cli.errors import RunError
+from molere_cli.run_dir import RunDir
+
 PACKAGES = ("torch", "torchvision", "timm", "safetensors", "pyarrow", "numpy")
 
 
@@ -62,3 +66,13 @@ def source_commit() -> str | None:
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def check_fingerprint(run: RunDir, data: LoadedDataset) -> None:
+    """Raise RunError if the data is not what the run was trained on."""
+    recorded = run.environment()["fingerprint"]
+    if recorded != data.fingerprint:
+        raise RunError(
+            f"dataset {data.name!r} has changed since {run.path} was trained: "
+            f"fingerprint {data.fingerprint}, recorded {recorded}"
+        )

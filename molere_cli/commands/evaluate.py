@@ -11,7 +11,7 @@ import typer
 from molere_cli.commands.flags import RunsDir
 
 if TYPE_CHECKING:
-    from molere_cli.evaluating import Evaluation
+    from molere_cli.tasks.evaluate import Evaluation
 
 SHOWN_CLASSES = 20
 
@@ -44,8 +44,8 @@ def evaluate(
 ) -> None:
     """Evaluate a run from its checkpoint alone."""
     from molere_cli.commands.flags import key_values
-    from molere_cli.evaluating import evaluate_run
-    from molere_cli.registry import load_plugins
+    from molere_cli.registry.registry import load_plugins
+    from molere_cli.tasks.evaluate import evaluate_run
 
     found = evaluate_run(
         run,

@@ -1,0 +1,1 @@
+"""From flags and files to a plan: settings by owner, read, checked and completed."""

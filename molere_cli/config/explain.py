@@ -1,0 +1,43 @@
+"""A pydantic report as one sentence: where, what, what instead."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+from pydantic import (
+    BaseModel,
+    ValidationError,
+)
+
+from molere_cli.errors import ConfigError
+
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
+
+
+def validate_options(options: type[OptionsT], values: Mapping[str, str], *, owner: str) -> OptionsT:
+    """A plugin's options from `KEY=VALUE` pairs; `owner` says whose they are ("dataset 'digits'")."""
+    try:
+        return options.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain_validation(error, known=options.model_fields, source=owner)) from error
+
+
+def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
+
+
+def explain_validation(error: ValidationError, *, known: Collection[str], source: str | None) -> str:
+    """The first problem of a pydantic report, as one sentence: where, what, what instead."""
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    where = f"{source}: " if source else ""
+    if problem["type"] != "extra_forbidden":
+        return f"{where}{key} = {problem['input']!r}: {_sentence(problem['msg'])}"
+    close = get_close_matches(key, known, n=1)
+    if close:
+        return f"{where}unknown key {key!r}; did you mean {close[0]!r}?"
+    listed = ", ".join(sorted(known)) or "none"
+    return f"{where}unknown key {key!r}; known keys: {listed}"

@@ -1,0 +1,60 @@
+"""The configuration from a file and flags: defaults < file < flags."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    ValidationError,
+)
+
+from molere_cli.config.explain import explain_validation
+from molere_cli.config.run_config import RunConfig
+from molere_cli.errors import ConfigError
+
+
+def load_config(path: Path | None, flags: Mapping[str, Any]) -> RunConfig:
+    """The configuration from a TOML or JSON file (if any) and the flags that were given.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is not valid; the sentence names it.
+    """
+    values = read_config_file(path) if path else {}
+    return validate_config(overridden(values, flags), source=str(path) if path else None)
+
+
+def overridden(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's settings with the flags over them; options add up key by key."""
+    result = dict(values)
+    for name, value in flags.items():
+        inherited = result.get(name)
+        if isinstance(value, Mapping) and isinstance(inherited, Mapping):
+            value = {**inherited, **value}
+        result[name] = value
+    return result
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The keys of a TOML or JSON configuration file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid {path.suffix[1:].upper() or 'TOML'}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a table of settings, not a {type(values).__name__}")
+    return values
+
+
+def validate_config(values: Mapping[str, Any], *, source: str | None = None) -> RunConfig:
+    """RunConfig from plain values, with pydantic's report turned into one sentence."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain_validation(error, known=RunConfig.model_fields, source=source)) from error

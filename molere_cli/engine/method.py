@@ -1,0 +1,137 @@
+"""Methods: which examples train, which weight each gets, what is learned after a step.
+
+ERM, LRW and MOLERE; a plugin's method implements the same three calls.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from molere_cli.config.run_config import RunConfig
+from molere_cli.data.feed import Batch, Feed, epoch_batches
+from molere_cli.engine.classifier import Classifier
+from molere_cli.engine.step import Step
+from molere_cli.engine.validation_batches import ValidationBatches
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingContext:
+    """What a method is built from.
+
+    options: the method's own. feed, labels: the pool (labels int64 (N,) on the CPU). groups: int64 (N,) where
+    the dataset has them. clean_labels: int64 (N,), the labels before label noise, None where there is none:
+    for analysis, and for an oracle that says it is one, never for a method that competes.
+    in_validation: the split, bool (N,) on the CPU, None without one or where validation is another dataset:
+    then validation_feed has all of that, and is None otherwise.
+    make_classifier: another classifier as this one was before training. make_reweighter, make_splitter: build
+    the networks that the configuration names, on the device. note: tells the user, in one sentence, what else
+    would pass unseen.
+    """
+
+    config: RunConfig
+    options: Any
+    classifier: Classifier
+    optimizer: torch.optim.Optimizer
+    feed: Feed
+    labels: Tensor
+    groups: Tensor | None
+    clean_labels: Tensor | None
+    num_classes: int
+    in_validation: Tensor | None
+    reweighter_needs_features: bool
+    make_classifier: Callable[[], Classifier]
+    make_reweighter: Callable[[], nn.Module]
+    make_splitter: Callable[[], nn.Module]
+    note: Callable[[str], None]
+    validation_feed: Feed | None = None
+
+    def validation_batches(self, *, batch_size: int) -> ValidationBatches:
+        """Batches of the validation examples, wherever they are; needs a split."""
+        batches = ValidationBatches(
+            self.validation_feed or self.feed, batch_size=batch_size, seed=self.config.seed
+        )
+        batches.set_positions(validation_positions(self))
+        return batches
+
+
+class Method(ABC):
+    """A way to weight or choose training examples, on the loop's three calls.
+
+    `batches`, `select` and `loss` are there for the few methods that need more than a choice of positions and
+    a weight for each example.
+    """
+
+    needs_features: bool = False
+    """Whether `Step.features` is filled."""
+
+    @abstractmethod
+    def before_epoch(self, epoch: int) -> Tensor:
+        """The positions to train on in this epoch, int64, on the CPU; one may occur more than once."""
+
+    @abstractmethod
+    def weights(self, step: Step) -> Tensor | None:
+        """The weights (B,) of a batch, detached; None stands for all 1."""
+
+    @abstractmethod
+    def after_step(self, step: Step) -> None:
+        """What to learn from a step that has just been taken."""
+
+    def batches(self, epoch: int, positions: Tensor, *, batch_size: int, seed: int) -> list[Tensor]:
+        """The batches to load for an epoch over `positions`: shuffled and cut by default."""
+        return epoch_batches(positions, batch_size, seed=seed)
+
+    def select(self, batch: Batch) -> Batch:
+        """The part of a loaded batch to take the classifier's step on: all of it by default."""
+        return batch
+
+    def loss(self, step: Step, weights: Tensor | None) -> Tensor:
+        """What the classifier's step goes down, 0-dim with its graph: by default the mean of the losses, each
+        times its weight."""
+        return (step.losses if weights is None else weights * step.losses).mean()
+
+    def metrics(self) -> dict[str, float]:
+        """What to log at the epoch's end."""
+        return {}
+
+    def in_validation(self) -> Tensor | None:
+        """The split in force, bool (N,) on the CPU, None without one."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers and strings that a resume needs, between epochs."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        assert not state
+
+
+def training_positions(config: RunConfig, labels: Tensor, in_validation: Tensor | None) -> Tensor:
+    """The positions that train: the whole pool, or the split's training part."""
+    if config.train_on == "all" or in_validation is None:
+        return torch.arange(len(labels))
+    return positions_of(~in_validation)
+
+
+def validation_positions(context: TrainingContext) -> Tensor:
+    """The validation examples, as positions in the feed that has them."""
+    if context.validation_feed is not None:
+        return torch.arange(len(context.validation_feed))
+    assert context.in_validation is not None
+    return positions_of(context.in_validation)
+
+
+def positions_of(mask: Tensor) -> Tensor:
+    """Where a bool (N,) is true, int64."""
+    return mask.nonzero().squeeze(1)
+
+
+def num_steps(positions: Tensor, config: RunConfig) -> int:
+    """An upper bound on the classifier steps of an epoch over `positions`."""
+    return -(-len(positions) // config.batch_size)

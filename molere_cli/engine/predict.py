@@ -1,0 +1,32 @@
+"""A classifier's predictions on a set of examples, and the table they are kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from molere_cli.data.feed import Feed, FeedSettings, batches_in_order, make_feed
+from molere_cli.engine.classifier import Classifier
+from molere_cli.metrics import Predictions
+from molere_cli.registry.specs import Examples
+
+
+def predict_feed(classifier: Classifier, feed: Feed, groups: torch.Tensor | None = None) -> Predictions:
+    """Logits for every example of a feed, in eval mode, unaugmented."""
+    logits = [
+        classifier.predict(batch.images).logits.cpu() for batch in feed.evaluation(batches_in_order(feed))
+    ]
+    return Predictions(torch.cat(logits), feed.labels.cpu(), groups)
+
+
+def predict_sets(
+    classifier: Classifier, sets: Mapping[str, Examples], settings: FeedSettings
+) -> dict[str, Predictions]:
+    """Predictions on several sets, by name."""
+    plain = replace(settings, augment="none")
+    return {
+        name: predict_feed(classifier, make_feed(examples, plain), examples.groups)
+        for name, examples in sets.items()
+    }

@@ -1,0 +1,122 @@
+"""How a step of an optimizer responds to its gradient; nothing else knows what an optimizer does with one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from molere_cli.errors import TrainingError
+
+SUPPORTED = "momentum, sgd (Nesterov), adam, adamw"
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """What clipping by global norm did to the gradient of one step.
+
+    bound: the norm clipped to; norm: the gradient's norm before, 0-dim.
+    """
+
+    bound: float
+    norm: Tensor
+
+
+def check_response_known(optimizer: Optimizer) -> None:
+    """Raise TrainingError if `optimizer_response` would not be exact for this optimizer."""
+    if type(optimizer) not in {SGD, Adam, AdamW}:
+        name = type(optimizer).__name__
+        raise TrainingError(
+            f"the response of optimizer {name} to its gradient is not known, so nothing can be learned "
+            f"through its step; use one of: {SUPPORTED}"
+        )
+    for group in optimizer.param_groups:
+        for option in ("amsgrad", "maximize", "dampening"):
+            if group.get(option):
+                raise TrainingError(
+                    f"learning through a step of {type(optimizer).__name__} excludes {option}"
+                )
+
+
+@torch.no_grad()
+def optimizer_response(
+    optimizer: Optimizer,
+    gradient: Mapping[Tensor, Tensor],
+    *,
+    before: Mapping[Tensor, Tensor],
+    clipping: Clipping | None = None,
+) -> dict[Tensor, Tensor]:
+    """(d step / d g)^T v for the step that `optimizer` has just taken: theta' = theta - step(g).
+
+    Call it after `optimizer.step()` and before gradients are cleared: Adam's factor is read off its state
+    and the gradient. The step's Jacobian is diagonal but for clipping, which is symmetric.
+
+    Args:
+        optimizer: torch's SGD, Adam or AdamW (`check_response_known`).
+        gradient: v for each parameter; overwritten.
+        before: each parameter's value before the step.
+        clipping: what clipping did to this step's gradient, if it was on.
+
+    Returns:
+        For each parameter that took part in the step, a tensor of its shape: the same storage as v.
+    """
+    response: dict[Tensor, Tensor] = {}
+    for group in optimizer.param_groups:
+        members = [parameter for parameter in group["params"] if parameter.grad is not None]
+        vectors = [gradient[parameter] for parameter in members]
+        if isinstance(optimizer, SGD):
+            torch._foreach_mul_(vectors, _sgd_factor(group))
+        else:
+            for parameter, vector in zip(members, vectors, strict=True):
+                vector.mul_(_adam_factor(parameter, before[parameter], group, optimizer.state[parameter]))
+        response.update(zip(members, vectors, strict=True))
+    if clipping is not None:
+        _respond_to_clipping(response, clipping)
+    return response
+
+
+def _sgd_factor(group: Mapping[str, Any]) -> float:
+    return float(group["lr"] * (1.0 + group["momentum"] if group["nesterov"] else 1.0))
+
+
+def _adam_factor(
+    parameter: Tensor, before: Tensor, group: Mapping[str, Any], state: Mapping[str, Any]
+) -> Tensor:
+    """d/dg of lr m_hat / (sqrt(v_hat) + eps), element-wise; 0 where no gradient was ever seen."""
+    beta1, beta2 = group["betas"]
+    step = float(state["step"])
+    correction1, correction2 = 1 - beta1**step, 1 - beta2**step
+    first, second = state["exp_avg"], state["exp_avg_sq"]
+    assert parameter.grad is not None
+    gradient = parameter.grad
+    if group["weight_decay"] and not group["decoupled_weight_decay"]:
+        gradient = gradient + group["weight_decay"] * before
+    root = (second / correction2).sqrt_()
+    denominator = root + group["eps"]
+    through_first = (1 - beta1) / correction1 / denominator
+    through_second = (
+        first / correction1 * gradient * ((1 - beta2) / correction2) / (root * denominator.square())
+    )
+    factor = (through_first - through_second) * group["lr"]
+    return torch.where(second > 0, factor, torch.zeros_like(factor))
+
+
+def _respond_to_clipping(response: dict[Tensor, Tensor], clipping: Clipping) -> None:
+    """g -> s g with s = bound / (norm + 1e-6) where that is below 1 (torch's `clip_grad_norm_`)."""
+    scale = clipping.bound / (clipping.norm + 1e-6)
+    if scale >= 1:
+        return
+    gradients: list[Tensor] = []
+    for parameter in response:
+        assert parameter.grad is not None
+        gradients.append(parameter.grad)
+    vectors = list(response.values())
+    # p.grad holds the clipped gradient s g, so its direction is p.grad / (s norm).
+    along = sum((g * v).sum() for g, v in zip(gradients, vectors, strict=True)) / (scale * clipping.norm)
+    shrink = along * clipping.norm / (clipping.norm + 1e-6) / (scale * clipping.norm)
+    torch._foreach_sub_(vectors, torch._foreach_mul(gradients, shrink))
+    torch._foreach_mul_(vectors, scale)

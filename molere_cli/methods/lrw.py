@@ -1,0 +1,51 @@
+"""Learned reweighting on a fixed split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from molere_cli.engine.method import (
+    Method,
+    TrainingContext,
+    num_steps,
+    training_positions,
+    validation_positions,
+)
+from molere_cli.engine.step import Step
+from molere_cli.methods.reweighting import make_reweighting
+
+
+class LRW(Method):
+    """Learned reweighting on a fixed split, or against another dataset (paper.md section 2)."""
+
+    def __init__(self, context: TrainingContext) -> None:
+        self._config = context.config
+        self._in_validation = context.in_validation
+        self._positions = training_positions(context.config, context.labels, context.in_validation)
+        self._reweighting = make_reweighting(context)
+        self._reweighting.set_validation(validation_positions(context), tag=0)
+        self.needs_features = context.reweighter_needs_features
+
+    def before_epoch(self, epoch: int) -> Tensor:
+        self._reweighting.start_epoch(epoch, num_steps=num_steps(self._positions, self._config))
+        return self._positions
+
+    def weights(self, step: Step) -> Tensor | None:
+        return self._reweighting.weights(step)
+
+    def after_step(self, step: Step) -> None:
+        self._reweighting.after_step(step)
+
+    def metrics(self) -> dict[str, float]:
+        return self._reweighting.metrics()
+
+    def in_validation(self) -> Tensor | None:
+        return self._in_validation
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._reweighting.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._reweighting.load_state_dict(state)

@@ -1,0 +1,31 @@
+"""Comparing runs with ERM: which runs, and the numbers of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from molere_cli.report.comparison import Comparison, compare_runs
+from molere_cli.report.plots import write_plot
+from molere_cli.report.records import find_runs
+from molere_cli.report.statistics import GainKind
+
+
+def compare(
+    paths: Sequence[Path],
+    *,
+    runs: Path,
+    gain: GainKind = "points",
+    test_set: str = "test",
+    plot: Path | None = None,
+) -> Comparison:
+    """Compare the runs in `paths`, or all under `runs` if there are none, and draw the gains into `plot`.
+
+    Raises:
+        RunError: there is no run, a path is none, none is finished, or none was tested on `test_set`.
+        ConfigError: the ending of `plot` is no image format.
+    """
+    comparison = compare_runs(paths or find_runs(runs), gain=gain, test_set=test_set)
+    if plot is not None:
+        write_plot(comparison, plot)
+    return comparison
