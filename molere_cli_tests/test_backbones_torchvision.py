@@ -174,7 +174,7 @@ def test_an_option_is_refused(installed):
 
 
 def test_it_trains_from_end_to_end(registry, tmp_path):
-    config = RunConfig(
+    config = RunConfig.of(
         dataset="tiny",
         backbone="torchvision:shufflenet_v2_x0_5",
         method="lrw",

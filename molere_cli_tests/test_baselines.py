@@ -535,7 +535,9 @@ def context_of(config, registry, in_validation=None) -> TrainingContext:
 
     plan = make_plan(config, registry)
     build_engine(
-        replace(plan, method=replace(plan.method, build=keep)), load_dataset(config, registry), in_validation
+        replace(plan, method=replace(plan.method, build=keep)),
+        load_dataset(config.data, registry),
+        in_validation,
     )
     return kept[0]
 

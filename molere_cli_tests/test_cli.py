@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import molere_cli
 from molere_cli import __main__ as entry
 from molere_cli.commands import console
-from molere_cli.config.run_config import RunConfig, flag_name
+from molere_cli.config.run_config import OWNERS, RunConfig, field_of, flag_name
 from molere_cli.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
 
@@ -173,7 +173,7 @@ def test_the_defaults_give_way_to_the_file_and_the_file_to_the_flags(train):
     config = config_of(run)
     assert config["batch_size"] == 32
     assert config["lr"] == 0.03
-    assert config["momentum"] == RunConfig().momentum
+    assert config["momentum"] == RunConfig().classifier.momentum
     assert config["dataset_option"] == {"rho": "0.8"}
     (other,) = train("--config run.toml --dataset-option rho=0.7")
     assert config_of(other)["dataset_option"] == {"rho": "0.7"}
@@ -386,6 +386,29 @@ def test_a_list_settles_delta_and_score(train, molere):
     )
 
 
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--folds 3", "--folds has no effect with --strategy hard and --score aum; use --score oof-margin"),
+        ("--noise-rate 0.2", "--noise-rate has no effect with --strategy hard and --label-noise none; use"),
+        ("--lr-decay-epochs 9", "--lr-decay-epochs has no effect with --strategy hard and --schedule cosine"),
+        ("--strategy random --score loss", "--score has no effect with --strategy random; leave it out"),
+    ],
+)
+def test_split_refuses_what_has_no_effect(flags, sentence, in_tmp, molere):
+    assert_refused(molere(f"split {flags}"), sentence)
+    assert not any(in_tmp.iterdir())
+
+
+def test_split_takes_from_a_file_what_concerns_it(in_tmp, molere):
+    (in_tmp / "run.toml").write_text(
+        'dataset = "digits"\nlimit_train = 100\ndelta = 0.2\nscore = "loss"\nreweighter = "loss"\nsplitter_lr = 0.1\n'
+    )
+    assert molere("split --config run.toml --strategy random --quiet").code == 0
+    (path,) = (in_tmp / "splits").iterdir()
+    assert path.name == "digits-random-0.2.parquet"
+
+
 def test_training_on_a_list(in_tmp, molere):
     write_list(range(0, 1000, 10))
     line = "train --method lrw --split file:mine.csv --epochs 1 --precision fp32 --quiet --backbone small_cnn"
@@ -560,7 +583,8 @@ def test_a_filter_searches_the_families(molere):
 def test_every_setting_is_a_flag_with_its_help(runner):
     shown = runner.invoke(entry.app, ["train", "--help"], env={"COLUMNS": "240", "TERM": "dumb"}).stdout
     flags = re.findall(r"│[ *]+(--[a-z-]+)", shown)
-    for name, info in RunConfig.model_fields.items():
+    for name in OWNERS:
+        info = field_of(name)
         assert flag_name(name) in flags
         assert info.description and " ".join(info.description.split()[:3]) in shown
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Generator
 
 from molere_cli import DatasetSpec, Examples
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import DataSettings
 from molere_cli.data.augmentation import ImageStore, crop_padding
 from molere_cli.data.feed import (
     FeedSettings,
@@ -393,7 +393,7 @@ def test_a_loaded_dataset_names_its_test_sets_and_indices(registry):
     tuned = replace(tiny_dataset(), tuning=tiny_examples(8, seed=2))
     spec = DatasetSpec(name="tuned", description="", load=lambda _request: tuned)
     registry.datasets.offers.append(Offer(spec, "test"))
-    loaded = load_dataset(RunConfig(dataset="tuned", limit_train=20), registry)
+    loaded = load_dataset(DataSettings(dataset="tuned", limit_train=20), registry)
     assert list(loaded.test_sets()) == ["test", "tuning"]
     assert loaded.num_classes == 4
     assert torch.equal(loaded.pool_indices, loaded.dataset.pool.indices)
@@ -409,5 +409,5 @@ def test_a_loaded_dataset_names_its_test_sets_and_indices(registry):
 )
 def test_a_dataset_argument_is_checked(registry, dataset, sentence):
     with pytest.raises(ConfigError) as caught:
-        load_dataset(RunConfig(dataset=dataset), registry)
+        load_dataset(DataSettings(dataset=dataset), registry)
     assert str(caught.value) == sentence

@@ -94,7 +94,7 @@ def imagenet_run(tmp_path):
     names = [f"n{number:08}" for number in range(12)]
     draw_classes(tmp_path / "imagenet" / "train", names, 2)
     draw_classes(tmp_path / "imagenet" / "val", names, 1)
-    config = RunConfig(
+    config = RunConfig.of(
         dataset="imagenet",
         data_dir=tmp_path,
         backbone="favourite",
@@ -159,7 +159,7 @@ def test_what_is_missing_is_a_sentence_with_its_source(imagenet_run, tmp_path):
 def test_the_images_that_a_run_validated_on_do_not_test_it(imagenet_run, tmp_path):
     registry, _, names = imagenet_run
     draw_classes(tmp_path / "imagenet-a", (names[3], names[9]), 2)
-    config = RunConfig(
+    config = RunConfig.of(
         dataset="imagenet",
         data_dir=tmp_path,
         backbone="favourite",

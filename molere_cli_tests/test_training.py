@@ -31,15 +31,17 @@ def tiny_config(**changes) -> RunConfig:
         "precision": "fp32",
         "device": "cpu",
     }
-    return RunConfig(**{**settings, **changes})
+    return RunConfig.of(**{**settings, **changes})
 
 
 def engine_for(config, registry, in_validation=None):
-    return build_engine(make_plan(config, registry), load_dataset(config, registry), in_validation)
+    return build_engine(make_plan(config, registry), load_dataset(config.data, registry), in_validation)
 
 
 def train_one(config, registry, runs: Path, progress=None):
-    (run,) = train_seeds(config, [config.seed], registry, runs=runs, progress=progress or NoProgress())
+    (run,) = train_seeds(
+        config, [config.machine.seed], registry, runs=runs, progress=progress or NoProgress()
+    )
     return run
 
 
@@ -86,7 +88,7 @@ def test_weights_of_one_train_bit_for_bit_as_erm(registry):
     config = tiny_config(epochs=5)
     plain, weighted = engine_for(config, registry), engine_for(config, registry)
     weighted.loop.method = OnesMethod(
-        type("Context", (), {"labels": load_dataset(config, registry).dataset.pool.labels})
+        type("Context", (), {"labels": load_dataset(config.data, registry).dataset.pool.labels})
     )
     num_steps = sum(1 for engine in (plain, weighted) for _ in engine.loop.epochs()) * 4 // 2
     assert num_steps == 20
@@ -198,7 +200,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_parameters_change(registry):
 
 def test_the_saved_configuration_can_be_passed_back(registry, tmp_path):
     run = train_one(tiny_config(method="lrw", split="random"), registry, tmp_path)
-    again = make_plan(RunConfig(**run.config()), registry)
+    again = make_plan(RunConfig.of(**run.config()), registry)
     assert again.settings == run.config()
     assert "splitter" not in run.config() and "score" not in run.config()
 

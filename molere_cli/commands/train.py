@@ -35,7 +35,7 @@ def train(
 ) -> None:
     """Train by ERM, LRW, MOLERE or another method; `--method erm,lrw,mwn` trains one after the other."""
     from molere_cli.commands.console import progress_display
-    from molere_cli.config.sweep import swept
+    from molere_cli.config.from_flags import swept
     from molere_cli.errors import ConfigError
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.seeds import parse_seeds, train_seeds
@@ -55,7 +55,7 @@ def train(
             raise ConfigError("--out names one run, but there are several methods; leave it out")
         finished = []
         for settings in several:
-            numbers = parse_seeds(seeds) if seeds else [settings.seed]
+            numbers = parse_seeds(seeds) if seeds else [settings.machine.seed]
             finished += train_seeds(settings, numbers, registry, runs=runs, out=out, progress=progress)
     if as_json:
         typer.echo(json.dumps([{"path": str(run.path), **run.metrics()[-1]} for run in finished], indent=2))

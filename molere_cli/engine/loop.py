@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import ClassifierSettings
 from molere_cli.data.feed import Batch, Feed
 from molere_cli.engine.classifier import Classifier, RandomState, isolated_randomness
 from molere_cli.engine.method import Method
@@ -34,20 +34,22 @@ class TrainingLoop:
 
     def __init__(
         self,
-        config: RunConfig,
+        settings: ClassifierSettings,
         *,
+        seed: int,
         classifier: Classifier,
         optimizer: torch.optim.Optimizer,
         feed: Feed,
         method: Method,
     ) -> None:
-        self.config = config
+        self.settings = settings
+        self.seed = seed
         self.classifier = classifier
         self.optimizer = optimizer
-        self.scheduler = build_scheduler(config, optimizer)
+        self.scheduler = build_scheduler(settings, optimizer)
         self.feed = feed
         self.method = method
-        self.pool_record = PoolRecord(len(feed), classifier.device, num_epochs=config.epochs)
+        self.pool_record = PoolRecord(len(feed), classifier.device, num_epochs=settings.epochs)
         self.next_epoch = 0
 
     def epochs(self, on_step: OnStep | None = None) -> Iterator[dict[str, float]]:
@@ -56,20 +58,20 @@ class TrainingLoop:
         Raises:
             TrainingError: the loss is not finite; parameters are as they were before that step.
         """
-        while self.next_epoch < self.config.epochs:
+        while self.next_epoch < self.settings.epochs:
             epoch, started = self.next_epoch, time.perf_counter()
             with isolated_randomness(self.classifier.device):
-                torch.manual_seed(derived_seed(self.config.seed, "epoch", epoch))
+                torch.manual_seed(derived_seed(self.seed, "epoch", epoch))
                 metrics = self._epoch(epoch, on_step)
             self.next_epoch += 1
             yield {"epoch": epoch, **metrics, "time/seconds": time.perf_counter() - started}
 
     def _epoch(self, epoch: int, on_step: OnStep | None) -> dict[str, float]:
-        config, totals = self.config, EpochTotals()
+        totals = EpochTotals()
         self.scheduler.step(epoch)
         positions = self.method.before_epoch(epoch)
-        seed = derived_seed(config.seed, "train", epoch)
-        batches = self.method.batches(epoch, positions, batch_size=config.batch_size, seed=seed)
+        seed = derived_seed(self.seed, "train", epoch)
+        batches = self.method.batches(epoch, positions, batch_size=self.settings.batch_size, seed=seed)
         self.classifier.train()
         for in_epoch, batch in enumerate(self.feed.training(batches, seed=seed)):
             step = self._forward(epoch, in_epoch, self.method.select(batch))
@@ -93,16 +95,15 @@ class TrainingLoop:
         weighted_loss = self.method.loss(step, weights_B)
         loss = float(weighted_loss.detach())
         if not math.isfinite(loss):
-            learns_weights = self.config.reweighter_lr is not None
             raise TrainingError(
                 f"the training loss became {loss} in epoch {step.epoch + 1}, step {step.in_epoch + 1}; "
-                "lower --lr or set --clip-grad 1" + (", or --weight-bound 10" if learns_weights else "")
+                f"lower --lr or set --clip-grad 1{self.method.remedy}"
             )
         self.optimizer.zero_grad(set_to_none=True)
         weighted_loss.backward()
-        if self.config.clip_grad is not None:
-            norm = clip_grad_norm_(self.classifier.module.parameters(), self.config.clip_grad)
-            step.clipping = Clipping(self.config.clip_grad, norm)
+        if self.settings.clip_grad is not None:
+            norm = clip_grad_norm_(self.classifier.module.parameters(), self.settings.clip_grad)
+            step.clipping = Clipping(self.settings.clip_grad, norm)
         self.optimizer.step()
         return loss
 

@@ -54,7 +54,7 @@ class TrainingContext:
     def validation_batches(self, *, batch_size: int) -> ValidationBatches:
         """Batches of the validation examples, wherever they are; needs a split."""
         batches = ValidationBatches(
-            self.validation_feed or self.feed, batch_size=batch_size, seed=self.config.seed
+            self.validation_feed or self.feed, batch_size=batch_size, seed=self.config.machine.seed
         )
         batches.set_positions(validation_positions(self))
         return batches
@@ -69,6 +69,9 @@ class Method(ABC):
 
     needs_features: bool = False
     """Whether `Step.features` is filled."""
+
+    remedy: str = ""
+    """What else to try where the loss is no longer finite, behind `lower --lr or set --clip-grad 1`."""
 
     @abstractmethod
     def before_epoch(self, epoch: int) -> Tensor:
@@ -114,7 +117,7 @@ class Method(ABC):
 
 def training_positions(config: RunConfig, labels: Tensor, in_validation: Tensor | None) -> Tensor:
     """The positions that train: the whole pool, or the split's training part."""
-    if config.train_on == "all" or in_validation is None:
+    if config.split.train_on == "all" or in_validation is None:
         return torch.arange(len(labels))
     return positions_of(~in_validation)
 
@@ -134,4 +137,4 @@ def positions_of(mask: Tensor) -> Tensor:
 
 def num_steps(positions: Tensor, config: RunConfig) -> int:
     """An upper bound on the classifier steps of an epoch over `positions`."""
-    return -(-len(positions) // config.batch_size)
+    return -(-len(positions) // config.classifier.batch_size)

@@ -32,9 +32,10 @@ def erm_epochs(
     config = context.config.updated(**changes)
     classifier = context.make_classifier()
     loop = TrainingLoop(
-        config,
+        config.classifier,
+        seed=config.machine.seed,
         classifier=classifier,
-        optimizer=build_optimizer(config, classifier.module),
+        optimizer=build_optimizer(config.classifier, classifier.module),
         feed=context.feed,
         method=ERM(replace(context, config=config, in_validation=~trains)),
     )

@@ -20,6 +20,8 @@ from molere_cli.methods.reweighting import make_reweighting
 class LRW(Method):
     """Learned reweighting on a fixed split, or against another dataset (paper.md section 2)."""
 
+    remedy = ", or --weight-bound 10"
+
     def __init__(self, context: TrainingContext) -> None:
         self._config = context.config
         self._in_validation = context.in_validation

@@ -22,15 +22,20 @@ class MOLERE(Method):
     `splitter_interval` epochs.
     """
 
+    remedy = ", or --weight-bound 10"
+
     def __init__(self, context: TrainingContext) -> None:
         config = context.config
         self._config = config
         self._labels = context.labels
-        self._in_validation = random_split(context.labels, delta=config.delta, seed=config.seed)
+        self._in_validation = random_split(context.labels, delta=config.split.delta, seed=config.machine.seed)
         self._reweighting = make_reweighting(context)
         self._reweighting.set_validation(positions_of(self._in_validation), tag=0)
         self._splitting = SplitterTraining(
-            config,
+            config.splitter,
+            delta=config.split.delta,
+            batch_size=config.classifier.batch_size,
+            seed=config.machine.seed,
             classifier=context.classifier,
             feed=context.feed,
             splitter=context.make_splitter(),
@@ -42,7 +47,7 @@ class MOLERE(Method):
     def before_epoch(self, epoch: int) -> Tensor:
         self._split_metrics = {}
         since_warmup = epoch - self._reweighting.warmup_epochs
-        if since_warmup >= 0 and since_warmup % self._config.splitter_interval == 0:
+        if since_warmup >= 0 and since_warmup % self._config.splitter.splitter_interval == 0:
             self._in_validation, self._split_metrics = self._splitting.update(
                 self._in_validation, epoch=epoch
             )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import ReweightingSettings
 from molere_cli.data.feed import Feed
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.hypergradient import hypergradient
@@ -85,30 +85,30 @@ class Reweighting:
 
     def __init__(
         self,
-        config: RunConfig,
+        settings: ReweightingSettings,
         *,
+        seed: int,
         classifier: Classifier,
         optimizer: torch.optim.Optimizer,
         validation_feed: Feed,
         reweighter: nn.Module,
     ) -> None:
-        assert config.warmup_epochs is not None and config.reweighter_lr is not None
+        assert settings.warmup_epochs is not None and settings.reweighter_lr is not None
+        assert settings.meta_batch_size is not None
         check_response_known(optimizer)
-        self.config = config
-        self.warmup_epochs = config.warmup_epochs
+        self.settings = settings
+        self.warmup_epochs = settings.warmup_epochs
         self.classifier = classifier
         self.optimizer = optimizer
         self.reweighter = reweighter
         self.reweighter_optimizer = torch.optim.AdamW(
             reweighter.parameters(),
-            lr=config.reweighter_lr,
-            weight_decay=config.reweighter_weight_decay,
+            lr=settings.reweighter_lr,
+            weight_decay=settings.reweighter_weight_decay,
             foreach=True,
         )
         self.num_updates = 0
-        self._validation = ValidationBatches(
-            validation_feed, batch_size=config.meta_batch_size or config.batch_size, seed=config.seed
-        )
+        self._validation = ValidationBatches(validation_feed, batch_size=settings.meta_batch_size, seed=seed)
         self._pending: _Pending | None = None
         self._val_losses: list[Tensor] = []
 
@@ -121,14 +121,14 @@ class Reweighting:
         self._val_losses = []
         if epoch < self.warmup_epochs:
             return
-        num_due = math.ceil(num_steps / self.config.reweighter_interval)
+        num_due = math.ceil(num_steps / self.settings.reweighter_interval)
         self._validation.start_epoch(epoch, num_batches=num_due)
 
     def weights(self, step: Step) -> Tensor | None:
         """The weights (B,) of a batch, detached; None (all 1) during warm-up."""
         if step.epoch < self.warmup_epochs:
             return None
-        due = step.in_epoch % self.config.reweighter_interval == 0
+        due = step.in_epoch % self.settings.reweighter_interval == 0
         with torch.set_grad_enabled(due):
             log_weights_B = self.reweighter(
                 ReweighterInput(
@@ -141,8 +141,8 @@ class Reweighting:
             )
             weights_B = weights_from_log(
                 log_weights_B,
-                normalization=self.config.weight_normalization,
-                bound=self.config.weight_bound,
+                normalization=self.settings.weight_normalization,
+                bound=self.settings.weight_bound,
             )
         if due:
             before = {n: p.detach().clone() for n, p in self.classifier.parameters.items()}
@@ -155,7 +155,7 @@ class Reweighting:
             return
         pending, self._pending = self._pending, None
         hypergradient_B = self._hypergradient(step, pending.before)
-        scaled_B = scale_hypergradient(hypergradient_B, self.config.hypergradient_scale)
+        scaled_B = scale_hypergradient(hypergradient_B, self.settings.hypergradient_scale)
         self.reweighter_optimizer.zero_grad(set_to_none=True)
         pending.weights.backward(scaled_B.to(pending.weights.dtype))
         self.reweighter_optimizer.step()
@@ -206,7 +206,8 @@ class Reweighting:
 def make_reweighting(context: TrainingContext) -> Reweighting:
     """The reweighter and its training, for a method that learns weights."""
     return Reweighting(
-        context.config,
+        context.config.reweighting,
+        seed=context.config.machine.seed,
         classifier=context.classifier,
         optimizer=context.optimizer,
         validation_feed=context.validation_feed or context.feed,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import SplitterSettings
 from molere_cli.data.feed import Feed, batches_in_order, epoch_batches
 from molere_cli.engine.classifier import Classifier, captured_input, classification_layer
 from molere_cli.engine.validation_batches import ValidationCycle
@@ -165,16 +165,33 @@ def membership(val_prob_N: Tensor, labels_N: Tensor, *, rule: str, delta: float)
 
 
 class SplitterTraining:
-    """Trains the splitter, one pass over the pool an update, and draws the new validation set."""
+    """Trains the splitter, one pass over the pool an update, and draws the new validation set.
+
+    Its batch size is the classifier's, or less in a small pool, so that a pass is long enough to learn from.
+    """
 
     def __init__(
-        self, config: RunConfig, *, classifier: Classifier, feed: Feed, splitter: nn.Module, num_classes: int
+        self,
+        settings: SplitterSettings,
+        *,
+        delta: float,
+        batch_size: int,
+        seed: int,
+        classifier: Classifier,
+        feed: Feed,
+        splitter: nn.Module,
+        num_classes: int,
     ) -> None:
-        self.config = config
+        self.settings = settings
+        self.delta = delta
+        self.batch_size = max(MIN_BATCH_SIZE, min(batch_size, len(feed) // MIN_STEPS))
+        self.seed = seed
         self.classifier = classifier
         self.feed = feed
         self.splitter = splitter.to(classifier.device)
-        self.splitter_optimizer = torch.optim.Adam(splitter.parameters(), lr=config.splitter_lr, foreach=True)
+        self.splitter_optimizer = torch.optim.Adam(
+            splitter.parameters(), lr=settings.splitter_lr, foreach=True
+        )
         counts_C = feed.labels.bincount(minlength=num_classes).float().clamp_min(1e-6)
         self.class_prob_C = counts_C / counts_C.sum()
 
@@ -191,7 +208,7 @@ class SplitterTraining:
         losses = self._train(view, in_validation_N, epoch)
         val_prob_N = self._val_prob(view).cpu()
         new_N = membership(
-            val_prob_N, self.feed.labels.cpu(), rule=self.config.membership, delta=self.config.delta
+            val_prob_N, self.feed.labels.cpu(), rule=self.settings.membership, delta=self.delta
         )
         return new_N, {
             "split/loss": float(torch.stack(losses).mean()),
@@ -199,16 +216,11 @@ class SplitterTraining:
             "split/overlap": float((new_N & in_validation_N).sum() / in_validation_N.sum()),
         }
 
-    @property
-    def _batch_size(self) -> int:
-        """The classifier's, or less in a small pool, so that a pass is long enough to learn from."""
-        return max(MIN_BATCH_SIZE, min(self.config.batch_size, len(self.feed) // MIN_STEPS))
-
     def _train(self, view: PoolView, in_validation_N: Tensor, epoch: int) -> list[Tensor]:
         """A pass over the pool; each batch is joined by one of the current validation set."""
-        seed = derived_seed(self.config.seed, "splitter", epoch)
-        pool = epoch_batches(torch.arange(len(self.feed)), self._batch_size, seed=seed)
-        val = ValidationCycle(in_validation_N.nonzero().squeeze(1), self._batch_size, seed)
+        seed = derived_seed(self.seed, "splitter", epoch)
+        pool = epoch_batches(torch.arange(len(self.feed)), self.batch_size, seed=seed)
+        val = ValidationCycle(in_validation_N.nonzero().squeeze(1), self.batch_size, seed)
         joint = [torch.cat([positions_B, val.draw()]) for positions_B in pool]
         self.splitter.train()
         return [
@@ -223,9 +235,9 @@ class SplitterTraining:
         pool_logits_B = logits[:num_pool]
         loss: Tensor = (
             gap_loss(logits[num_pool:], view.wrong[val_V])
-            + ratio_loss(pool_logits_B, delta=self.config.delta)
+            + ratio_loss(pool_logits_B, delta=self.delta)
             + balance_loss(pool_logits_B.sigmoid(), self.feed.labels[pool_B], self.class_prob_C)
-            - self.config.val_loss_factor * val_loss_term(pool_logits_B, view.losses[pool_B])
+            - self.settings.val_loss_factor * val_loss_term(pool_logits_B, view.losses[pool_B])
         )
         self.splitter_optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -243,7 +255,7 @@ class SplitterTraining:
 
     def _inputs(self, view: PoolView, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """What the splitter sees of each batch, with the batch's positions on the device."""
-        if self.config.splitter == "features":
+        if self.settings.splitter == "features":
             for positions_B in batches:
                 on_device_B = positions_B.to(view.features.device)
                 yield view.features[on_device_B], on_device_B

@@ -98,7 +98,9 @@ class FastSampleReweighting(Method):
         self._positions = training_positions(context.config, context.labels, context.in_validation)
         self._head = last_linear(context)
         self._warmup_epochs = (
-            round(context.config.epochs / 6) if options.warmup_epochs is None else options.warmup_epochs
+            round(context.config.classifier.epochs / 6)
+            if options.warmup_epochs is None
+            else options.warmup_epochs
         )
         num_classes, num_training = context.num_classes, len(self._positions)
         capacity = options.capacity or max(num_classes, min(2000, num_training // 10))
@@ -116,7 +118,7 @@ class FastSampleReweighting(Method):
         self._probe_losses: list[Tensor] = []
 
     def before_epoch(self, epoch: int) -> Tensor:
-        seed = self._config.seed
+        seed = self._config.machine.seed
         generator = derived_generator(seed, "fsr", epoch)
         dictionary = self._dictionary(epoch)
         labels = self._context.labels[dictionary]
@@ -134,7 +136,7 @@ class FastSampleReweighting(Method):
             return best_of_each_class(
                 self._scores_N, self._context.labels, self._scored_N, num_each=self._num_each_kept
             )
-        generator = derived_generator(self._config.seed, "fsr dictionary")
+        generator = derived_generator(self._config.machine.seed, "fsr dictionary")
         trains_N = torch.zeros(len(self._scores_N), dtype=torch.bool)
         trains_N[self._positions] = True
         random_N = torch.rand(len(self._scores_N), generator=generator)
@@ -166,7 +168,9 @@ class FastSampleReweighting(Method):
                 moved.append(torch.zeros_like(gradient_of))
                 continue
             velocity = optimizer.state.get(parameter, {}).get("momentum_buffer")
-            update = gradient_of if velocity is None else gradient_of + self._config.momentum * velocity
+            update = (
+                gradient_of if velocity is None else gradient_of + self._config.classifier.momentum * velocity
+            )
             moved.append(parameter.detach() - lr * update)
         return Head(*moved)
 
@@ -220,5 +224,6 @@ def last_linear(context: TrainingContext) -> nn.Linear:
         if torch.allclose(logits, output.logits, rtol=0.02, atol=0.02):
             return layer
     raise ConfigError(
-        f"fsr needs a backbone whose logits come out of a last nn.Linear; {context.config.backbone} has none"
+        "fsr needs a backbone whose logits come out of a last nn.Linear; "
+        f"{context.config.classifier.backbone} has none"
     )

@@ -36,7 +36,7 @@ class GroupDro(Method):
         options: GroupDroOptions = context.options
         device = context.classifier.device
         self._options = options
-        self._seed = context.config.seed
+        self._seed = context.config.machine.seed
         self._positions = training_positions(context.config, context.labels, context.in_validation)
         self._in_validation = context.in_validation
         self._groups_N = context.groups.to(device)

@@ -37,11 +37,11 @@ class JustTrainTwice(Method):
         options: JttOptions = context.options
         self._context = context
         self._up_weight = options.up_weight
-        self._first_epochs = options.first_epochs or max(1, round(context.config.epochs / 8))
-        if self._first_epochs > context.config.epochs:
+        self._first_epochs = options.first_epochs or max(1, round(context.config.classifier.epochs / 8))
+        num_epochs = context.config.classifier.epochs
+        if self._first_epochs > num_epochs:
             raise ConfigError(
-                f"jtt's first_epochs = {self._first_epochs} is more than --epochs {context.config.epochs}; "
-                "lower it"
+                f"jtt's first_epochs = {self._first_epochs} is more than --epochs {num_epochs}; lower it"
             )
         self._positions = training_positions(context.config, context.labels, context.in_validation)
         self._errors_N: Tensor | None = None

@@ -36,7 +36,7 @@ class LearningToReweight(Method):
         self._in_validation = context.in_validation
         self._positions = training_positions(context.config, context.labels, context.in_validation)
         self._validation = context.validation_batches(
-            batch_size=options.meta_batch_size or context.config.batch_size
+            batch_size=options.meta_batch_size or context.config.classifier.batch_size
         )
         self._val_losses: list[Tensor] = []
 

@@ -24,7 +24,9 @@ class Lookahead:
         self._optimizer = context.optimizer
         self.in_validation = context.in_validation
         self.positions = training_positions(context.config, context.labels, context.in_validation)
-        self._validation = context.validation_batches(batch_size=meta_batch_size or context.config.batch_size)
+        self._validation = context.validation_batches(
+            batch_size=meta_batch_size or context.config.classifier.batch_size
+        )
         self._val_losses: list[Tensor] = []
 
     def start_epoch(self, epoch: int) -> None:

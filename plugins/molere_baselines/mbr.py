@@ -24,7 +24,9 @@ class MarginReweighting(Method):
         options: MbrOptions = context.options
         self._options = options
         self._warmup_epochs = (
-            round(context.config.epochs * 5 / 8) if options.warmup_epochs is None else options.warmup_epochs
+            round(context.config.classifier.epochs * 5 / 8)
+            if options.warmup_epochs is None
+            else options.warmup_epochs
         )
         self._positions = training_positions(context.config, context.labels, context.in_validation)
         self._in_validation = context.in_validation

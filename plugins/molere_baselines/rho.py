@@ -41,7 +41,7 @@ class RhoLoss(Method):
 
     def __init__(self, context: TrainingContext) -> None:
         assert context.in_validation is not None
-        if context.config.train_on == "all":
+        if context.config.split.train_on == "all":
             raise ConfigError(
                 "rho scores what trains by a model of the validation part, so the two must not overlap; "
                 "add --train-on train"

@@ -34,7 +34,7 @@ class WeightNetTraining:
         options: WeightNetOptions = context.options
         device = context.classifier.device
         with isolated_randomness(device):
-            torch.manual_seed(derived_seed(context.config.seed, "weight net"))
+            torch.manual_seed(derived_seed(context.config.machine.seed, "weight net"))
             self.net = WeightNet(options.hidden).to(device)
         self.optimizer = torch.optim.Adam(
             self.net.parameters(), lr=options.lr, weight_decay=options.weight_decay
