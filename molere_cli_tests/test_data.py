@@ -214,6 +214,17 @@ def test_normalisation_is_that_of_pixels_in_0_to_1():
     assert torch.allclose(normalize(images, SETTINGS).double(), expected, atol=1e-5)
 
 
+def test_decoding_without_workers_seeds_the_cpu_alone(monkeypatch):
+    """A GPU's generator is the one that training draws dropout from in the same process."""
+
+    def seeded(*_):
+        raise AssertionError("a GPU's generator was seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded)
+    feed = make_feed(streamed(tiny_examples(20, seed=0)), replace(SETTINGS, workers=0, augment="crop-flip"))
+    assert len(list(feed.training([torch.arange(8)], seed=0))) == 1
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_both_feeds_give_the_same_evaluation_batches(workers):
     examples = tiny_examples(20, seed=0)

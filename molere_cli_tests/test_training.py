@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
+from molere_cli import BackboneSpec, hookimpl
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
@@ -185,6 +187,36 @@ def test_reweighter_interval_counts_meta_updates(registry):
     config = tiny_config(method="lrw", warmup_epochs=0, reweighter_interval=3, epochs=2)
     records = list(engine_for(config, registry, torch.arange(64) < 16).loop.epochs())
     assert records[-1]["reweighter/updates"] == 2 * 2
+
+
+class RootOfZero(nn.Module):
+    """Logits whose loss is finite and whose gradient is not: the root of 0 has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(192, 4)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, images):
+        return self.linear(images.flatten(1)).abs().sqrt()
+
+
+@pytest.mark.parametrize("clip_grad", [None, 1.0])
+def test_a_gradient_that_is_not_finite_stops_before_the_parameters_change(registry, clip_grad):
+    class Plugin:
+        @hookimpl
+        def register_backbones(self, register):
+            build = lambda request: RootOfZero()  # noqa: E731
+            register(BackboneSpec(name="root_of_zero", description="-", build=build))
+
+    registry.add(Plugin(), "roots")
+    engine = engine_for(tiny_config(backbone="root_of_zero", clip_grad=clip_grad), registry)
+    with pytest.raises(
+        TrainingError, match=r"gradient's norm became (nan|inf) in epoch 1, step 1; lower --lr"
+    ):
+        next(engine.loop.epochs())
+    assert all(p.isfinite().all() and not p.any() for p in engine.classifier.module.parameters())
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_parameters_change(registry):

@@ -57,19 +57,20 @@ def split(
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.split import new_split_file
 
-    registry, progress = load_plugins(), progress_display(quiet=quiet)
+    registry = load_plugins()
     settings = configured_split(config, {**flags, "split": strategy}, registry)
     if diagnose and strategy != "hard":
         raise ConfigError(f"--diagnose asks what hard means; it has no effect with --strategy {strategy}")
-    made = new_split_file(settings, registry, erm=erm, out=out, runs=runs, progress=progress)
-    if not quiet:
-        for table in split_tables(made):
-            stdout.print(table)
-    if diagnose:
-        from molere_cli.tasks.diagnose import diagnose as diagnosis_of
+    with progress_display(quiet=quiet) as progress:
+        made = new_split_file(settings, registry, erm=erm, out=out, runs=runs, progress=progress)
+        if not quiet:
+            for table in split_tables(made):
+                stdout.print(table)
+        if diagnose:
+            from molere_cli.tasks.diagnose import diagnose as diagnosis_of
 
-        found = diagnosis_of(made.config, registry, made.data, made.split, progress=progress)
-        stdout.print(found.sentence[0].upper() + found.sentence[1:] + ".", highlight=False)
+            found = diagnosis_of(made.config, registry, made.data, made.split, progress=progress)
+            stdout.print(found.sentence[0].upper() + found.sentence[1:] + ".", highlight=False)
     typer.echo(made.path)
 
 

@@ -23,7 +23,7 @@ from molere_cli.engine.classifier import Classifier, captured_input, classificat
 from molere_cli.engine.validation_batches import ValidationCycle
 from molere_cli.errors import TrainingError
 from molere_cli.randomness import derived_seed
-from molere_cli.splits.quota import select_by_quota
+from molere_cli.splits.quota import select_by_quota, validation_size
 
 MIN_BATCH_SIZE, MIN_STEPS = 16, 64
 
@@ -140,8 +140,8 @@ def view_pool(classifier: Classifier, feed: Feed) -> PoolView:
     return PoolView(torch.cat(features), torch.cat(losses), torch.cat(wrong))
 
 
-def membership(val_prob_N: Tensor, labels_N: Tensor, *, rule: str, delta: float) -> Tensor:
-    """Which examples are validation, bool (N,), from their val_prob.
+def membership(val_logits_N: Tensor, labels_N: Tensor, *, rule: str, delta: float) -> Tensor:
+    """Which examples are validation, bool (N,), from the logits of their val_prob.
 
     `quota`: the hardest delta of each class. `threshold`: val_prob > 0.5, capped at delta by the highest
     val_prob.
@@ -149,16 +149,19 @@ def membership(val_prob_N: Tensor, labels_N: Tensor, *, rule: str, delta: float)
     Raises:
         TrainingError: nothing is above the threshold.
     """
+    # By logits, because probabilities near 1 round to the same float32 from a logit of 17 on, and among
+    # equals the first would win, whatever the splitter thinks.
     if rule == "quota":
-        return select_by_quota(labels_N, val_prob_N, delta=delta)
-    above_N = val_prob_N > 0.5
+        return select_by_quota(labels_N, val_logits_N, delta=delta)
+    above_N = val_logits_N > 0
     if not above_N.any():
+        highest = float(val_logits_N.max().sigmoid())
         raise TrainingError(
-            f"the splitter puts no example above 0.5 (the highest is {float(val_prob_N.max()):.3f}), so the "
+            f"the splitter puts no example above 0.5 (the highest is {highest:.3f}), so the "
             "validation set is empty; use --membership quota"
         )
-    cap = math.floor(delta * len(val_prob_N) + 1e-9)
-    highest_N = val_prob_N.argsort(descending=True, stable=True)[:cap]
+    cap = validation_size(len(val_logits_N), delta=delta)
+    highest_N = val_logits_N.argsort(descending=True, stable=True)[:cap]
     capped_N = torch.zeros_like(above_N)
     capped_N[highest_N] = True
     return above_N & capped_N
@@ -206,13 +209,13 @@ class SplitterTraining:
         """
         view = view_pool(self.classifier, self.feed)
         losses = self._train(view, in_validation_N, epoch)
-        val_prob_N = self._val_prob(view).cpu()
+        val_logits_N = self._val_logits(view).cpu()
         new_N = membership(
-            val_prob_N, self.feed.labels.cpu(), rule=self.settings.membership, delta=self.delta
+            val_logits_N, self.feed.labels.cpu(), rule=self.settings.membership, delta=self.delta
         )
         return new_N, {
             "split/loss": float(torch.stack(losses).mean()),
-            "split/above_half": float((val_prob_N > 0.5).sum()),
+            "split/above_half": float((val_logits_N > 0).sum()),
             "split/overlap": float((new_N & in_validation_N).sum() / in_validation_N.sum()),
         }
 
@@ -245,13 +248,13 @@ class SplitterTraining:
         return loss.detach()
 
     @torch.no_grad()
-    def _val_prob(self, view: PoolView) -> Tensor:
+    def _val_logits(self, view: PoolView) -> Tensor:
         self.splitter.eval()
         logits = [
             self.splitter(inputs, self.feed.labels[positions])
             for inputs, positions in self._inputs(view, batches_in_order(self.feed))
         ]
-        return torch.cat(logits).sigmoid()
+        return torch.cat(logits)
 
     def _inputs(self, view: PoolView, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """What the splitter sees of each batch, with the batch's positions on the device."""
