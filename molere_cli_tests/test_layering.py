@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import pkgutil
 import subprocess
 import sys
@@ -118,6 +119,56 @@ def test_a_room_imports_only_from_floors_below_it():
         f"{found} from {own}" for found, own, needed in core_imports() if FLOOR_OF[needed] >= FLOOR_OF[own]
     ]
     assert wrong == []
+
+
+def tree_of(page: Path, heading: str) -> list[tuple[int, str]]:
+    """(depth, name) of every entry of the folder tree on a page, in order; `heading` is its first line."""
+    block = page.read_text(encoding="utf-8").partition(f"```\n{heading}\n")[2].partition("```")[0]
+    entries = []
+    for line in block.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        names = itertools.takewhile(lambda word: word.endswith((".py", "/")), line.split())
+        entries += [(depth, name) for name in names]
+    return entries
+
+
+def test_the_tree_in_the_docs_is_the_tree_of_the_folders():
+    listed, folder = set(), ""
+    for depth, name in tree_of(ROOT / "docs" / "architecture.md", "molere_cli/"):
+        folder = "" if depth == 1 else folder
+        if name.endswith("/"):
+            folder = name
+        else:
+            assert folder + name not in listed, f"{folder}{name} stands there twice"
+            listed.add(folder + name)
+    there = {str(path.relative_to(CORE)) for path in sources(CORE)}
+    assert listed == {name for name in there if not name.endswith("/__init__.py")}
+
+
+def test_the_tree_in_the_docs_stands_in_the_order_of_the_floors():
+    rooms = [
+        name.removesuffix(".py").rstrip("/")
+        for depth, name in tree_of(ROOT / "docs" / "architecture.md", "molere_cli/")
+        if depth == 1
+    ]
+    floors = [FLOOR_OF[room] for room in rooms if room != "__init__"]
+    assert floors == sorted(floors, reverse=True)
+    assert set(rooms) == {*FLOOR_OF, "__init__"}
+
+
+def test_the_readme_has_a_line_for_every_folder():
+    listed, parents = set(), [""]
+    for depth, name in tree_of(ROOT / "README.md", "molere/"):
+        parents = [*parents[:depth], name]
+        listed.add("".join(parents[1:]))
+    git = ["git", "-C", str(ROOT), "ls-files", "-z"]
+    files = subprocess.run(git, capture_output=True, text=True, check=True).stdout.split("\0")
+    deep = ("molere_cli", "benchmarks")
+    top = {f"{parts[0]}/" for file in files if len(parts := file.split("/")) > 1}
+    inner = {
+        f"{parts[0]}/{parts[1]}/" for file in files if len(parts := file.split("/")) > 2 and parts[0] in deep
+    }
+    assert listed == {name for name in top | inner if not name.startswith(".")}
 
 
 def test_imports_are_seen_at_all():

@@ -18,7 +18,10 @@ from molere_cli.methods.reweighting import make_reweighting
 
 
 class LRW(Method):
-    """Learned reweighting on a fixed split, or against another dataset (paper.md section 2)."""
+    """Learned reweighting on a fixed split, or against another dataset.
+
+    Equations (2) to (5) of docs/architecture.md.
+    """
 
     remedy = ", or --weight-bound 10"
 
