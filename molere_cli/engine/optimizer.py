@@ -40,6 +40,7 @@ def build_scheduler(settings: ClassifierSettings, optimizer: Optimizer) -> Any:
     """timm's scheduler; `step(epoch)` sets the learning rate of that epoch, whatever came before."""
     from timm.scheduler import create_scheduler_v2
 
+    # timm has no constant schedule; a step that never comes is one.
     if settings.schedule == "constant":
         kind: dict[str, Any] = {"sched": "step", "decay_epochs": settings.epochs + 1}
     elif settings.schedule == "step":

@@ -28,6 +28,7 @@ def erm_epochs(
     Yields:
         The classifier, after every epoch.
     """
+    # What does not train is marked as validation, which `--train-on train` leaves out.
     changes = {"train_on": "train"} if num_epochs is None else {"train_on": "train", "epochs": num_epochs}
     config = context.config.updated(**changes)
     classifier = context.make_classifier()

@@ -46,12 +46,15 @@ class MOLERE(Method):
 
     def before_epoch(self, epoch: int) -> Tensor:
         self._split_metrics = {}
+        # An untrained classifier is wrong everywhere, which says nothing about which examples are hard.
         since_warmup = epoch - self._reweighting.warmup_epochs
         if since_warmup >= 0 and since_warmup % self._config.splitter.splitter_interval == 0:
             self._in_validation, self._split_metrics = self._splitting.update(
                 self._in_validation, epoch=epoch
             )
+            # A tag of its own: another set in the old order would start where the old one was left.
             self._reweighting.set_validation(positions_of(self._in_validation), tag=epoch)
+        # The split has moved, and with `--train-on train` what trains moves with it.
         positions = training_positions(self._config, self._labels, self._in_validation)
         self._reweighting.start_epoch(epoch, num_steps=num_steps(positions, self._config))
         return positions

@@ -50,10 +50,12 @@ def weights_from_log(
     `mean`: exp(z) over its batch mean, that is softmax(z) times B; exactly 1 where all z are equal.
     `none`: sigmoid(z), as in Meta-Weight-Net (arXiv 1902.07379).
     """
+    # Bounded before normalisation: the bound is on how far apart two weights can be.
     if bound is not None:
         log_weights_B = _Within.apply(log_weights_B, math.log(bound))
     if normalization == "none":
         return log_weights_B.sigmoid()
+    # Less the highest, so that nothing overflows; the mean takes it out again.
     weights_B = (log_weights_B - log_weights_B.detach().max()).exp()
     return weights_B / weights_B.mean()
 
@@ -95,12 +97,15 @@ class Reweighting:
     ) -> None:
         assert settings.warmup_epochs is not None and settings.reweighter_lr is not None
         assert settings.meta_batch_size is not None
+        # Now, rather than at the first meta-update, which comes after warm-up.
         check_response_known(optimizer)
         self.settings = settings
         self.warmup_epochs = settings.warmup_epochs
         self.classifier = classifier
         self.optimizer = optimizer
         self.reweighter = reweighter
+        # Adam, because a log-weight gets a gradient only when its example is met. Decay is decoupled: it
+        # pulls log-weights to 0, that is weights to 1.
         self.reweighter_optimizer = torch.optim.AdamW(
             reweighter.parameters(),
             lr=settings.reweighter_lr,
@@ -121,6 +126,7 @@ class Reweighting:
         self._val_losses = []
         if epoch < self.warmup_epochs:
             return
+        # Lined up at once, so that a stream can decode them while the classifier trains.
         num_due = math.ceil(num_steps / self.settings.reweighter_interval)
         self._validation.start_epoch(epoch, num_batches=num_due)
 
@@ -129,6 +135,7 @@ class Reweighting:
         if step.epoch < self.warmup_epochs:
             return None
         due = step.in_epoch % self.settings.reweighter_interval == 0
+        # A graph only where a hypergradient will come back through it.
         with torch.set_grad_enabled(due):
             log_weights_B = self.reweighter(
                 ReweighterInput(
@@ -145,6 +152,7 @@ class Reweighting:
                 bound=self.settings.weight_bound,
             )
         if due:
+            # The optimizer works in place, and (4) is taken at theta from before its step.
             before = {n: p.detach().clone() for n, p in self.classifier.parameters.items()}
             self._pending = _Pending(weights_B, before)
         return weights_B.detach()
@@ -157,15 +165,18 @@ class Reweighting:
         hypergradient_B = self._hypergradient(step, pending.before)
         scaled_B = scale_hypergradient(hypergradient_B, self.settings.hypergradient_scale)
         self.reweighter_optimizer.zero_grad(set_to_none=True)
+        # (5): d L_val / d w, through the weights (2), into phi.
         pending.weights.backward(scaled_B.to(pending.weights.dtype))
         self.reweighter_optimizer.step()
         self.num_updates += 1
 
     def _hypergradient(self, step: Step, before: dict[str, Tensor]) -> Tensor:
+        # v = grad L_val at theta', where the step has led.
         val = self._validation.next()
         val_loss, gradient = self.classifier.validation_gradient(val.images, val.labels)
         self._val_losses.append(val_loss)
         parameters = self.classifier.parameters
+        # r = (du/dg)^T v, read off the optimizer as the step has left it.
         response = optimizer_response(
             self.optimizer,
             gradient,
@@ -173,6 +184,7 @@ class Reweighting:
             clipping=step.clipping,
         )
         named_response = {name: response[p] for name, p in parameters.items() if p in response}
+        # Back at theta: < grad l_i, r > for all i in one pass (4).
         losses = self.classifier.step_losses(step.batch.images, step.batch.labels, step.randomness)
         return hypergradient(losses, before, named_response)
 

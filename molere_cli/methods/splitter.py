@@ -195,6 +195,7 @@ class SplitterTraining:
         self.splitter_optimizer = torch.optim.Adam(
             splitter.parameters(), lr=settings.splitter_lr, foreach=True
         )
+        # A class that a sub-sample has emptied keeps a share above 0, since its logarithm is taken.
         counts_C = feed.labels.bincount(minlength=num_classes).float().clamp_min(1e-6)
         self.class_prob_C = counts_C / counts_C.sum()
 
@@ -207,6 +208,7 @@ class SplitterTraining:
         Returns:
             The new one, and metrics: mean loss, how many sit above 0.5, the share of the old set kept.
         """
+        # Looked at once: the classifier does not move while the splitter learns.
         view = view_pool(self.classifier, self.feed)
         losses = self._train(view, in_validation_N, epoch)
         val_logits_N = self._val_logits(view).cpu()
@@ -224,6 +226,7 @@ class SplitterTraining:
         seed = derived_seed(self.seed, "splitter", epoch)
         pool = epoch_batches(torch.arange(len(self.feed)), self.batch_size, seed=seed)
         val = ValidationCycle(in_validation_N.nonzero().squeeze(1), self.batch_size, seed)
+        # Joined, so that both halves take one forward pass; the gap loss is over the validation set alone.
         joint = [torch.cat([positions_B, val.draw()]) for positions_B in pool]
         self.splitter.train()
         return [
@@ -237,6 +240,8 @@ class SplitterTraining:
         pool_B, val_V = positions[:num_pool], positions[num_pool:]
         pool_logits_B = logits[:num_pool]
         loss: Tensor = (
+            # (1): wrong ones stay, right ones go back; delta of all; every class in proportion; and the
+            # higher the classifier's loss, the more it belongs in validation.
             gap_loss(logits[num_pool:], view.wrong[val_V])
             + ratio_loss(pool_logits_B, delta=self.delta)
             + balance_loss(pool_logits_B.sigmoid(), self.feed.labels[pool_B], self.class_prob_C)
