@@ -130,7 +130,7 @@ class Classifier:
             tensors = {**stand_ins, **self._buffer_copies()}
             logits_BC = _at_least_float32(self._call(tensors, images))
             loss = F.cross_entropy(logits_BC, labels)
-        # Not `backward`: the optimizer's response still needs the step's own gradients in `.grad`. A parameter
+        # Not `backward`: the response still needs the step's own gradients in `.grad`. A parameter
         # that the loss does not reach has gradient 0.
         gradients = torch.autograd.grad(loss, values, materialize_grads=True)
         return loss.detach(), dict(zip(self.parameters.values(), gradients, strict=True))
