@@ -20,10 +20,12 @@ def modules() -> dict[str, ModuleType]:
     sys.path.insert(0, str(FOLDER))
     try:
         import cells
+        import evidence
+        import lines
         import measure
         import run
 
-        return {"cells": cells, "run": run, "measure": measure}
+        return {"cells": cells, "evidence": evidence, "lines": lines, "measure": measure, "run": run}
     finally:
         sys.path.remove(str(FOLDER))
 
@@ -43,8 +45,9 @@ def test_what_chooses_settings_never_sees_the_test_set(modules: dict[str, Module
     for name, experiment in cells.experiments().items():
         if name.startswith("tune-"):
             assert experiment.sets == ("tuning",)
-            for path in (cells.RESULTS / name).rglob("*.json"):
-                assert cells.read_result(path)["metrics"].keys() == {"tuning"}
+            found = modules["lines"].read_lines(cells.results_of(name))
+            assert found
+            assert all(line["metrics"].keys() == {"tuning"} for line in found.values())
 
 
 def test_everything_pins_device_precision_and_threads(modules: dict[str, ModuleType]) -> None:
@@ -95,21 +98,44 @@ def test_an_interrupted_job_goes_on_with_what_is_missing(
     assert [cell.is_done for cell in own] == [True, False]
     run.run_job(own[1:], float("inf"))
     assert all(cell.is_done for cell in own)
-    result = cells.read_result(own[1].path)
+    result = own[1].result
     assert result["split"]["share_of_val"]["hard"] == 1.0
     assert result["metrics"].keys() == {"test"}
-    # Other settings under the same name are not this cell.
+    # Other settings under the same name are not this cell, and their result takes its line's place.
     changed = own[0].model_copy(update={"settings": {**own[0].settings, "epochs": 2}})
     assert not changed.is_done
+    run.run_job([changed], float("inf"))
+    assert [cell.is_done for cell in (changed, *own)] == [True, False, True]
+    assert len(modules["lines"].read_lines(changed.path)) == 2
+
+
+def test_a_measurement_goes_on_with_the_pools_that_it_has_no_line_of(
+    modules: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells, evidence, lines = (modules[name] for name in ("cells", "evidence", "lines"))
+    monkeypatch.setattr(cells, "RESULTS", tmp_path)
+    asked = ("signal", ["shortcut", "oracle-clean"], [0, 1])
+    names = [cell.name for cell in evidence.unmeasured(*asked)]
+    assert len(names) == 10
+    assert {name.split("/")[2] for name in names} == {"lrw-hard-all", "lrw-hard"}
+    lines.write_line(cells.results_of("signal"), {"cell": names[3], "epochs": []})
+    assert [cell.name for cell in evidence.unmeasured(*asked)] == [*names[:3], *names[4:]]
+
+
+def test_a_cell_without_a_result_is_not_rerun(
+    modules: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert modules["run"].rerun("shortcut/rho-0.90/erm/s999") == 1
+    assert "there is no shortcut/rho-0.90/erm/s999 in " in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_the_cheapest_cell_gives_its_numbers_again(
     modules: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cells, run = modules["cells"], modules["run"]
+    run = modules["run"]
     name = "shortcut/rho-0.90/erm/s0"
-    recorded = cells.read_result(cells.RESULTS / f"{name}.json")["environment"]
+    recorded = modules["lines"].read_lines(modules["cells"].results_of("shortcut"))[name]["environment"]
     here = {**describe_environment(), "threads": 1}
     for key in run.BITS_DEPEND_ON:
         if here[key] != recorded[key]:
@@ -119,7 +145,7 @@ def test_the_cheapest_cell_gives_its_numbers_again(
 
 
 def test_the_accuracies_in_the_readme_are_those_of_the_cells(modules: dict[str, ModuleType]) -> None:
-    cells = modules["cells"]
+    found_by_name = modules["lines"].read_lines(modules["cells"].results_of("shortcut"))
     rows = {
         "ERM": "erm",
         "LRW-Easy": "lrw-easy-all",
@@ -134,10 +160,7 @@ def test_the_accuracies_in_the_readme_are_those_of_the_cells(modules: dict[str, 
             shown[parts[0]] = (float(parts[3].split()[0]), float(parts[6].split()[0]))
     assert shown.keys() == rows.keys()
     for label, row in rows.items():
-        runs = [
-            cells.read_result(cells.RESULTS / "shortcut" / "rho-0.90" / row / f"s{seed}.json")
-            for seed in range(5)
-        ]
+        runs = [found_by_name[f"shortcut/rho-0.90/{row}/s{seed}"] for seed in range(5)]
         for found, name in zip(shown[label], ("accuracy", "worst_group"), strict=True):
             mean = sum(run["metrics"]["test"][name] for run in runs) / 5
             assert found == pytest.approx(100 * mean, abs=0.006)

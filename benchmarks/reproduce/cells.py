@@ -1,8 +1,8 @@
-"""The programme: experiments as TOML files, each a grid of cells; one small JSON file a finished cell.
+"""The programme: experiments as TOML files, each a grid of cells; a file of results each, a line a cell.
 
 A cell is one training run: experiment/variant/row/seed. Its settings are those of the experiment, overridden
 by the variant's (which data), the row's (which method) and the seed. `{data}` in a setting stands for the
-folder of images (MOLERE_DATA, by default ../shared/data), so that a cell file reads alike on every machine.
+folder of images (MOLERE_DATA, by default ../shared/data), so that a result reads alike on every machine.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lines import Line, read_lines
 from pydantic import BaseModel, ConfigDict, Field
 
 from molere_cli.config.files import validate_config
@@ -80,17 +81,27 @@ class Cell(BaseModel):
 
     @property
     def path(self) -> Path:
-        """Where its result is kept."""
-        return RESULTS / f"{self.name}.json"
+        """The file that its result is a line of."""
+        return results_of(self.experiment)
+
+    @property
+    def result(self) -> Line | None:
+        """Its line, if there is one of these very settings."""
+        line = read_lines(self.path).get(self.name)
+        return line if line is not None and line["cell_settings"] == self.settings else None
 
     @property
     def is_done(self) -> bool:
-        """Whether there is a result of these very settings."""
-        return self.path.exists() and read_result(self.path)["cell_settings"] == self.settings
+        return self.result is not None
 
     def config(self) -> RunConfig:
         """The run's configuration on this machine; raises ConfigError if a setting is wrong."""
         return validate_config(filled_in(self.settings), source=self.name)
+
+
+def results_of(name: str) -> Path:
+    """The results of an experiment, or what a measurement left."""
+    return RESULTS / f"{name}.jsonl"
 
 
 def filled_in(settings: Mapping[str, Any]) -> Settings:
@@ -141,10 +152,4 @@ def merged(*layers: Mapping[str, Any]) -> Settings:
             below = result.get(key)
             both = isinstance(value, Mapping) and isinstance(below, Mapping)
             result[key] = {**below, **value} if both else value
-    return result
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """A finished cell's file."""
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return result

@@ -2,7 +2,7 @@
 
     python benchmarks/reproduce/diagnose.py --seeds 0-1
 
-One small file a pool and seed under results/diagnosis/; results.py sets them beside the gains of LRW-Hard.
+A line a pool and seed in results/diagnosis.jsonl; results.py sets them beside the gains of LRW-Hard.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cells import RESULTS, Cell, cells_of, experiments
+from cells import Cell, results_of
+from evidence import unmeasured
+from lines import write_line
 
 from molere_cli.data.source import load_dataset
-from molere_cli.files import write_json
 from molere_cli.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
 from molere_cli.tasks.diagnose import diagnose
@@ -24,7 +25,6 @@ from molere_cli.tasks.seeds import parse_seeds
 from molere_cli.tasks.split import make_split
 
 POOLS = ("shortcut", "oracle-clean", "methods-skew", "shortcut-natural", "biased", "natural")
-ROWS = ("lrw-hard-all", "lrw-hard")
 
 
 def main() -> int:
@@ -32,13 +32,9 @@ def main() -> int:
     parser.add_argument("experiments", nargs="*", default=POOLS)
     parser.add_argument("--seeds", default="0-1")
     given = parser.parse_args()
-    seeds = parse_seeds(given.seeds)
-    for name in given.experiments:
-        for cell in cells_of(name, experiments()[name]):
-            path = RESULTS / "diagnosis" / name / cell.variant / f"s{cell.seed}.json"
-            if cell.row in ROWS and cell.seed in seeds and not path.exists():
-                write_json(path, advice_for(cell))
-                print(path, flush=True)
+    for cell in unmeasured("diagnosis", given.experiments, parse_seeds(given.seeds)):
+        write_line(results_of("diagnosis"), advice_for(cell))
+        print(cell.name, flush=True)
     return 0
 
 

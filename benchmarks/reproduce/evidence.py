@@ -5,18 +5,15 @@ Tables, figures and prose of docs/results.md all read the files under results/ t
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from pathlib import Path
-from typing import Any
 
-from cells import RESULTS, Experiment, cells_of, experiments, read_result
+from cells import Cell, Experiment, cells_of, experiments, results_of
+from lines import Line, read_lines
 
 from molere_cli.report.statistics import Estimate, estimate
 
-Result = dict[str, Any]
-Metric = Callable[[Result], float | None]
+Metric = Callable[[Line], float | None]
 
 
 @cache
@@ -25,9 +22,9 @@ def programme() -> dict[str, Experiment]:
 
 
 @cache
-def finished(experiment: str, variant: str) -> dict[str, dict[int, Result]]:
+def finished(experiment: str, variant: str) -> dict[str, dict[int, Line]]:
     """Results by row and seed, rows in the experiment's order; without the runs that stopped."""
-    found: dict[str, dict[int, Result]] = {}
+    found: dict[str, dict[int, Line]] = {}
     for row, by_seed in ended(experiment, variant).items():
         if converged := {seed: result for seed, result in by_seed.items() if "stopped" not in result}:
             found[row] = converged
@@ -35,12 +32,12 @@ def finished(experiment: str, variant: str) -> dict[str, dict[int, Result]]:
 
 
 @cache
-def ended(experiment: str, variant: str) -> dict[str, dict[int, Result]]:
+def ended(experiment: str, variant: str) -> dict[str, dict[int, Line]]:
     """Results by row and seed, rows in the experiment's order; a run that stopped has no metrics."""
-    found: dict[str, dict[int, Result]] = {}
+    found: dict[str, dict[int, Line]] = {}
     for cell in cells_of(experiment, programme()[experiment]):
-        if cell.variant == variant and cell.is_done:
-            found.setdefault(cell.row, {})[cell.seed] = read_result(cell.path)
+        if cell.variant == variant and (result := cell.result) is not None:
+            found.setdefault(cell.row, {})[cell.seed] = result
     return {row: found[row] for row in programme()[experiment].rows if row in found}
 
 
@@ -76,9 +73,13 @@ def hard_row(experiment: str) -> str:
     return "lrw-hard-all" if "lrw-hard-all" in programme()[experiment].rows else "lrw-hard"
 
 
-def left_by(pattern: str) -> list[tuple[Path, Any]]:
-    """What measurement scripts left under results/."""
-    return [(path, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(RESULTS.glob(pattern))]
+def unmeasured(name: str, pools: Iterable[str], seeds: Iterable[int]) -> Iterator[Cell]:
+    """The cells of LRW-Hard in these experiments that a measurement has no line of."""
+    wanted, path = set(seeds), results_of(name)
+    for pool in pools:
+        for cell in cells_of(pool, programme()[pool]):
+            if cell.row == hard_row(pool) and cell.seed in wanted and cell.name not in read_lines(path):
+                yield cell
 
 
 def oracle_rows(experiment: str, variant: str) -> list[str]:

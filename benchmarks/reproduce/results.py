@@ -4,7 +4,7 @@
 
     python benchmarks/reproduce/results.py
 
-The prose is in results.md.j2; every number comes from a cell file, or from a measurement's own file there.
+The prose is in results.md.j2; every number comes from a cell's line, or from a measurement's own file there.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cells import HERE
 from evidence import count, programme
 from figures import draw_figures
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from lines import ResultsError
 
 DOCS = HERE.parents[1] / "docs"
 PAGE, METHODS, FIGURES = DOCS / "results.md", DOCS / "methods.md", DOCS / "figures"
@@ -77,4 +78,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ResultsError as error:
+        sys.exit(f"results.py: {error}")

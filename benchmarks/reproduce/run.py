@@ -1,17 +1,16 @@
-"""Run the programme: every cell that has no result file yet, in processes of one thread each.
+"""Run the programme: every cell that has no result yet, in processes of one thread each.
 
     python benchmarks/reproduce/run.py --list
     python benchmarks/reproduce/run.py shortcut natural --jobs 2 --minutes 60
     python benchmarks/reproduce/run.py --cell shortcut/rho-0.90/erm/s0
 
-It may be stopped at any time and continued anywhere: what is finished is a file under results/.
-`--cell` reruns one cell from its file and says whether it gets the same numbers.
+It may be stopped at any time and continued anywhere: what is finished is a line of a file under results/.
+`--cell` reruns one cell from its line and says whether it gets the same numbers.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import shutil
@@ -26,13 +25,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from cells import HERE, RESULTS, Cell, cells_of, experiments, filled_in, read_result, with_placeholder
+from cells import HERE, Cell, cells_of, experiments, filled_in, results_of, with_placeholder
+from lines import read_lines, write_line
 
 from molere_cli.config.files import validate_config
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
-from molere_cli.errors import TrainingError
-from molere_cli.files import replacing
+from molere_cli.errors import MolereError, TrainingError
 from molere_cli.registry.registry import load_plugins
 
 SCRATCH = HERE.parents[1] / "build" / "reproduce"
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     cells = {name: list(cells_of(name, experiment)) for name, experiment in chosen.items()}
     if given.list:
         for name, own in cells.items():
-            done = [read_result(cell.path).get("seconds", 0) for cell in own if cell.is_done]
+            done = [cell.result.get("seconds", 0) for cell in own if cell.result is not None]
             print(
                 f"{name}: {len(done)} of {len(own)} cells, {sum(done) / 60:.0f} of {chosen[name].minutes} min"
             )
@@ -123,11 +122,7 @@ def run_job(cells: Sequence[Cell], deadline: float) -> str:
             result = run_cell(cell.config(), scratch, sets=sets)
         except TrainingError as error:
             result = {"stopped": str(error)}
-        with replacing(cell.path) as temporary:
-            temporary.write_text(
-                json.dumps({"cell": cell.name, "cell_settings": cell.settings, **result}, indent=1) + "\n",
-                encoding="utf-8",
-            )
+        write_line(cell.path, {"cell": cell.name, "cell_settings": cell.settings, **result})
         done += 1
     shutil.rmtree(scratch, ignore_errors=True)
     return f"{done} of {len(cells)} cells in {time.time() - started:.0f} s"
@@ -154,20 +149,18 @@ def run_cell(config: RunConfig, scratch: Path, *, sets: Sequence[str]) -> dict[s
 
 
 def rerun(name: str) -> int:
-    """Train a finished cell again from its file, and compare its metrics to the last bit."""
-    path = RESULTS / f"{name}.json"
-    if not path.exists():
-        print(
-            f"there is no {path}; `python {HERE.name}/run.py --list` says what is finished", file=sys.stderr
-        )
+    """Train a finished cell again from its line, and compare its metrics to the last bit."""
+    path = results_of(name.partition("/")[0])
+    recorded = read_lines(path).get(name)
+    if recorded is None:
+        print(f"there is no {name} in {path}; --list says what is finished", file=sys.stderr)
         return 1
-    recorded = read_result(path)
     if "stopped" in recorded:
         print(f"{name} has no numbers to compare: {recorded['stopped']}", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as scratch:
         again = run_cell(
-            validate_config(filled_in(recorded["settings"]), source=str(path)),
+            validate_config(filled_in(recorded["settings"]), source=name),
             Path(scratch),
             sets=tuple(recorded["metrics"]),
         )
@@ -189,4 +182,7 @@ def rerun(name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except MolereError as error:
+        sys.exit(f"run.py: {error}")

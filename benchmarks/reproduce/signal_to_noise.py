@@ -4,7 +4,7 @@
 
 Along an ERM run, at the end of some epochs: the alignments of all pool examples with the validation gradient
 of many batches of the hard set. Signal to noise of an example: its mean over batches by its standard
-deviation. One small file a pool under results/signal/.
+deviation. A line a pool in results/signal.jsonl.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import sys
 from typing import Any
 
 import torch
-from cells import RESULTS, Cell, cells_of, experiments
+from cells import Cell, results_of
+from evidence import unmeasured
+from lines import write_line
 from measure import kinds_of, rounded
 from torch import Tensor
 
@@ -22,7 +24,6 @@ from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.classifier import RandomState
 from molere_cli.engine.hypergradient import alignment
-from molere_cli.files import write_json
 from molere_cli.randomness import derived_generator
 from molere_cli.registry.registry import load_plugins
 from molere_cli.splits.quota import select_by_quota
@@ -39,12 +40,9 @@ def main() -> int:
     parser.add_argument("experiments", nargs="*", default=POOLS)
     parser.add_argument("--draws", type=int, default=16, help="validation batches an epoch")
     given = parser.parse_args()
-    for name in given.experiments:
-        for cell in cells_of(name, experiments()[name]):
-            path = RESULTS / "signal" / name / f"{cell.variant}.json"
-            if cell.row in ("lrw-hard-all", "lrw-hard") and cell.seed == 0 and not path.exists():
-                write_json(path, {"cell": cell.name, "epochs": list(follow(cell, given.draws))})
-                print(path, flush=True)
+    for cell in unmeasured("signal", given.experiments, seeds=[0]):
+        write_line(results_of("signal"), {"cell": cell.name, "epochs": follow(cell, given.draws)})
+        print(cell.name, flush=True)
     return 0
 
 

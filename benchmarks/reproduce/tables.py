@@ -5,25 +5,25 @@ Each takes an experiment's name (and a variant) and reads the finished cells alo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from itertools import pairwise
 from statistics import fmean
 
-from cells import RESULTS, cells_of, read_result
+from cells import RESULTS, cells_of, results_of
 from evidence import (
-    Result,
     count,
     ended,
     finished,
     hard_row,
-    left_by,
     metric,
     oracle_rows,
     paired,
     programme,
     stopped,
 )
+from lines import Line, place, read_lines
 
 from molere_cli.report.statistics import Estimate, spread
 
@@ -153,7 +153,7 @@ def who_table(experiment: str, variant: str) -> str:
     return table(["share of validation / mean weight", *kinds, "ess"], rows)
 
 
-def share_of_validation(runs: Mapping[int, Result], kind: str) -> str:
+def share_of_validation(runs: Mapping[int, Line], kind: str) -> str:
     """The mean share of a kind in the validation sets; `-` where there are none."""
     shares = [run["split"]["share_of_val"][kind] for run in runs.values() if "split" in run]
     return f"{100 * fmean(shares):.0f}%" if shares else "-"
@@ -213,9 +213,9 @@ def tuning_table(*names: str) -> str:
 def diagnosis_table() -> str:
     """Advice beside the gain of LRW-Hard on that pool; right if the gain has the sign foretold."""
     rows, right, judged = [], 0, 0
-    for path, found in left_by("diagnosis/*/*/*.json"):
-        experiment, variant, name = path.relative_to(RESULTS / "diagnosis").with_suffix("").parts
-        results, seed = finished(experiment, variant), int(name[1:])
+    for found in read_lines(results_of("diagnosis")).values():
+        experiment, variant, _, seed = place(found["cell"])
+        results = finished(experiment, variant)
         runs = [results.get(row, {}).get(seed) for row in (hard_row(experiment), "erm")]
         verdict = gained = "-"
         if all(runs) and found["advice"] != "unclear":
@@ -262,8 +262,8 @@ def oracle_table() -> str:
 def signal_table() -> str:
     """Signal to noise and mean alignments along training."""
     rows = []
-    for path, found in left_by("signal/*/*.json"):
-        experiment, variant = path.relative_to(RESULTS / "signal").with_suffix("").parts
+    for found in read_lines(results_of("signal")).values():
+        experiment, variant, _, _ = place(found["cell"])
         for epoch in found["epochs"]:
             kinds = epoch["alignment_by_kind"]
             named = ", ".join(
@@ -287,10 +287,10 @@ def signal_table() -> str:
 
 def theory_table() -> str:
     """The gap of each domain under each rule at the smallest, a middling and the largest pool."""
-    found = left_by("theory.json")
-    if not found:
+    path = RESULTS / "theory.json"
+    if not path.exists():
         return NOT_RUN
-    ((_, theory),) = found
+    theory = json.loads(path.read_text(encoding="utf-8"))
     rules = list(theory["domains"][0]["rows"][0]["gap"])
     rows = [
         [
@@ -309,7 +309,7 @@ def status_table() -> str:
     rows = []
     for name, experiment in programme().items():
         own = list(cells_of(name, experiment))
-        done = [read_result(cell.path) for cell in own if cell.is_done]
+        done = [result for cell in own if (result := cell.result) is not None]
         minutes = sum(result.get("seconds", 0) for result in done) / 60
         rows.append([f"`{name}`", f"{len(done)} of {len(own)}", f"{minutes:.0f}", str(experiment.minutes)])
     return table(["experiment", "cells", "minutes of training", "its share"], rows)
