@@ -21,7 +21,7 @@ from molere_cli.commands.plugins import plugins
 from molere_cli.commands.split import split
 from molere_cli.commands.train import train
 from molere_cli.errors import MolereError
-from molere_cli.registry.registry import PluginWarning
+from molere_cli.registry.offers import PluginWarning
 
 app = typer.Typer(
     name="molere",

@@ -10,6 +10,7 @@ import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 import molere_cli
+from molere_cli import MethodSpec, hookimpl
 from molere_cli import __main__ as entry
 from molere_cli.commands import console
 from molere_cli.config.run_config import OWNERS, RunConfig, field_of, flag_name
@@ -566,13 +568,40 @@ def test_plugins_lists_everything_that_is_registered(molere):
     for kind in ("backbones", "datasets", "splits", "reweighters", "methods"):
         for offer in getattr(registry, kind).offers:
             assert re.search(rf"│ {kind}\s+│ {offer.spec.name}\s+│ {offer.plugin}\s+│", done.out), offer
-    for family, plugin in registry.families:
-        assert re.search(rf"│ backbones\s+│ {family.prefix}:\*\s+│ {plugin}\s+│", done.out)
+    for offer in registry.families.offers:
+        assert re.search(rf"│ backbones\s+│ {offer.spec.prefix}:\*\s+│ {offer.plugin}\s+│", done.out)
 
 
 def test_plugins_lists_one_kind(molere):
     rows = re.findall(r"│ (\w+)\s+│ ([\w-]+)\s+│ \w+\s+│", molere("plugins methods").out)
     assert set(rows) == {("methods", offer.spec.name) for offer in load_plugins().methods.offers}
+
+
+def test_plugins_check_imports_everything_and_fails_for_a_string_that_leads_nowhere(molere, monkeypatch):
+    assert molere("plugins methods --check").code == 0
+    registry = load_plugins()
+    broken = MethodSpec(name="mine", description="", build="molere_mine.mine:Mine", label="Mine")
+    plugin = SimpleNamespace(register_methods=hookimpl(lambda register: register(broken)))
+    registry.add(plugin, "molere_mine")
+    monkeypatch.setattr("molere_cli.registry.registry.load_plugins", lambda: registry)
+    assert molere("plugins methods").code == 0
+    done = molere("plugins methods --check")
+    assert done.code == 1
+    assert done.err.startswith(
+        "plugin molere_mine says 'molere_mine.mine:Mine' for build of its method 'mine'"
+    )
+    assert done.err.count("molere_mine says") == 1
+
+
+def test_plugins_tells_of_names_that_are_offered_twice(molere, monkeypatch):
+    registry = load_plugins()
+    focal = MethodSpec(name="focal", description="", build="math:sqrt", label="Focal")
+    registry.add(SimpleNamespace(register_methods=hookimpl(lambda register: register(focal))), "molere_mine")
+    monkeypatch.setattr("molere_cli.registry.registry.load_plugins", lambda: registry)
+    assert molere("plugins methods").err == (
+        "method 'focal' is offered as molere_baselines:focal and molere_mine:focal; "
+        "focal alone is molere_baselines:focal\n"
+    )
 
 
 def test_a_filter_searches_the_families(molere):

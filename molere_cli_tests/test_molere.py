@@ -25,7 +25,7 @@ def planted_digits(request) -> Dataset:
     """digits; 8% of each class relabelled to the next class, as group 1."""
     from molere_sklearn.digits import digits
 
-    plain = digits(data_seed=request.data_seed)
+    plain = digits(request)
     labels = plain.pool.labels.clone()
     wrong = torch.zeros(len(labels), dtype=torch.long)
     for label in range(10):

@@ -25,9 +25,8 @@ class MOLERE(Method):
     remedy = ", or --weight-bound 10"
 
     def __init__(self, context: TrainingContext) -> None:
+        super().__init__(context)
         config = context.config
-        self._config = config
-        self._labels = context.labels
         self._in_validation = random_split(context.labels, delta=config.split.delta, seed=config.machine.seed)
         self._reweighting = make_reweighting(context)
         self._reweighting.set_validation(positions_of(self._in_validation), tag=0)
@@ -48,16 +47,17 @@ class MOLERE(Method):
         self._split_metrics = {}
         # An untrained classifier is wrong everywhere, which says nothing about which examples are hard.
         since_warmup = epoch - self._reweighting.warmup_epochs
-        if since_warmup >= 0 and since_warmup % self._config.splitter.splitter_interval == 0:
+        if since_warmup >= 0 and since_warmup % self.context.config.splitter.splitter_interval == 0:
             self._in_validation, self._split_metrics = self._splitting.update(
                 self._in_validation, epoch=epoch
             )
             # A tag of its own: another set in the old order would start where the old one was left.
             self._reweighting.set_validation(positions_of(self._in_validation), tag=epoch)
         # The split has moved, and with `--train-on train` what trains moves with it.
-        positions = training_positions(self._config, self._labels, self._in_validation)
-        self._reweighting.start_epoch(epoch, num_steps=num_steps(positions, self._config))
-        return positions
+        config = self.context.config
+        self.positions = training_positions(config, self.context.labels, self._in_validation)
+        self._reweighting.start_epoch(epoch, num_steps=num_steps(self.positions, config))
+        return self.positions
 
     def weights(self, step: Step) -> Tensor | None:
         return self._reweighting.weights(step)

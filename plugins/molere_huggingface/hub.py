@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from molere_cli import DataError, Dataset, DatasetRequest
-from molere_huggingface.assemble import assemble
+from molere_huggingface.assemble import ParquetOptions, assemble
 from molere_huggingface.rows import Rows, is_image
 
 TEST_SPLITS = ("test", "validation")
+
+
+class HubOptions(ParquetOptions):
+    """config: which configuration (subset), for a dataset that has several."""
+
+    config: str | None = None
 
 
 def load_hub(request: DatasetRequest) -> Dataset:
