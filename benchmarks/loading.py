@@ -9,7 +9,7 @@ import harness
 import pyarrow.parquet as pq
 from PIL import Image
 
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import DataSettings
 from molere_cli.data.source import load_dataset
 from molere_cli.registry.registry import load_plugins
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def load(name: str) -> None:
-    load_dataset(RunConfig(dataset=f"parquet:{harness.DATA / name}"), load_plugins())
+    load_dataset(DataSettings(dataset=f"parquet:{harness.DATA / name}"), load_plugins())
 
 
 def decode(name: str) -> None:

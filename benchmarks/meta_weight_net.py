@@ -39,14 +39,16 @@ class MetaWeightNetLoop:
         self.parameters = dict(self.module.named_parameters())
         self.weighting = weighting_network()
         self.weighting_optimizer = torch.optim.Adam(self.weighting.parameters(), lr=1e-3, weight_decay=1e-4)
-        self.cycle = ValidationCycle(in_validation.nonzero().squeeze(1), config.batch_size, config.seed)
+        self.cycle = ValidationCycle(
+            in_validation.nonzero().squeeze(1), config.classifier.batch_size, config.machine.seed
+        )
         self.epoch = 0
 
     def run_epoch(self) -> None:
         """One epoch over the whole pool, with a meta-update every `interval` steps."""
-        seed = derived_seed(self.config.seed, "train", self.epoch)
+        seed = derived_seed(self.config.machine.seed, "train", self.epoch)
         feed = self.engine.feed
-        batches = epoch_batches(torch.arange(len(feed)), self.config.batch_size, seed=seed)
+        batches = epoch_batches(torch.arange(len(feed)), self.config.classifier.batch_size, seed=seed)
         num_due = -(-len(batches) // self.interval)
         val_batches = feed.training([self.cycle.draw() for _ in range(num_due)], seed=seed + 1)
         self.module.train()

@@ -58,11 +58,11 @@ def random_batch(size: int, num_examples: int, *, seed: int) -> tuple[Tensor, Te
 
 def real_batches(size: int, num_examples: int, *, num_batches: int) -> list[LabelledImages]:
     """Batches of CIFAR-10's training images from MOLERE_DATA or ../shared/data, resized and normalised."""
-    config = RunConfig(
+    config = RunConfig.of(
         dataset=f"parquet:{DATA}/cifar10", image_size=size, limit_train=num_batches * num_examples
     )
     plan = make_plan(config.updated(method="erm", device="cpu"), load_plugins())
-    data = load_dataset(plan.config, plan.registry)
+    data = load_dataset(plan.config.data, plan.registry)
     feed = make_feed(data.dataset.pool, feed_settings(plan, data))
     order = torch.randperm(len(feed), generator=torch.Generator().manual_seed(0))
     return [(batch.images, batch.labels) for batch in feed.evaluation(list(order.split(num_examples)))]

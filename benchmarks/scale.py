@@ -18,6 +18,7 @@ from torch import nn
 
 from molere_cli import Dataset, Examples
 from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import SplitterSettings
 from molere_cli.data.feed import FeedSettings, InMemoryFeed
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.classifier import Classifier
@@ -108,7 +109,7 @@ class ScoredPool:
         self.path = folder / f"split-{size}.parquet"
         self.registry = load_plugins()
         self.progress = NoProgress()
-        self.config = RunConfig(dataset="synthetic", split="hard", score="aum", delta=DELTA)
+        self.config = RunConfig.of(dataset="synthetic", split="hard", score="aum", delta=DELTA)
 
     def rank_and_write(self) -> None:
         split = make_split(
@@ -162,7 +163,10 @@ def splitter_epoch(size: int) -> harness.Run:
         nn.Flatten(), nn.Linear(192, FEATURE_DIM), nn.ReLU(), nn.Linear(FEATURE_DIM, NUM_CLASSES)
     )
     training = SplitterTraining(
-        RunConfig(method="molere", batch_size=BATCH_SIZE, delta=DELTA),
+        SplitterSettings(),
+        delta=DELTA,
+        batch_size=BATCH_SIZE,
+        seed=0,
         classifier=Classifier(module, device=device, precision=torch.float32),
         feed=InMemoryFeed(images, labels, settings),
         splitter=FeaturesSplitter(FEATURE_DIM, NUM_CLASSES),

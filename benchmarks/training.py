@@ -184,7 +184,7 @@ def make_engine(
     options: argparse.Namespace,
 ) -> Engine:
     """The real engine on the synthetic data."""
-    config = RunConfig(
+    config = RunConfig.of(
         dataset="synthetic",
         backbone=options.backbone,
         batch_size=options.batch_size,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from molere_cli.errors import ConfigError, DataError, MolereError, SplitError, TrainingError
 from molere_cli.registry.hookspecs import hookimpl
 from molere_cli.registry.specs import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     BackboneFamily,
     BackboneRequest,
     BackboneSpec,
@@ -87,6 +89,8 @@ _LAZY = {
 }
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "BackboneFamily",
     "BackboneRequest",
     "BackboneSpec",

@@ -10,8 +10,7 @@ import molere_timm
 import pytest
 import torch
 from molere_timm.cifar_resnet import cifar_resnet
-from molere_timm.family import REFUSED
-from molere_timm.options import parse_value
+from molere_timm.family import REFUSED, parse_value
 from molere_timm.small_cnn import SmallCNN
 from molere_timm.wide_resnet import wide_resnet
 from torch import nn

@@ -67,8 +67,7 @@ def build(installed, name: str, **request) -> nn.Module:
 
 
 def test_every_classification_network_of_torchvision_is_a_member(installed):
-    (family,) = [family for family, _ in installed.families if family.prefix == "torchvision"]
-    names = set(family.list_names())
+    names = set(installed.families.get("torchvision").list_names())
     assert names == set(models.list_models(module=models))
     assert {"resnet18", "vit_b_16", "squeezenet1_0"} <= names
     assert not any(name.startswith("quantized") or "r3d" in name or "rcnn" in name for name in names)
@@ -77,7 +76,7 @@ def test_every_classification_network_of_torchvision_is_a_member(installed):
 def test_torchvision_is_not_imported_to_register():
     code = (
         "import sys\nfrom molere_cli.registry.registry import load_plugins\n"
-        "assert any(f.prefix == 'torchvision' for f, _ in load_plugins().families)\n"
+        "assert load_plugins().families.get('torchvision')\n"
         "assert not {'torch', 'torchvision'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -174,7 +173,7 @@ def test_an_option_is_refused(installed):
 
 
 def test_it_trains_from_end_to_end(registry, tmp_path):
-    config = RunConfig(
+    config = RunConfig.of(
         dataset="tiny",
         backbone="torchvision:shufflenet_v2_x0_5",
         method="lrw",

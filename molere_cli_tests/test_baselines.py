@@ -373,7 +373,7 @@ def test_fsr_draws_its_probes_from_the_dictionary_alone(registry):
         method.before_epoch(epoch)
         allowed = set(method._dictionary(epoch).tolist())
         assert len(allowed) <= 4
-        for positions in method._positions.split(16):
+        for positions in method.positions.split(16):
             (one.batch,) = one.feed.feed.training([positions], seed=0)
             one.batch = one.batch._replace(images=one.batch.images.double())
             method.weights(one.step(epoch))
@@ -535,7 +535,9 @@ def context_of(config, registry, in_validation=None) -> TrainingContext:
 
     plan = make_plan(config, registry)
     build_engine(
-        replace(plan, method=replace(plan.method, build=keep)), load_dataset(config, registry), in_validation
+        replace(plan, method=replace(plan.method, build=keep)),
+        load_dataset(config.data, registry),
+        in_validation,
     )
     return kept[0]
 

@@ -16,6 +16,7 @@ from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
 from molere_cli.progress import NoProgress
 from molere_cli.tasks.build import build_engine
+from molere_cli.tasks.scores import erm_config
 from molere_cli.tasks.train import collapse_of, resume_run
 from molere_cli_tests.conftest import TINY_SIZE
 from molere_cli_tests.test_baselines import RUNS, run_config
@@ -61,10 +62,10 @@ def test_every_method_learns_and_differs_from_erm(name, registry):
     in_validation = None
     if plan.needs_split:
         in_validation = torch.arange(TINY_SIZE) % 4 == torch.arange(TINY_SIZE) // 16
-    engine = build_engine(plan, load_dataset(config, registry), in_validation)
+    engine = build_engine(plan, load_dataset(config.data, registry), in_validation)
     records = list(engine.loop.epochs())
     assert records[-1]["train/loss"] < records[0]["train/loss"]
-    same_data = config.restricted(split="optional", uses=(), method="erm", train_on="all", method_option={})
+    same_data = erm_config(config)
     erm = engine_for(same_data, registry)
     list(erm.loop.epochs())
     different = [

@@ -8,7 +8,9 @@ import shlex
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
@@ -16,9 +18,10 @@ import pytest
 from typer.testing import CliRunner
 
 import molere_cli
+from molere_cli import MethodSpec, hookimpl
 from molere_cli import __main__ as entry
 from molere_cli.commands import console
-from molere_cli.config.run_config import RunConfig, flag_name
+from molere_cli.config.run_config import OWNERS, RunConfig, field_of, flag_name
 from molere_cli.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
 
@@ -173,7 +176,7 @@ def test_the_defaults_give_way_to_the_file_and_the_file_to_the_flags(train):
     config = config_of(run)
     assert config["batch_size"] == 32
     assert config["lr"] == 0.03
-    assert config["momentum"] == RunConfig().momentum
+    assert config["momentum"] == RunConfig().classifier.momentum
     assert config["dataset_option"] == {"rho": "0.8"}
     (other,) = train("--config run.toml --dataset-option rho=0.7")
     assert config_of(other)["dataset_option"] == {"rho": "0.7"}
@@ -246,7 +249,7 @@ class KilledInEpoch(NoProgress):
 def test_an_interrupted_run_resumes_to_the_same_metrics(train, runner, monkeypatch, line, epoch):
     (whole,) = train(f"{line} --out whole")
     with monkeypatch.context() as patched:
-        patched.setattr(console, "progress_display", lambda *, quiet: KilledInEpoch(epoch))
+        patched.setattr(console, "progress_display", lambda *, quiet: nullcontext(KilledInEpoch(epoch)))
         cut = runner.invoke(entry.app, shlex.split(f"train {line} {SMALL} --out cut"))
     assert cut.exit_code != 0
     assert not Path("cut/DONE").exists()
@@ -384,6 +387,29 @@ def test_a_list_settles_delta_and_score(train, molere):
     assert_refused(
         molere("split --strategy file:no.csv --quiet"), "cannot read the list of validation examples"
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--folds 3", "--folds has no effect with --strategy hard and --score aum; use --score oof-margin"),
+        ("--noise-rate 0.2", "--noise-rate has no effect with --strategy hard and --label-noise none; use"),
+        ("--lr-decay-epochs 9", "--lr-decay-epochs has no effect with --strategy hard and --schedule cosine"),
+        ("--strategy random --score loss", "--score has no effect with --strategy random; leave it out"),
+    ],
+)
+def test_split_refuses_what_has_no_effect(flags, sentence, in_tmp, molere):
+    assert_refused(molere(f"split {flags}"), sentence)
+    assert not any(in_tmp.iterdir())
+
+
+def test_split_takes_from_a_file_what_concerns_it(in_tmp, molere):
+    (in_tmp / "run.toml").write_text(
+        'limit_train = 100\ndelta = 0.2\nscore = "loss"\nreweighter = "loss"\nsplitter_lr = 0.1\n'
+    )
+    assert molere("split --config run.toml --strategy random --quiet").code == 0
+    (path,) = (in_tmp / "splits").iterdir()
+    assert path.name == "digits-random-0.2.parquet"
 
 
 def test_training_on_a_list(in_tmp, molere):
@@ -542,13 +568,40 @@ def test_plugins_lists_everything_that_is_registered(molere):
     for kind in ("backbones", "datasets", "splits", "reweighters", "methods"):
         for offer in getattr(registry, kind).offers:
             assert re.search(rf"│ {kind}\s+│ {offer.spec.name}\s+│ {offer.plugin}\s+│", done.out), offer
-    for family, plugin in registry.families:
-        assert re.search(rf"│ backbones\s+│ {family.prefix}:\*\s+│ {plugin}\s+│", done.out)
+    for offer in registry.families.offers:
+        assert re.search(rf"│ backbones\s+│ {offer.spec.prefix}:\*\s+│ {offer.plugin}\s+│", done.out)
 
 
 def test_plugins_lists_one_kind(molere):
     rows = re.findall(r"│ (\w+)\s+│ ([\w-]+)\s+│ \w+\s+│", molere("plugins methods").out)
     assert set(rows) == {("methods", offer.spec.name) for offer in load_plugins().methods.offers}
+
+
+def test_plugins_check_imports_everything_and_fails_for_a_string_that_leads_nowhere(molere, monkeypatch):
+    assert molere("plugins methods --check").code == 0
+    registry = load_plugins()
+    broken = MethodSpec(name="mine", description="", build="molere_mine.mine:Mine", label="Mine")
+    plugin = SimpleNamespace(register_methods=hookimpl(lambda register: register(broken)))
+    registry.add(plugin, "molere_mine")
+    monkeypatch.setattr("molere_cli.registry.registry.load_plugins", lambda: registry)
+    assert molere("plugins methods").code == 0
+    done = molere("plugins methods --check")
+    assert done.code == 1
+    assert done.err.startswith(
+        "plugin molere_mine says 'molere_mine.mine:Mine' for build of its method 'mine'"
+    )
+    assert done.err.count("molere_mine says") == 1
+
+
+def test_plugins_tells_of_names_that_are_offered_twice(molere, monkeypatch):
+    registry = load_plugins()
+    focal = MethodSpec(name="focal", description="", build="math:sqrt", label="Focal")
+    registry.add(SimpleNamespace(register_methods=hookimpl(lambda register: register(focal))), "molere_mine")
+    monkeypatch.setattr("molere_cli.registry.registry.load_plugins", lambda: registry)
+    assert molere("plugins methods").err == (
+        "method 'focal' is offered as molere_baselines:focal and molere_mine:focal; "
+        "focal alone is molere_baselines:focal\n"
+    )
 
 
 def test_a_filter_searches_the_families(molere):
@@ -560,7 +613,8 @@ def test_a_filter_searches_the_families(molere):
 def test_every_setting_is_a_flag_with_its_help(runner):
     shown = runner.invoke(entry.app, ["train", "--help"], env={"COLUMNS": "240", "TERM": "dumb"}).stdout
     flags = re.findall(r"│[ *]+(--[a-z-]+)", shown)
-    for name, info in RunConfig.model_fields.items():
+    for name in OWNERS:
+        info = field_of(name)
         assert flag_name(name) in flags
         assert info.description and " ".join(info.description.split()[:3]) in shown
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from molere_cli import Dataset, Examples
 from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import DataSettings
 from molere_cli.data.colour_patch import with_colour_patch
 from molere_cli.data.source import load_dataset
 from molere_cli.errors import ConfigError
@@ -116,10 +117,10 @@ def test_images_that_are_read_get_the_patch_of_images_in_memory():
 
 
 def test_it_comes_after_the_sub_sample_and_before_the_noise():
-    config = RunConfig(
+    config = RunConfig.of(
         dataset="digits", limit_train=200, colour_patch=0.9, label_noise="uniform", noise_rate=0.5
     )
-    pool = load_dataset(config, REGISTRY).dataset.pool
+    pool = load_dataset(config.data, REGISTRY).dataset.pool
     assert len(pool) == 200
     agreeing = pool.groups.bool()
     assert int(agreeing.sum()) == sum(round(0.9 * int(n)) for n in pool.clean_labels.bincount())
@@ -131,7 +132,7 @@ def test_it_comes_after_the_sub_sample_and_before_the_noise():
 
 
 def test_the_fingerprint_knows_rho():
-    prints = {load_dataset(RunConfig(colour_patch=rho), REGISTRY).fingerprint for rho in (None, 0.9, 0.95)}
+    prints = {load_dataset(DataSettings(colour_patch=rho), REGISTRY).fingerprint for rho in (None, 0.9, 0.95)}
     assert len(prints) == 3
 
 
@@ -139,4 +140,4 @@ def test_a_dataset_with_groups_keeps_them():
     with pytest.raises(
         ConfigError, match=r"would replace the groups of dataset 'colour-digits'; leave it out"
     ):
-        load_dataset(RunConfig(dataset="colour-digits", colour_patch=0.9), REGISTRY)
+        load_dataset(DataSettings(dataset="colour-digits", colour_patch=0.9), REGISTRY)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from molere_cli.__main__ import app
 from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import DataSettings
 from molere_cli.data.noise import labels_from_file, noisy_labels
 from molere_cli.data.skew import skewed_positions
 from molere_cli.data.source import load_dataset
@@ -108,9 +109,9 @@ def test_skew_that_leaves_too_little_names_the_largest_factor() -> None:
 @pytest.mark.parametrize("kind", ["uniform", "flip", "pair", "instance"])
 def test_noise_follows_the_data_seed_alone_and_spares_test_and_tuning(kind: str) -> None:
     def load(**changes: int):  # type: ignore[no-untyped-def]
-        return load_dataset(RunConfig(label_noise=kind, noise_rate=0.3, **changes), REGISTRY)
+        return load_dataset(RunConfig.of(label_noise=kind, noise_rate=0.3, **changes).data, REGISTRY)
 
-    clean, noisy = load_dataset(RunConfig(), REGISTRY), load()
+    clean, noisy = load_dataset(DataSettings(), REGISTRY), load()
     assert torch.equal(load(seed=7).dataset.pool.labels, noisy.dataset.pool.labels)
     assert not torch.equal(load(data_seed=7).dataset.pool.labels, noisy.dataset.pool.labels)
     assert torch.equal(noisy.dataset.pool.clean_labels, clean.dataset.pool.labels)
@@ -122,7 +123,7 @@ def test_noise_follows_the_data_seed_alone_and_spares_test_and_tuning(kind: str)
 
 
 def test_a_sub_sample_of_a_skewed_pool_keeps_the_skew() -> None:
-    data = load_dataset(RunConfig(class_skew=4, limit_train=300), REGISTRY)
+    data = load_dataset(DataSettings(class_skew=4, limit_train=300), REGISTRY)
     counts = data.dataset.pool.labels.bincount()
     assert len(data.dataset.pool) == 300
     assert float(counts[0] / counts[-1]) == pytest.approx(4, abs=0.5)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Generator
 
 from molere_cli import DatasetSpec, Examples
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import DataSettings
 from molere_cli.data.augmentation import ImageStore, crop_padding
 from molere_cli.data.feed import (
     FeedSettings,
@@ -214,6 +214,17 @@ def test_normalisation_is_that_of_pixels_in_0_to_1():
     assert torch.allclose(normalize(images, SETTINGS).double(), expected, atol=1e-5)
 
 
+def test_decoding_without_workers_seeds_the_cpu_alone(monkeypatch):
+    """A GPU's generator is the one that training draws dropout from in the same process."""
+
+    def seeded(*_):
+        raise AssertionError("a GPU's generator was seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded)
+    feed = make_feed(streamed(tiny_examples(20, seed=0)), replace(SETTINGS, workers=0, augment="crop-flip"))
+    assert len(list(feed.training([torch.arange(8)], seed=0))) == 1
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_both_feeds_give_the_same_evaluation_batches(workers):
     examples = tiny_examples(20, seed=0)
@@ -393,7 +404,7 @@ def test_a_loaded_dataset_names_its_test_sets_and_indices(registry):
     tuned = replace(tiny_dataset(), tuning=tiny_examples(8, seed=2))
     spec = DatasetSpec(name="tuned", description="", load=lambda _request: tuned)
     registry.datasets.offers.append(Offer(spec, "test"))
-    loaded = load_dataset(RunConfig(dataset="tuned", limit_train=20), registry)
+    loaded = load_dataset(DataSettings(dataset="tuned", limit_train=20), registry)
     assert list(loaded.test_sets()) == ["test", "tuning"]
     assert loaded.num_classes == 4
     assert torch.equal(loaded.pool_indices, loaded.dataset.pool.indices)
@@ -409,5 +420,5 @@ def test_a_loaded_dataset_names_its_test_sets_and_indices(registry):
 )
 def test_a_dataset_argument_is_checked(registry, dataset, sentence):
     with pytest.raises(ConfigError) as caught:
-        load_dataset(RunConfig(dataset=dataset), registry)
+        load_dataset(DataSettings(dataset=dataset), registry)
     assert str(caught.value) == sentence

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import DataSettings
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.source import load_dataset
 from molere_cli.errors import ConfigError, DataError
@@ -53,7 +54,7 @@ def write_folder(root, **tables):
 
 def load(root, **options):
     given = {key: str(value) for key, value in options.items()}
-    return load_dataset(RunConfig(dataset=f"parquet:{root}", dataset_option=given), REGISTRY).dataset
+    return load_dataset(DataSettings(dataset=f"parquet:{root}", dataset_option=given), REGISTRY).dataset
 
 
 def images_of(examples) -> torch.Tensor:
@@ -241,7 +242,7 @@ def test_hold_outs_follow_the_data_seed(tmp_path):
     write_folder(tmp_path, train=rows(range(40)))
 
     def held_out(**seeds):
-        loaded = load_dataset(RunConfig(dataset=f"parquet:{tmp_path}", **seeds), REGISTRY)
+        loaded = load_dataset(RunConfig.of(dataset=f"parquet:{tmp_path}", **seeds).data, REGISTRY)
         return loaded.dataset.tests["test"].indices.tolist()
 
     assert held_out() == held_out(seed=5)
@@ -487,7 +488,7 @@ def offline(tmp_path, monkeypatch):
 
 
 def load_hub(name, **options):
-    return load_dataset(RunConfig(dataset=f"hf:{name}", dataset_option=options), REGISTRY).dataset
+    return load_dataset(DataSettings(dataset=f"hf:{name}", dataset_option=options), REGISTRY).dataset
 
 
 def test_a_local_folder_of_parquet_files_is_read_through_datasets(offline):
@@ -565,6 +566,19 @@ def test_arrow_files_that_datasets_has_saved_are_read(offline):
     assert torch.equal(dataset.tests["test"].images, expected_images([20, 21]))
     assert dataset.pool.labels.tolist() == [0, 1] * 5
     assert dataset.class_names == ("cat", "dog")
+
+
+def test_what_datasets_has_saved_is_opened_without_a_guess_at_its_format(offline, monkeypatch):
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    table = {"image": [{"bytes": png(pixels_of(number)), "path": None} for number in range(10)]}
+    table["label"] = [number % 2 for number in range(10)]
+    saved = offline / "saved"
+    datasets.DatasetDict({"train": datasets.Dataset.from_dict(table, features=features)}).save_to_disk(saved)
+    with pytest.raises(DataError, match="cannot load"):
+        load_hub(saved, config="day")
+    monkeypatch.delattr(datasets, "load_dataset")
+    pool = load_hub(saved).pool
+    assert torch.equal(pool.images, expected_images(pool.indices.tolist()))
 
 
 def test_of_several_configurations_one_is_chosen(offline):

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from molere_torchvision.imagenet import ELSEWHERE, IMAGENET_100
+from molere_torchvision.imagenet import IMAGENET_100, IMAGENET_V2
 from torch import nn
 
 from molere_cli import BackboneSpec, hookimpl
@@ -94,7 +94,7 @@ def imagenet_run(tmp_path):
     names = [f"n{number:08}" for number in range(12)]
     draw_classes(tmp_path / "imagenet" / "train", names, 2)
     draw_classes(tmp_path / "imagenet" / "val", names, 1)
-    config = RunConfig(
+    config = RunConfig.of(
         dataset="imagenet",
         data_dir=tmp_path,
         backbone="favourite",
@@ -131,16 +131,16 @@ def test_their_labels_are_imagenets_and_predictions_count_as_published(
 
 def test_imagenet_v2_has_numbers_for_folders_and_ten_comes_after_nine(imagenet_run, tmp_path):
     registry, run, _ = imagenet_run
-    draw_classes(tmp_path / ELSEWHERE["imagenet-v2"].folder, [str(number) for number in range(12)], 1)
+    draw_classes(tmp_path / IMAGENET_V2.folder, [str(number) for number in range(12)], 1)
     found = evaluate_run(run.path, registry, runs=tmp_path, sets=["imagenet-v2"])
     assert found.summaries["imagenet-v2"]["accuracy"] == pytest.approx(1 / 12)
     assert [name for name, value in found.by_class["imagenet-v2"].items() if value == 1.0] == ["n00000011"]
-    draw(tmp_path / ELSEWHERE["imagenet-v2"].folder / "n01440764" / "0.jpg", 0)
+    draw(tmp_path / IMAGENET_V2.folder / "n01440764" / "0.jpg", 0)
     with pytest.raises(DataError, match=r"n01440764 is no class of ImageNet-V2: its folders are numbers"):
         evaluate_run(run.path, registry, runs=tmp_path, sets=["imagenet-v2"])
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("name", ["imagenet-a", "imagenet-r", "imagenet-sketch", "imagenet-v2"])
 def test_nobody_trains_on_what_is_there_to_test_on(name, tmp_path):
     with pytest.raises(ConfigError) as refused:
         load(name, tmp_path)
@@ -159,7 +159,7 @@ def test_what_is_missing_is_a_sentence_with_its_source(imagenet_run, tmp_path):
 def test_the_images_that_a_run_validated_on_do_not_test_it(imagenet_run, tmp_path):
     registry, _, names = imagenet_run
     draw_classes(tmp_path / "imagenet-a", (names[3], names[9]), 2)
-    config = RunConfig(
+    config = RunConfig.of(
         dataset="imagenet",
         data_dir=tmp_path,
         backbone="favourite",

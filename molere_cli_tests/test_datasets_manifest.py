@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import DataSettings
 from molere_cli.data.source import load_dataset
 from molere_cli.errors import ConfigError, DataError
 from molere_cli.registry.registry import load_plugins
@@ -35,8 +36,8 @@ def write_pairs(root, size) -> None:
 
 def load(root, **changes):
     options = {key: str(value) for key, value in changes.pop("options", {}).items()}
-    config = RunConfig(dataset=f"csv:{root / 'list.csv'}", dataset_option=options, **changes)
-    return load_dataset(config, REGISTRY)
+    config = RunConfig.of(dataset=f"csv:{root / 'list.csv'}", dataset_option=options, **changes)
+    return load_dataset(config.data, REGISTRY)
 
 
 def numbers_of(examples) -> list[int]:
@@ -214,4 +215,4 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_the_file_must_be_given():
     with pytest.raises(ConfigError, match="--dataset csv:FILE"):
-        load_dataset(RunConfig(dataset="csv"), REGISTRY)
+        load_dataset(DataSettings(dataset="csv"), REGISTRY)

@@ -41,13 +41,13 @@ def write(root, name, arrays) -> Path:
 
 
 def load(name, root, *, download=False, **options):
-    config = RunConfig(
+    config = RunConfig.of(
         dataset=f"medmnist:{name}",
         data_dir=root,
         download=download,
         dataset_option={key: str(value) for key, value in options.items()},
     )
-    return load_dataset(config, REGISTRY)
+    return load_dataset(config.data, REGISTRY)
 
 
 def sentence_of(name, root, **options) -> str:

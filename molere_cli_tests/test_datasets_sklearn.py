@@ -18,7 +18,7 @@ NUM_CLASSES = 10
 
 
 def load(name="digits", **changes):
-    return load_dataset(RunConfig(dataset=name, **changes), REGISTRY)
+    return load_dataset(RunConfig.of(dataset=name, **changes).data, REGISTRY)
 
 
 def colour_digits(rho=0.95, **changes):

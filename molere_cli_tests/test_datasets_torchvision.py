@@ -12,6 +12,7 @@ from PIL import Image
 from torchvision import datasets
 
 from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import DataSettings
 from molere_cli.data.source import load_dataset
 from molere_cli.errors import DataError
 from molere_cli.registry.registry import load_plugins
@@ -40,7 +41,9 @@ def draw_classes(root, counts, *, ending="png") -> None:
 
 def load(dataset, **changes):
     options = {key: str(value) for key, value in changes.pop("options", {}).items()}
-    return load_dataset(RunConfig(dataset=dataset, dataset_option=options, **changes), REGISTRY).dataset
+    return load_dataset(
+        RunConfig.of(dataset=dataset, dataset_option=options, **changes).data, REGISTRY
+    ).dataset
 
 
 def load_folder(root, **options):
@@ -119,7 +122,7 @@ def test_grey_images_become_rgb(tmp_path):
 
 def test_the_fingerprint_follows_paths_sizes_and_labels_but_not_the_place(tmp_path):
     def fingerprint(root):
-        return load_dataset(RunConfig(dataset=f"folder:{root}"), REGISTRY).fingerprint
+        return load_dataset(DataSettings(dataset=f"folder:{root}"), REGISTRY).fingerprint
 
     for name in ("here", "there"):
         draw_classes(tmp_path / name / "train", {"cat": 3, "dog": 3})

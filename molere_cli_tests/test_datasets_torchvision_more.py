@@ -27,7 +27,9 @@ STREAMED = ("pets", "pets-cats-vs-dogs", "stanford-cars", "aircraft", "flowers10
 
 def load(name, root, **changes):
     options = {key: str(value) for key, value in changes.pop("options", {}).items()}
-    return load_dataset(RunConfig(dataset=name, data_dir=root, dataset_option=options, **changes), REGISTRY)
+    return load_dataset(
+        RunConfig.of(dataset=name, data_dir=root, dataset_option=options, **changes).data, REGISTRY
+    )
 
 
 def sentence_of(call) -> str:

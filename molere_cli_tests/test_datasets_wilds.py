@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from molere_cli import __main__ as entry
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import DataSettings
 from molere_cli.data.source import check_dataset, load_dataset
 from molere_cli.errors import DataError
 from molere_cli.registry.registry import load_plugins
@@ -143,7 +143,7 @@ WRITERS = {
 
 
 def load(name, root):
-    return load_dataset(RunConfig(dataset=name, data_dir=root), REGISTRY)
+    return load_dataset(DataSettings(dataset=name, data_dir=root), REGISTRY)
 
 
 def sentence_of(name, root) -> str:

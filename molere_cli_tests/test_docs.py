@@ -26,7 +26,7 @@ EXAMPLES = {
     "register_datasets": {"dataset": "doc_noise"},
     "register_splits": {"method": "lrw", "split": "doc_middling"},
     "register_reweighters": {"method": "lrw", "split": "random", "reweighter": "doc_class"},
-    "register_methods": {"method": "doc_truncated"},
+    "register_methods": {"method": "truncated", "method_option": {"share": "0.2"}},
 }
 
 

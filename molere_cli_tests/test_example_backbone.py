@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 
+from molere_cli_tests.environments import environment_with, run
+
 EXAMPLE = Path(__file__).parents[1] / "plugins" / "example_backbone"
 TRAIN = "train --dataset digits --backbone example_mlp --method erm --epochs 1"
-
-
-def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    inherited = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME"}}
-    environment = {**inherited, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory) -> Path:
     """The interpreter of a virtual environment that has the example, and sees what this one has."""
     folder = tmp_path_factory.mktemp("environment")
-    done = run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    interpreter = folder / "venv" / "bin" / "python"
-    own = run(interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder)
-    # addsitedir, unlike a plain path, also follows the .pth files of an editable install.
-    parent = sysconfig.get_path("purelib")
-    (Path(own.stdout.strip()) / "parent.pth").write_text(f"import site; site.addsitedir({parent!r})\n")
     # A copy, since building leaves folders beside the sources.
     source = shutil.copytree(
         EXAMPLE, folder / "example", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
     )
-    options = ("--no-build-isolation", "--no-deps", "--no-index", "--disable-pip-version-check")
-    done = run(interpreter, "-m", "pip", "install", *options, source, cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return interpreter
+    return environment_with(source, folder)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import pkgutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 import molere_cli
+from molere_cli.registry.registry import load_plugins
 
 ROOT = Path(__file__).parents[1]
 CORE, PLUGINS = ROOT / "molere_cli", ROOT / "plugins"
@@ -120,6 +122,56 @@ def test_a_room_imports_only_from_floors_below_it():
     assert wrong == []
 
 
+def tree_of(page: Path, heading: str) -> list[tuple[int, str]]:
+    """(depth, name) of every entry of the folder tree on a page, in order; `heading` is its first line."""
+    block = page.read_text(encoding="utf-8").partition(f"```\n{heading}\n")[2].partition("```")[0]
+    entries = []
+    for line in block.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        names = itertools.takewhile(lambda word: word.endswith((".py", "/")), line.split())
+        entries += [(depth, name) for name in names]
+    return entries
+
+
+def test_the_tree_in_the_docs_is_the_tree_of_the_folders():
+    listed, folder = set(), ""
+    for depth, name in tree_of(ROOT / "docs" / "architecture.md", "molere_cli/"):
+        folder = "" if depth == 1 else folder
+        if name.endswith("/"):
+            folder = name
+        else:
+            assert folder + name not in listed, f"{folder}{name} stands there twice"
+            listed.add(folder + name)
+    there = {str(path.relative_to(CORE)) for path in sources(CORE)}
+    assert listed == {name for name in there if not name.endswith("/__init__.py")}
+
+
+def test_the_tree_in_the_docs_stands_in_the_order_of_the_floors():
+    rooms = [
+        name.removesuffix(".py").rstrip("/")
+        for depth, name in tree_of(ROOT / "docs" / "architecture.md", "molere_cli/")
+        if depth == 1
+    ]
+    floors = [FLOOR_OF[room] for room in rooms if room != "__init__"]
+    assert floors == sorted(floors, reverse=True)
+    assert set(rooms) == {*FLOOR_OF, "__init__"}
+
+
+def test_the_readme_has_a_line_for_every_folder():
+    listed, parents = set(), [""]
+    for depth, name in tree_of(ROOT / "README.md", "molere/"):
+        parents = [*parents[:depth], name]
+        listed.add("".join(parents[1:]))
+    git = ["git", "-C", str(ROOT), "ls-files", "-z"]
+    files = subprocess.run(git, capture_output=True, text=True, check=True).stdout.split("\0")
+    deep = ("molere_cli", "benchmarks")
+    top = {f"{parts[0]}/" for file in files if len(parts := file.split("/")) > 1}
+    inner = {
+        f"{parts[0]}/{parts[1]}/" for file in files if len(parts := file.split("/")) > 2 and parts[0] in deep
+    }
+    assert listed == {name for name in top | inner if not name.startswith(".")}
+
+
 def test_imports_are_seen_at_all():
     """Or the test above would pass on anything."""
     seen = {(own, needed) for _, own, needed in core_imports()}
@@ -167,14 +219,19 @@ def test_the_report_reads_run_directories_alone():
             assert {room(target) for target in targets(found)} <= REPORT_MAY_IMPORT, str(found)
 
 
-def test_the_methods_import_the_engine_when_they_are_built():
-    engine = [
-        found
-        for found in imports_of(CORE / "methods" / "__init__.py")
-        if found.module.startswith("molere_cli.methods.")
-    ]
-    assert engine
-    assert all(found.lazy or found.typing for found in engine)
+def test_the_methods_are_registered_without_the_engine():
+    needed = {target for found in imports_of(CORE / "methods" / "__init__.py") for target in targets(found)}
+    assert {room(target) for target in needed} == {"registry"}
+
+
+def test_a_plugin_refers_to_modules_of_its_own():
+    """What it gives as a string is an import that the tests above do not see."""
+    registry, references = load_plugins(), []
+    for offer in registry.offers():
+        for field, text, _ in offer.spec.references():
+            assert text.partition(":")[0].split(".")[0] == offer.plugin, (offer.prefixed, field, text)
+            references.append(text)
+    assert len(references) > 60
 
 
 def test_the_core_imports_no_plugin():
@@ -226,7 +283,7 @@ def test_packages_say_that_they_are_typed(package):
 
 
 def test_public_names_are_sorted_and_all_there():
-    assert molere_cli.__all__ == sorted(molere_cli.__all__)
+    assert molere_cli.__all__ == sorted(molere_cli.__all__, key=lambda name: (not name.isupper(), name))
     for name in molere_cli.__all__:
         assert getattr(molere_cli, name) is not None
     with pytest.raises(AttributeError, match="'Nothing'"):
@@ -244,7 +301,7 @@ import molere_cli.__main__
 from molere_cli.registry.registry import load_plugins
 registry = load_plugins()
 assert not registry.problems, registry.problems
-assert registry.datasets.offers and registry.families
+assert registry.datasets.offers and registry.families.offers
 heavy = sorted({name.partition(".")[0] for name in sys.modules} & set(sys.argv[1:]))
 assert not heavy, heavy
 """

@@ -35,7 +35,7 @@ class LinearNet:
 
 def context_for(registry, **changes):
     config = tiny_config(**changes)
-    return training_context(make_plan(config, registry), load_dataset(config, registry), None)
+    return training_context(make_plan(config, registry), load_dataset(config.data, registry), None)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_it_finds_a_wider_gap_than_a_random_split_and_gathers_planted_wrong_labe
     settings = {"dataset": "digits", "backbone": "small_cnn", "limit_train": 500, "epochs": 10, "delta": 0.2}
     noisy = {"label_noise": "uniform", "noise_rate": 0.2}
     config = tiny_config(**settings, **noisy, split="ls")
-    data = load_dataset(config, registry)
+    data = load_dataset(config.data, registry)
     pool = data.dataset.pool
     splits = {
         name: make_split(

@@ -25,7 +25,7 @@ def planted_digits(request) -> Dataset:
     """digits; 8% of each class relabelled to the next class, as group 1."""
     from molere_sklearn.digits import digits
 
-    plain = digits(data_seed=request.data_seed)
+    plain = digits(request)
     labels = plain.pool.labels.clone()
     wrong = torch.zeros(len(labels), dtype=torch.long)
     for label in range(10):
@@ -40,10 +40,10 @@ def planted_digits(request) -> Dataset:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_final_validation_set_holds_the_planted_labels(seed, registry):
     registry.add(PlantedPlugin(), "planted_plugin")
-    config = RunConfig(
+    config = RunConfig.of(
         dataset="planted", method="molere", train_on="train", seed=seed, precision="fp32", device="cpu"
     )
-    data = load_dataset(config, registry)
+    data = load_dataset(config.data, registry)
     engine = build_engine(make_plan(config, registry), data, None)
     for _ in engine.loop.epochs():
         pass

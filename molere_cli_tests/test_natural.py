@@ -71,7 +71,7 @@ def natural(dataset: str, **changes):
 
 
 def engine_of(config, registry):
-    data = load_dataset(config, registry)
+    data = load_dataset(config.data, registry)
     split = make_split(config, registry, data, erm=None, runs=None, progress=NoProgress())
     return engine_on_split(make_plan(config, registry), data, split), split
 
@@ -107,7 +107,7 @@ def test_validation_batches_are_the_other_pool_with_the_runs_labels(others):
 
 def test_a_class_that_is_missing_there_is_noted(others):
     progress, config = Notebook(), natural("sketches:5")
-    make_split(config, others, load_dataset(config, others), erm=None, runs=None, progress=progress)
+    make_split(config, others, load_dataset(config.data, others), erm=None, runs=None, progress=progress)
     assert progress.notes == ["validation is the pool of sketches:5: 20 examples, none of class c"]
 
 
@@ -189,5 +189,5 @@ def test_the_command_writes_name_and_fingerprint(others, tmp_path, monkeypatch):
     )
     assert str(made.path) == "splits/tiny-natural-sketches-5.parquet"
     info = json.loads(read_split(made.path).info.model_dump_json())
-    sketches = load_dataset(tiny_config(dataset="sketches:5"), others)
+    sketches = load_dataset(tiny_config(dataset="sketches:5").data, others)
     assert (info["val_dataset"], info["val_fingerprint"]) == ("sketches:5", sketches.fingerprint)

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from molere_cli.__main__ import app
 from molere_cli.config.files import read_config_file
+from molere_cli.config.from_flags import configured
 from molere_cli.config.plan import make_plan
-from molere_cli.config.sweep import configured
 from molere_cli.errors import ConfigError
 from molere_cli.registry.registry import load_plugins
 
@@ -26,9 +26,9 @@ REGISTRY = load_plugins()
 def test_a_file_plans_for_every_method(path: Path, method: str) -> None:
     plan = make_plan(configured(path, {"method": method}, REGISTRY), REGISTRY)
     assert plan.method.name == method
-    assert plan.config.epochs == 100
+    assert plan.config.classifier.epochs == 100
     if method != "erm":
-        assert (plan.config.warmup_epochs, plan.config.reweighter_interval) == (25, 5)
+        assert (plan.config.reweighting.warmup_epochs, plan.config.reweighting.reweighter_interval) == (25, 5)
 
 
 @pytest.mark.parametrize("split", ["easy", "random", "hard"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 
 import pytest
 
 from molere_cli import BackboneFamily, BackboneSpec, MethodSpec, SplitSpec, hookimpl
 from molere_cli.errors import UnknownNameError
-from molere_cli.registry.registry import PluginWarning, Registry, empty_registry
+from molere_cli.registry.offers import PluginWarning
+from molere_cli.registry.registry import Registry, empty_registry, is_first_party, load_plugins
 
 _numbers = itertools.count()
 
@@ -46,10 +47,10 @@ class Backbones:
             register(spec)
 
 
-def registry_of(**plugins) -> Registry:
+def registry_of(*, first_party=(), **plugins) -> Registry:
     registry = empty_registry()
     for name, plugin in plugins.items():
-        registry.add(plugin, name)
+        registry.add(plugin, name, first_party=name in first_party)
     return registry
 
 
@@ -128,12 +129,11 @@ def test_a_long_list_of_names_is_not_printed():
 
 
 def test_an_ambiguous_name_lists_the_prefixed_forms():
-    with pytest.warns(PluginWarning, match="ask for two:net or one:net"):
-        registry = registry_of(
-            one=Backbones(backbone("net")),
-            two=Backbones(backbone("net")),
-            three=Backbones(family("f", "net")),
-        )
+    registry = registry_of(
+        one=Backbones(backbone("net")),
+        two=Backbones(backbone("net")),
+        three=Backbones(family("f", "net")),
+    )
     with pytest.raises(UnknownNameError, match=r"more than once; say which: one:net, two:net, f:net$"):
         registry.backbone("net")
     assert registry.backbone("one:net") is not registry.backbone("two:net")
@@ -166,7 +166,7 @@ def test_an_unknown_member_of_a_family_suggests_the_nearest():
 def test_families_are_not_listed_at_registration():
     lazy = BackboneFamily(prefix="lazy", description="", list_names=never, build=never)
     registry = registry_of(one=Backbones(lazy))
-    assert [kept.prefix for kept, _plugin in registry.families] == ["lazy"]
+    assert [offer.spec.prefix for offer in registry.families.offers] == ["lazy"]
     with pytest.raises(AssertionError, match="nothing is listed"):
         registry.backbone("lazy:net")
 
@@ -266,13 +266,14 @@ def test_registering_what_is_no_record_is_recorded(entry_point):
     assert_works(registry, entry_point(GOOD))
 
 
-def test_a_name_that_two_plugins_offer_is_recorded_and_both_can_be_had(entry_point):
+def test_a_name_that_two_plugins_offer_is_no_problem_until_it_is_asked_for(entry_point):
     registry = empty_registry()
     registry.load(entry_point(GOOD, name="first"))
-    message = problem_of(registry, entry_point(GOOD, name="second"))
-    assert message == (
-        "registers the split strategy 'good', which first offers too; ask for second:good or first:good"
-    )
+    registry.load(entry_point(GOOD, name="second"))
+    assert registry.problems == []
+    assert registry.collisions() == [
+        "split strategy 'good' is offered as first:good and second:good; say which"
+    ]
     assert registry.splits.get("first:good") is not registry.splits.get("second:good")
     with pytest.raises(UnknownNameError, match="say which: first:good, second:good"):
         registry.splits.get("good")
@@ -290,10 +291,74 @@ def test_a_name_that_one_plugin_offers_twice_counts_once():
     assert registry.splits.get("s").description == "first"
 
 
-def test_a_family_prefix_that_is_taken_is_recorded():
-    with pytest.warns(PluginWarning, match="plugin two registers the backbone family 'f', which is taken"):
-        registry = registry_of(one=Backbones(family("f", "a")), two=Backbones(family("f", "b")))
+def test_families_of_one_prefix_are_told_apart_where_they_must_be():
+    registry = registry_of(one=Backbones(family("f", "a", "b")), two=Backbones(family("f", "b")))
+    assert registry.problems == []
+    assert registry.collisions() == ["backbone family 'f' is offered as one:f and two:f; say which"]
     assert registry.backbone("f:a").build(None) == ("f", "a")
+    assert registry.backbone("two:f:b").build(None) == ("f", "b")
+    for name in ("f:b", "b"):
+        with pytest.raises(UnknownNameError, match=r"say which: one:f:b, two:f:b$"):
+            registry.backbone(name)
+
+
+# --- names of the core's own distribution
+
+
+def taken(registry: Registry, name: str) -> tuple[BackboneSpec, str]:
+    """What a plain name that is offered twice gives, and the warning."""
+    with pytest.warns(PluginWarning) as caught:
+        spec = registry.backbone(name)
+    (warning,) = caught
+    return spec, str(warning.message)
+
+
+@pytest.mark.parametrize("order", [("ours", "theirs"), ("theirs", "ours")])
+def test_a_third_party_takes_no_name_from_our_own(order):
+    plugins = {name: Backbones(backbone("net")) for name in order}
+    registry = registry_of(first_party=["ours"], **plugins)
+    assert registry.problems == []
+    spec, warning = taken(registry, "net")
+    assert spec is registry.backbone("ours:net")
+    assert warning == "backbone 'net' is ours:net; say theirs:net for the other"
+    assert registry.backbone("theirs:net") is not spec
+    assert registry.collisions() == [
+        f"backbone 'net' is offered as {order[0]}:net and {order[1]}:net; net alone is ours:net"
+    ]
+
+
+def test_a_third_party_takes_no_name_from_a_family_of_ours():
+    registry = registry_of(
+        first_party=["ours"],
+        ours=Backbones(family("f", "net")),
+        theirs=Backbones(backbone("net"), family("g", "net"), family("f", "net")),
+    )
+    spec, warning = taken(registry, "net")
+    assert warning == "backbone 'net' is ours:f:net; say theirs:net or g:net or theirs:f:net for the other"
+    assert spec.build(None) == ("f", "net")
+    spec, warning = taken(registry, "f:net")
+    assert warning == "backbone 'f:net' is ours:f:net; say theirs:f:net for the other"
+    for form in ("theirs:net", "g:net", "theirs:f:net", "ours:f:net"):
+        assert registry.backbone(form).name == "net"
+
+
+def test_two_of_our_own_by_one_name_are_ambiguous():
+    registry = registry_of(
+        first_party=["one", "two"], one=Backbones(backbone("net")), two=Backbones(backbone("net"))
+    )
+    with pytest.raises(UnknownNameError, match="say which: one:net, two:net"):
+        registry.backbone("net")
+
+
+def test_our_own_are_those_of_the_distribution_of_the_core_and_come_first(entry_point, monkeypatch):
+    third = entry_point(GOOD, name="molere_splits")  # a name of ours
+    entries = [third, *entry_points(group="molere")]
+    monkeypatch.setattr("molere_cli.registry.registry.entry_points", lambda group: entries)
+    with pytest.warns(PluginWarning, match="plugin molere_splits is installed twice; plugin_under_test_"):
+        registry = load_plugins()
+    assert {offer.first_party for offer in registry.offers()} == {True}
+    assert registry.splits.get("random").name == "random"
+    assert not is_first_party(third)
 
 
 def test_an_entry_point_of_a_name_that_is_taken_is_left_out(entry_point):
@@ -311,6 +376,115 @@ def test_one_module_under_two_names_is_recorded(entry_point):
     again = EntryPoint(name="alias", value=entry.value, group="molere")
     assert problem_of(registry, again) == f"is the same plugin as {entry.name}, which counts"
     assert registry.splits.get("good").name == "good"
+
+
+# --- what is given as a string
+
+REFERENCES = """
+import sys
+module = "{offered}"
+@hookimpl
+def register_backbones(register):
+    options = f"{{module}}:Given"
+    register(BackboneSpec(name="b", description="", build=f"{{module}}:nested.give", options=options))
+    give = f"{{module}}:give"
+    register(
+        BackboneFamily(
+            prefix="f", description="", list_names=f"{{module}}:names", build=give, options=options
+        )
+    )
+@hookimpl
+def register_datasets(register):
+    register(DatasetSpec(name="d", description="", load=f"{{module}}:give", options=f"{{module}}:Given"))
+@hookimpl
+def register_splits(register):
+    register(SplitSpec(name="s", description="", choose=f"{{module}}:give"))
+@hookimpl
+def register_reweighters(register):
+    given = f"{{module}}:Given"
+    register(ReweighterSpec(name="r", description="", build=given, lr=f"{{module}}:LR", options=given))
+@hookimpl
+def register_methods(register):
+    register(
+        MethodSpec(
+            name="m", description="", build=f"{{module}}:give", label="M", options=f"{{module}}:Given"
+        )
+    )
+"""
+OFFERED = """
+import types
+LR = 0.25
+class Given(Options):
+    width: int = 3
+def names():
+    return ["net"]
+def give(*what):
+    return what
+nested = types.SimpleNamespace(give=give)
+"""
+
+
+def test_whatever_is_called_may_be_a_string_which_is_resolved_when_it_is_needed(entry_point):
+    offered = entry_point(OFFERED).value
+    registry = empty_registry()
+    registry.load(entry_point(REFERENCES.format(offered=offered), name="strings"))
+    assert registry.problems == []
+    reweighter, method = registry.reweighters.get("r"), registry.methods.get("m")
+    assert offered not in sys.modules
+    assert registry.backbone("b").build(1) == (1,)
+    assert registry.backbone("f:net").build(1) == ("net", 1)
+    assert registry.datasets.get("d").load(1) == registry.splits.get("s").choose(1) == method.build(1) == (1,)
+    assert reweighter.lr == 0.25
+    specs = (registry.backbone("b"), registry.backbone("net"), registry.datasets.get("d"), reweighter, method)
+    assert [spec.options().width for spec in specs] == [3] * 5
+    assert type(reweighter.build(width=4)) is reweighter.options
+    registry.check()
+    assert registry.problems == []
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "wrong"),
+    [
+        ("build", "no_such:build", "leads nowhere: ModuleNotFoundError: No module named 'no_such'"),
+        ("build", "math:no_such", "leads nowhere: AttributeError: module 'math' has no attribute 'no_such'"),
+        ("build", "math", "leads nowhere: ValueError: 'math' is not of the form package.module:attribute"),
+        ("build", "math:__doc__", "is something else"),
+        ("options", "math:sqrt", "is something else"),
+        ("options", "enum:Enum", "is something else"),
+    ],
+)
+def test_a_string_that_leads_nowhere_is_found_by_the_check(entry_point, field, text, wrong):
+    registry = empty_registry()
+    given = {"name": "m", "description": "", "label": "M", "build": "math:sqrt", field: text}
+    hook = f"@hookimpl\ndef register_methods(register):\n    register(MethodSpec(**{given}))"
+    registry.load(entry_point(hook, name="p"))
+    assert registry.problems == []
+    with pytest.warns(PluginWarning, match=r"^plugin p says "):
+        registry.check()
+    (problem,) = registry.problems
+    assert problem.message == f"says {text!r} for {field} of its method 'm', which {wrong}"
+
+
+def test_the_check_survives_a_module_that_exits(entry_point):
+    exits = entry_point("raise SystemExit(3)").value
+    registry = registry_of(
+        one=Backbones(BackboneSpec(name="net", description="", build=f"{exits}:build")),
+    )
+    with pytest.warns(PluginWarning, match="leads nowhere: SystemExit: 3"):
+        registry.check()
+
+
+def test_every_string_of_our_own_leads_somewhere():
+    registry = load_plugins()
+    registry.check()
+    assert registry.problems == []
+    assert registry.collisions() == []
+
+
+def test_a_record_without_a_value_for_a_field_is_refused_and_prints_as_its_name():
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'build'"):
+        MethodSpec(name="m", description="", label="M")
+    assert repr(MethodSpec(name="m", description="", build="no_such:thing", label="M")) == "MethodSpec('m')"
 
 
 # --- cost

@@ -120,11 +120,11 @@ def test_instance_moves_a_weight_as_far_at_a_visit_in_a_large_pool_as_in_a_small
 
 def test_the_rate_follows_the_pool_unless_it_is_given():
     installed = load_plugins()
-    plan = make_plan(RunConfig(method="lrw", batch_size=128), installed)
-    assert plan.config.reweighter_lr is None
+    plan = make_plan(RunConfig.of(method="lrw", batch_size=128), installed)
+    assert plan.config.reweighting.reweighter_lr is None
     filled = plan.for_pool(10_000)
-    assert filled.config.reweighter_lr == filled.settings["reweighter_lr"] == 0.0225
-    given = make_plan(RunConfig(method="lrw", batch_size=128, reweighter_lr=0.3), installed)
+    assert filled.config.reweighting.reweighter_lr == filled.settings["reweighter_lr"] == 0.0225
+    given = make_plan(RunConfig.of(method="lrw", batch_size=128, reweighter_lr=0.3), installed)
     assert given.for_pool(10_000) is given
 
 
@@ -185,5 +185,5 @@ def test_the_width_is_an_option(installed, name, option):
     [({"reweighter": "loss"}, 10), ({"reweighter": "loss", "weight_bound": 3.0}, 3), ({}, None)],
 )
 def test_weights_learned_from_the_loss_have_a_bound_if_none_is_given(settings, bound):
-    plan = make_plan(RunConfig(method="lrw", **settings), load_plugins())
-    assert plan.config.weight_bound == bound
+    plan = make_plan(RunConfig.of(method="lrw", **settings), load_plugins())
+    assert plan.config.reweighting.weight_bound == bound

@@ -116,7 +116,7 @@ def test_high_el2n_is_hard():
 @pytest.mark.parametrize("score", ["forgetting", "el2n"])
 def test_the_hardest_of_every_class_by_a_recorded_score_are_validation(registry, tmp_path, score):
     config = tiny_config(split="hard", score=score, delta=0.25)
-    data = load_dataset(config, registry)
+    data = load_dataset(config.data, registry)
     split = make_split(config, registry, data, erm=None, runs=tmp_path, progress=NoProgress())
     (run,) = tmp_path.iterdir()
     pool = pq.read_table(run / "pool.parquet").to_pydict()
@@ -143,7 +143,7 @@ def test_an_older_run_without_the_score_is_one_sentence_and_is_not_reused(regist
     with pytest.raises(RunError, match=r"did not record forgetting; train a new ERM run"):
         read_score(run, "forgetting")
     config = tiny_config(epochs=1, method="lrw", split="hard", score="forgetting")
-    data = load_dataset(config, registry)
+    data = load_dataset(config.data, registry)
     fresh = erm_run(config, registry, data, runs=tmp_path, progress=NoProgress())
     assert fresh.path != run.path
     assert read_score(fresh, "forgetting").shape == (64,)

@@ -437,13 +437,6 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_positions_are_where_the_two_parts_are():
-    split = a_split()
-    assert split.val_positions.tolist() == [0, 1, 2]
-    assert split.train_positions.tolist() == list(range(3, 12))
-    assert split.val_positions.dtype == split.train_positions.dtype == torch.int64
-
-
 @pytest.mark.parametrize("pool_order", ["ascending", "shuffled"])
 def test_rows_in_any_order_are_aligned_to_the_pool(tmp_path, pool_order):
     split = a_split()

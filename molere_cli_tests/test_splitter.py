@@ -86,20 +86,30 @@ def test_val_loss_term_is_the_weighted_mean():
 
 def test_threshold_membership_is_capped_at_delta_by_the_highest():
     val_prob_N = torch.tensor([0.6, 0.9, 0.1, 0.8, 0.7, 0.2, 0.2, 0.2, 0.2, 0.2])
-    found = membership(val_prob_N, torch.zeros(10, dtype=torch.long), rule="threshold", delta=0.2)
+    found = membership(val_prob_N.logit(), torch.zeros(10, dtype=torch.long), rule="threshold", delta=0.2)
     assert found.nonzero().squeeze(1).tolist() == [1, 3]
 
 
 def test_an_empty_threshold_set_is_an_error_that_says_so():
     with pytest.raises(TrainingError, match=r"no example above 0\.5 .*--membership quota"):
-        membership(torch.full((10,), 0.4), torch.zeros(10, dtype=torch.long), rule="threshold", delta=0.2)
+        membership(
+            torch.full((10,), 0.4).logit(), torch.zeros(10, dtype=torch.long), rule="threshold", delta=0.2
+        )
 
 
 def test_quota_membership_takes_the_highest_of_each_class():
     val_prob_N = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.9, 0.8, 0.7, 0.6])
     labels_N = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
-    found = membership(val_prob_N, labels_N, rule="quota", delta=0.25)
+    found = membership(val_prob_N.logit(), labels_N, rule="quota", delta=0.25)
     assert found.nonzero().squeeze(1).tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("rule", ["quota", "threshold"])
+def test_membership_tells_apart_what_a_probability_cannot(rule):
+    val_logits_N = torch.arange(17.0, 31.0)
+    assert val_logits_N.sigmoid().unique().tolist() == [1.0]
+    found = membership(val_logits_N, torch.zeros(14, dtype=torch.long), rule=rule, delta=0.25)
+    assert found.nonzero().squeeze(1).tolist() == [11, 12, 13]
 
 
 def test_the_features_splitter_can_tell_a_wrong_label_from_a_right_one():

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from molere_cli.__main__ import app
+from molere_cli.config.from_flags import swept
 from molere_cli.config.plan import make_plan
-from molere_cli.config.sweep import swept
 from molere_cli.errors import ConfigError, UnknownNameError
 from molere_cli.registry.registry import load_plugins
 from molere_cli.run_dir import RunDir
@@ -27,9 +27,9 @@ def test_each_method_takes_the_flags_that_it_has() -> None:
         "lr": 0.1,
     }
     erm, lrw, molere = swept(None, flags, REGISTRY)
-    assert erm.model_fields_set == {"method", "lr"}
-    assert lrw.model_fields_set == {"method", "lr", "split", "reweighter_lr"}
-    assert molere.model_fields_set == {"method", "lr", "reweighter_lr", "splitter_lr"}
+    assert erm.given.keys() == {"method", "lr"}
+    assert lrw.given.keys() == {"method", "lr", "split", "reweighter_lr"}
+    assert molere.given.keys() == {"method", "lr", "reweighter_lr", "splitter_lr"}
     for config in (erm, lrw, molere):
         make_plan(config, REGISTRY)
 

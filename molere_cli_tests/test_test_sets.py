@@ -13,7 +13,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from molere_cli.__main__ import app
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import DataSettings
 from molere_cli.data.corruption import KINDS, corrupt, corrupted_examples
 from molere_cli.data.source import LoadedDataset, load_dataset, with_classes_of
 from molere_cli.errors import ConfigError
@@ -154,7 +154,7 @@ def test_eval_on_several_sets(tmp_path: Path) -> None:
 
 
 def test_a_corrupted_set_keeps_labels_and_groups() -> None:
-    data = load_dataset(RunConfig(dataset="colour-digits"), load_plugins())
+    data = load_dataset(DataSettings(dataset="colour-digits"), load_plugins())
     test = data.dataset.tests["test"]
     found = corrupted_examples(test, kind="contrast", severity=5, seed=0)
     assert torch.equal(found.labels, test.labels)

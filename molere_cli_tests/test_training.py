@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
+from molere_cli import BackboneSpec, hookimpl
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
@@ -31,15 +33,17 @@ def tiny_config(**changes) -> RunConfig:
         "precision": "fp32",
         "device": "cpu",
     }
-    return RunConfig(**{**settings, **changes})
+    return RunConfig.of(**{**settings, **changes})
 
 
 def engine_for(config, registry, in_validation=None):
-    return build_engine(make_plan(config, registry), load_dataset(config, registry), in_validation)
+    return build_engine(make_plan(config, registry), load_dataset(config.data, registry), in_validation)
 
 
 def train_one(config, registry, runs: Path, progress=None):
-    (run,) = train_seeds(config, [config.seed], registry, runs=runs, progress=progress or NoProgress())
+    (run,) = train_seeds(
+        config, [config.machine.seed], registry, runs=runs, progress=progress or NoProgress()
+    )
     return run
 
 
@@ -69,25 +73,14 @@ METHODS = {
 class OnesMethod(Method):
     """Weights of exactly 1, given as weights."""
 
-    def __init__(self, context):
-        self.num_examples = len(context.labels)
-
-    def before_epoch(self, epoch):
-        return torch.arange(self.num_examples)
-
     def weights(self, step):
         return torch.ones_like(step.losses.detach())
-
-    def after_step(self, step):
-        pass
 
 
 def test_weights_of_one_train_bit_for_bit_as_erm(registry):
     config = tiny_config(epochs=5)
     plain, weighted = engine_for(config, registry), engine_for(config, registry)
-    weighted.loop.method = OnesMethod(
-        type("Context", (), {"labels": load_dataset(config, registry).dataset.pool.labels})
-    )
+    weighted.loop.method = OnesMethod(weighted.loop.method.context)
     num_steps = sum(1 for engine in (plain, weighted) for _ in engine.loop.epochs()) * 4 // 2
     assert num_steps == 20
     assert_same_tensors(plain.classifier.module.state_dict(), weighted.classifier.module.state_dict())
@@ -185,6 +178,36 @@ def test_reweighter_interval_counts_meta_updates(registry):
     assert records[-1]["reweighter/updates"] == 2 * 2
 
 
+class RootOfZero(nn.Module):
+    """Logits whose loss is finite and whose gradient is not: the root of 0 has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(192, 4)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, images):
+        return self.linear(images.flatten(1)).abs().sqrt()
+
+
+@pytest.mark.parametrize("clip_grad", [None, 1.0])
+def test_a_gradient_that_is_not_finite_stops_before_the_parameters_change(registry, clip_grad):
+    class Plugin:
+        @hookimpl
+        def register_backbones(self, register):
+            build = lambda request: RootOfZero()  # noqa: E731
+            register(BackboneSpec(name="root_of_zero", description="-", build=build))
+
+    registry.add(Plugin(), "roots")
+    engine = engine_for(tiny_config(backbone="root_of_zero", clip_grad=clip_grad), registry)
+    with pytest.raises(
+        TrainingError, match=r"gradient's norm became (nan|inf) in epoch 1, step 1; lower --lr"
+    ):
+        next(engine.loop.epochs())
+    assert all(p.isfinite().all() and not p.any() for p in engine.classifier.module.parameters())
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_parameters_change(registry):
     engine = engine_for(tiny_config(), registry)
     with torch.no_grad():
@@ -198,7 +221,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_parameters_change(registry):
 
 def test_the_saved_configuration_can_be_passed_back(registry, tmp_path):
     run = train_one(tiny_config(method="lrw", split="random"), registry, tmp_path)
-    again = make_plan(RunConfig(**run.config()), registry)
+    again = make_plan(RunConfig.of(**run.config()), registry)
     assert again.settings == run.config()
     assert "splitter" not in run.config() and "score" not in run.config()
 

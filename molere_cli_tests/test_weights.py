@@ -90,7 +90,7 @@ def test_a_classification_layer_that_does_not_fit_stays_as_it_was_and_is_told_of
         path = written(tmp_path, network(4), **{"6.scale": torch.ones(1)})
         told = ("scale", "one of shape (1,)", "none")
     config, notes = tiny_config(weights=path, seed=3), Notebook()
-    data = load_dataset(config, registry)
+    data = load_dataset(config.data, registry)
     engine = build_engine(make_plan(config, registry), data, None, note=notes.note)
     found, wanted = classifier_tensors(engine.classifier.module), load_file(path)
     random = classifier_tensors(engine_for(tiny_config(seed=3), registry).classifier.module)

@@ -41,7 +41,7 @@ def main() -> int:
 def advice_for(cell: Cell) -> dict[str, object]:
     """The diagnosis of a cell's pool and hard split, with what it was made with."""
     config, registry = cell.config(), load_plugins()
-    data = load_dataset(config, registry)
+    data = load_dataset(config.data, registry)
     with tempfile.TemporaryDirectory() as scratch:
         split = make_split(config, registry, data, erm=None, runs=Path(scratch), progress=NoProgress())
         found = diagnose(config, registry, data, split, progress=NoProgress())

@@ -138,9 +138,11 @@ def run_cell(config: RunConfig, scratch: Path, *, sets: Sequence[str]) -> dict[s
     from molere_cli.tasks.seeds import train_seeds
 
     registry = load_plugins()
-    data = load_dataset(config, registry)
-    (run,) = train_seeds(config, [config.seed], registry, runs=scratch, data=data, progress=NoProgress())
-    erm = run if config.method == "erm" and config.train_on == "all" else None
+    data = load_dataset(config.data, registry)
+    (run,) = train_seeds(
+        config, [config.machine.seed], registry, runs=scratch, data=data, progress=NoProgress()
+    )
+    erm = run if config.method.method == "erm" and config.split.train_on == "all" else None
     if erm is None:
         erm = erm_run(config, registry, data, runs=scratch, progress=NoProgress())
     return with_placeholder(measure_run(run, erm, data, sets=sets))

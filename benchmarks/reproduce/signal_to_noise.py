@@ -49,17 +49,17 @@ def main() -> int:
 def follow(cell: Cell, num_draws: int) -> list[dict[str, Any]]:
     """Train ERM twice: once for the AUM that says which examples are hard, once to look at alignments."""
     config, registry = cell.config(), load_plugins()
-    data = load_dataset(config, registry)
+    data = load_dataset(config.data, registry)
     plan = make_plan(erm_config(config), registry)
     first = build_engine(plan, data, None)
     for _ in first.loop.epochs():
         pass
     labels, aum_N = data.dataset.pool.labels, first.loop.pool_record.aum.double().cpu()
-    hard_N = select_by_quota(labels, -aum_N, delta=config.delta)
-    easy_N = select_by_quota(labels, aum_N, delta=config.delta)
+    hard_N = select_by_quota(labels, -aum_N, delta=config.split.delta)
+    easy_N = select_by_quota(labels, aum_N, delta=config.split.delta)
     kinds = {"hard": hard_N, "easy": easy_N, "other": ~hard_N & ~easy_N}
     kinds |= {kind: torch.from_numpy(mask) for kind, mask in kinds_of(data).items()}
-    generator = derived_generator(config.seed, "signal")
+    generator = derived_generator(config.machine.seed, "signal")
     sample = torch.randperm(len(labels), generator=generator)[:SAMPLE].sort().values
     hard = hard_N.nonzero().squeeze(1)
     engine = build_engine(plan, data, None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -18,11 +19,15 @@ stdout = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 stderr = Console(stderr=True)
 
 
-def progress_display(*, quiet: bool) -> ProgressProtocol:
-    """The display that fits: none, a bar, or lines."""
-    if quiet:
-        return Notes()
-    return Bars() if stderr.is_terminal else Lines()
+@contextmanager
+def progress_display(*, quiet: bool) -> Iterator[ProgressProtocol]:
+    """The display that fits, for the length of the block: none, a bar, or lines."""
+    display = Notes() if quiet else Bars() if stderr.is_terminal else Lines()
+    try:
+        yield display
+    finally:
+        # A run that an error or a signal has ended leaves its bar, which hides the cursor.
+        display.run_ended(None)
 
 
 class Notes(NoProgress):

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from molere_cli.config.run_config import RunConfig, flag_name
+from molere_cli.config.run_config import OWNERS, SECTIONS, field_of, flag_name
+from molere_cli.config.sections import Section
 from molere_cli.errors import ConfigError
 
 RunsDir = Annotated[Path, typer.Option("--runs", help="Folder of run directories.")]
@@ -23,16 +24,16 @@ ConfigFile = Annotated[
 
 
 def with_config_flags(
-    *, without: Collection[str] = ()
+    sections: Collection[type[Section]] = tuple(SECTIONS.values()), *, without: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command a flag for every field of RunConfig; it receives those that were given as `flags`.
+    """Give a command a flag for every setting of some sections; it receives those given as `flags`.
 
     Args:
-        without: fields that the command offers under another name, or not at all.
+        without: settings that the command offers under another name, or not at all.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        fields = {name: info for name, info in RunConfig.model_fields.items() if name not in without}
+        fields = [name for name, section in OWNERS.items() if section in sections and name not in without]
 
         @functools.wraps(command)
         def wrapped(**values: Any) -> None:
@@ -40,7 +41,7 @@ def with_config_flags(
             command(flags=_parsed({k: v for k, v in given.items() if v not in (None, [])}), **values)
 
         own = inspect.signature(command, eval_str=True).parameters.values()
-        parameters = [p for p in own if p.name != "flags"] + [_parameter(n, i) for n, i in fields.items()]
+        parameters = [p for p in own if p.name != "flags"] + [_parameter(name) for name in fields]
         wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapped
@@ -48,14 +49,13 @@ def with_config_flags(
     return decorate
 
 
-def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
+def _parameter(name: str) -> inspect.Parameter:
+    info = field_of(name)
     is_options = get_origin(info.annotation) is dict
-    extra = info.json_schema_extra
-    assert isinstance(extra, dict)
     option = typer.Option(
         flag_name(name),
         help=_help(info, show_default=not is_options),
-        rich_help_panel=str(extra["panel"]),
+        rich_help_panel=OWNERS[name].panel,
         metavar="KEY=VALUE" if is_options else None,
         show_default=False,
     )

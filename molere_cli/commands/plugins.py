@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +21,9 @@ def plugins(
     pattern: Annotated[
         str, typer.Option("--filter", help="Names to list, as in 'vit*'; families are searched.")
     ] = "*",
+    check: Annotated[
+        bool, typer.Option("--check", help="Import all that is offered; exit 1 if a plugin has a problem.")
+    ] = False,
 ) -> None:
     """List what plugins offer."""
     from rich.markup import escape
@@ -26,23 +31,30 @@ def plugins(
 
     from molere_cli.commands.console import stderr, stdout
     from molere_cli.errors import ConfigError
+    from molere_cli.registry.offers import PluginWarning
     from molere_cli.registry.registry import load_plugins
 
     if kind is not None and kind not in KINDS:
         raise ConfigError(f"no kind {kind!r} of plugin; there are: {', '.join(KINDS)}")
-    registry = load_plugins()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)  # problems are listed below
+        registry = load_plugins()
+        if check:
+            registry.check()
     table = Table("kind", "name", "plugin", "description")
     for row in plugin_rows(registry, kind=kind, pattern=pattern):
         table.add_row(*(escape(cell) for cell in row))
     stdout.print(table)
+    for sentence in registry.collisions():
+        stderr.print(sentence, style="yellow", soft_wrap=True, markup=False, highlight=False)
     for problem in registry.problems:
         stderr.print(f"plugin {problem.plugin} {problem.message}", style="red", soft_wrap=True, markup=False)
+    if check and registry.problems:
+        raise typer.Exit(1)
 
 
 def plugin_rows(registry: Registry, *, kind: str | None, pattern: str) -> list[tuple[str, str, str, str]]:
     """(kind, name, plugin, description) of every offer; a family counts as one name until it is filtered."""
-    from fnmatch import fnmatchcase
-
     rows = []
     for shelf_name in KINDS if kind is None else (kind,):
         for offer in getattr(registry, shelf_name).offers:
@@ -54,13 +66,12 @@ def plugin_rows(registry: Registry, *, kind: str | None, pattern: str) -> list[t
 
 
 def _family_rows(registry: Registry, pattern: str) -> list[tuple[str, str, str, str]]:
-    from fnmatch import fnmatchcase
-
     rows = []
-    for family, plugin in registry.families:
+    for offer in registry.families.offers:
+        prefix = offer.spec.prefix
         if pattern == "*":
-            rows.append(("backbones", f"{family.prefix}:*", plugin, family.description))
+            rows.append(("backbones", f"{prefix}:*", offer.plugin, offer.spec.description))
         else:
-            names = [name for name in family.list_names() if fnmatchcase(name, pattern)]
-            rows += [("backbones", f"{family.prefix}:{name}", plugin, "") for name in names]
+            names = [name for name in offer.spec.list_names() if fnmatchcase(name, pattern)]
+            rows += [("backbones", f"{prefix}:{name}", offer.plugin, "") for name in names]
     return rows

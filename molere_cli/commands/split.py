@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
+from molere_cli.config.sections import ClassifierSettings, DataSettings, MachineSettings, SplitSettings
 from molere_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,16 +18,10 @@ if TYPE_CHECKING:
     from molere_cli.splits.summary import Part
     from molere_cli.tasks.split import NewSplit
 
-NOT_OF_A_SPLIT = frozenset(
-    {"method", "method_option", "split", "train_on", "eval_interval"}
-    | {"reweighter", "reweighter_option", "reweighter_lr", "reweighter_weight_decay"}
-    | {"reweighter_interval", "warmup_epochs"}
-    | {"meta_batch_size", "hypergradient_scale", "weight_normalization", "weight_bound"}
-    | {"splitter", "splitter_lr", "splitter_interval", "membership", "val_loss_factor"}
-)
+SECTIONS_OF_A_SPLIT = (DataSettings, ClassifierSettings, SplitSettings, MachineSettings)
 
 
-@with_config_flags(without=NOT_OF_A_SPLIT)
+@with_config_flags(SECTIONS_OF_A_SPLIT, without=("split", "train_on", "eval_interval"))
 def split(
     *,
     flags: dict[str, Any],
@@ -58,23 +53,24 @@ def split(
 ) -> None:
     """Rank the pool and write a split file."""
     from molere_cli.commands.console import progress_display, stdout
-    from molere_cli.config.files import load_config
+    from molere_cli.config.from_flags import configured_split
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.split import new_split_file
 
-    settings = load_config(config, {**flags, "split": strategy})
-    registry, progress = load_plugins(), progress_display(quiet=quiet)
+    registry = load_plugins()
+    settings = configured_split(config, {**flags, "split": strategy}, registry)
     if diagnose and strategy != "hard":
         raise ConfigError(f"--diagnose asks what hard means; it has no effect with --strategy {strategy}")
-    made = new_split_file(settings, registry, erm=erm, out=out, runs=runs, progress=progress)
-    if not quiet:
-        for table in split_tables(made):
-            stdout.print(table)
-    if diagnose:
-        from molere_cli.tasks.diagnose import diagnose as diagnosis_of
+    with progress_display(quiet=quiet) as progress:
+        made = new_split_file(settings, registry, erm=erm, out=out, runs=runs, progress=progress)
+        if not quiet:
+            for table in split_tables(made):
+                stdout.print(table)
+        if diagnose:
+            from molere_cli.tasks.diagnose import diagnose as diagnosis_of
 
-        found = diagnosis_of(made.config, registry, made.data, made.split, progress=progress)
-        stdout.print(found.sentence[0].upper() + found.sentence[1:] + ".", highlight=False)
+            found = diagnosis_of(made.config, registry, made.data, made.split, progress=progress)
+            stdout.print(found.sentence[0].upper() + found.sentence[1:] + ".", highlight=False)
     typer.echo(made.path)
 
 

@@ -35,28 +35,28 @@ def train(
 ) -> None:
     """Train by ERM, LRW, MOLERE or another method; `--method erm,lrw,mwn` trains one after the other."""
     from molere_cli.commands.console import progress_display
-    from molere_cli.config.sweep import swept
+    from molere_cli.config.from_flags import swept
     from molere_cli.errors import ConfigError
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.seeds import parse_seeds, train_seeds
     from molere_cli.tasks.train import resume_run
 
-    progress = progress_display(quiet=quiet)
     registry = load_plugins()
-    if resume is not None:
-        if flags or config or seeds or out:
-            raise ConfigError("--resume takes all settings from the run; leave the other flags out")
-        finished = [resume_run(resume, registry, progress=progress)]
-    else:
-        several = swept(config, flags, registry)
-        if seeds is not None and "seed" in flags:
-            raise ConfigError("--seed and --seeds exclude each other")
-        if out is not None and len(several) > 1:
-            raise ConfigError("--out names one run, but there are several methods; leave it out")
-        finished = []
-        for settings in several:
-            numbers = parse_seeds(seeds) if seeds else [settings.seed]
-            finished += train_seeds(settings, numbers, registry, runs=runs, out=out, progress=progress)
+    with progress_display(quiet=quiet) as progress:
+        if resume is not None:
+            if flags or config or seeds or out:
+                raise ConfigError("--resume takes all settings from the run; leave the other flags out")
+            finished = [resume_run(resume, registry, progress=progress)]
+        else:
+            several = swept(config, flags, registry)
+            if seeds is not None and "seed" in flags:
+                raise ConfigError("--seed and --seeds exclude each other")
+            if out is not None and len(several) > 1:
+                raise ConfigError("--out names one run, but there are several methods; leave it out")
+            finished = []
+            for settings in several:
+                numbers = parse_seeds(seeds) if seeds else [settings.machine.seed]
+                finished += train_seeds(settings, numbers, registry, runs=runs, out=out, progress=progress)
     if as_json:
         typer.echo(json.dumps([{"path": str(run.path), **run.metrics()[-1]} for run in finished], indent=2))
     else:

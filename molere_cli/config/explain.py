@@ -6,10 +6,7 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 
 from molere_cli.errors import ConfigError
 
@@ -36,8 +33,11 @@ def explain_validation(error: ValidationError, *, known: Collection[str], source
     where = f"{source}: " if source else ""
     if problem["type"] != "extra_forbidden":
         return f"{where}{key} = {problem['input']!r}: {_sentence(problem['msg'])}"
-    close = get_close_matches(key, known, n=1)
-    if close:
-        return f"{where}unknown key {key!r}; did you mean {close[0]!r}?"
-    listed = ", ".join(sorted(known)) or "none"
-    return f"{where}unknown key {key!r}; known keys: {listed}"
+    return f"{where}{unknown_key(key, known=known)}"
+
+
+def unknown_key(key: str, *, known: Collection[str]) -> str:
+    """What to say of a key that is none of those known."""
+    if close := get_close_matches(key, known, n=1):
+        return f"unknown key {key!r}; did you mean {close[0]!r}?"
+    return f"unknown key {key!r}; known keys: {', '.join(sorted(known)) or 'none'}"

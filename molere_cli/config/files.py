@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
-from molere_cli.config.explain import explain_validation
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.explain import explain_validation, unknown_key
+from molere_cli.config.run_config import OWNERS, RunConfig
 from molere_cli.errors import ConfigError
 
 
@@ -53,8 +51,11 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def validate_config(values: Mapping[str, Any], *, source: str | None = None) -> RunConfig:
-    """RunConfig from plain values, with pydantic's report turned into one sentence."""
+    """RunConfig from flat names and plain values; what is wrong becomes one sentence that names `source`."""
+    if unknown := [name for name in values if name not in OWNERS]:
+        where = f"{source}: " if source else ""
+        raise ConfigError(where + unknown_key(unknown[0], known=OWNERS))
     try:
-        return RunConfig.model_validate(values)
+        return RunConfig.of(**values)
     except ValidationError as error:
-        raise ConfigError(explain_validation(error, known=RunConfig.model_fields, source=source)) from error
+        raise ConfigError(explain_validation(error, known=OWNERS, source=source)) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +11,8 @@ from pydantic import BaseModel
 
 from molere_cli.config.device import Precision, resolve_device, resolve_precision
 from molere_cli.config.explain import validate_options
-from molere_cli.config.run_config import DEFAULT_SPLIT_NEEDS, RunConfig
+from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import InPlay, SplitSettings
 from molere_cli.errors import ConfigError
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import BackboneSpec, MethodSpec, ReweighterSpec
@@ -42,22 +42,21 @@ class Plan:
     @property
     def needs_split(self) -> bool:
         """Whether a split must be made or read before training."""
-        split = self.method.split
-        return split == "required" or (split == "optional" and self.config.train_on == "train")
+        return self.config.split.is_needed(InPlay(split=self.method.split))
 
     def for_pool(self, num_examples: int) -> Plan:
         """The plan with the reweighter's learning rate filled in, where it depends on the pool's size."""
         lr = self.reweighter.lr if self.reweighter is not None else None
-        if self.config.reweighter_lr is not None or not callable(lr):
+        if self.config.reweighting.reweighter_lr is not None or not callable(lr):
             return self
-        found = {"reweighter_lr": lr(math.ceil(num_examples / self.config.batch_size))}
+        found = {"reweighter_lr": lr(math.ceil(num_examples / self.config.classifier.batch_size))}
         return replace(self, config=self.config.updated(**found), settings=self.settings | found)
 
     @property
     def run_name(self) -> str:
         """The default name of the run's directory."""
         config = self.config
-        return run_name(dataset=config.dataset, method=config.method, seed=config.seed)
+        return run_name(dataset=config.data.dataset, method=config.method.method, seed=config.machine.seed)
 
     def label(self, strategy: str | None) -> str:
         """How tables call the run, given its split's strategy."""
@@ -74,51 +73,69 @@ def make_plan(config: RunConfig, registry: Registry, *, precision: Precision | N
         UnknownNameError: a method, backbone, reweighter, dataset or strategy that no plugin offers.
         ConfigError: a setting has no effect under the method, or an option is wrong.
     """
-    registry.datasets.get(config.dataset_name)
-    method = registry.methods.get(config.method)
-    backbone = registry.backbone(config.backbone)
-    split_needs = _split_needs(config, method, registry)
-    _check_other_validation(config, method, registry)
-    config.effective(split=method.split, uses=method.uses, split_needs=split_needs)
-    reweighter = registry.reweighters.get(config.reweighter) if "reweighter" in method.uses else None
-    if reweighter is not None:
+    registry.datasets.get(config.data.dataset_name)
+    method, backbone = (
+        registry.methods.get(config.method.method),
+        registry.backbone(config.classifier.backbone),
+    )
+    parts = in_play(config, method, registry)
+    config.refuse_idle(parts, under=f"method {config.method.method!r}")
+    reweighter = None
+    if "reweighter" in method.uses:
+        reweighter = registry.reweighters.get(config.reweighting.reweighter)
         config = config.updated(**automatic_reweighting(config, reweighter))
-    settings = config.effective(split=method.split, uses=method.uses, split_needs=split_needs)
-    device = resolve_device(config.device)
+    device = resolve_device(config.machine.device)
     return Plan(
         config=config,
-        settings=settings,
+        settings=config.effective(parts),
         registry=registry,
         method=method,
         method_options=validate_options(
-            method.options, config.method_option, owner=f"method {config.method!r}"
+            method.options, config.method.method_option, owner=f"method {config.method.method!r}"
         ),
         backbone=backbone,
         backbone_options=validate_options(
-            backbone.options, config.backbone_option, owner=f"backbone {config.backbone!r}"
+            backbone.options,
+            config.classifier.backbone_option,
+            owner=f"backbone {config.classifier.backbone!r}",
         ),
         reweighter=reweighter,
         reweighter_options=None
         if reweighter is None
         else validate_options(
-            reweighter.options, config.reweighter_option, owner=f"reweighter {config.reweighter!r}"
+            reweighter.options,
+            config.reweighting.reweighter_option,
+            owner=f"reweighter {config.reweighting.reweighter!r}",
         ),
         device=device,
-        precision=precision or resolve_precision(config.precision, device),
+        precision=precision or resolve_precision(config.machine.precision, device),
     )
 
 
-def _check_other_validation(config: RunConfig, method: MethodSpec, registry: Registry) -> None:
-    if "split" not in config.groups_in_play(split=method.split, uses=method.uses) or config.split_is_file:
-        return
-    strategy, argument = registry.split(config.split)
-    if argument is None or not strategy.argument_is_dataset:
-        return
-    check_takes_other_validation(method, argument)
-    registry.datasets.get(argument.partition(":")[0])
-    if config.train_on == "train":
+def in_play(config: RunConfig, method: MethodSpec, registry: Registry) -> InPlay:
+    """What decides which settings have an effect: the method, and the split strategy where it needs one.
+
+    Raises:
+        UnknownNameError: a split strategy that no plugin offers.
+        ConfigError: the strategy validates on another dataset, which the method or `--train-on` excludes.
+    """
+    parts = InPlay(split=method.split, uses=method.uses)
+    if not config.split.is_needed(parts) or config.split.split_is_file:
+        return parts
+    strategy, argument = registry.split(config.split.split)
+    if argument is not None and strategy.argument_is_dataset:
+        _check_other_validation(config.split, method, argument, registry)
+    return replace(parts, split_needs=strategy.needs)
+
+
+def _check_other_validation(
+    settings: SplitSettings, method: MethodSpec, dataset: str, registry: Registry
+) -> None:
+    check_takes_other_validation(method, dataset)
+    registry.datasets.get(dataset.partition(":")[0])
+    if settings.train_on == "train":
         raise ConfigError(
-            f"--train-on train has no effect with --split {config.split}: all of the pool trains"
+            f"--train-on train has no effect with --split {settings.split}: all of the pool trains"
         )
 
 
@@ -131,18 +148,6 @@ def check_takes_other_validation(method: MethodSpec, dataset: str) -> None:
         )
 
 
-def _groups_in_play(config: RunConfig, method: MethodSpec, registry: Registry) -> set[str]:
-    split_needs = _split_needs(config, method, registry)
-    return config.groups_in_play(split=method.split, uses=method.uses, split_needs=split_needs)
-
-
-def _split_needs(config: RunConfig, method: MethodSpec, registry: Registry) -> Collection[str]:
-    if "split" not in config.groups_in_play(split=method.split, uses=method.uses) or config.split_is_file:
-        return DEFAULT_SPLIT_NEEDS
-    strategy, _argument = registry.split(config.split)
-    return strategy.needs
-
-
 def automatic_reweighting(config: RunConfig, reweighter: ReweighterSpec) -> dict[str, Any]:
     """The settings of reweighting that were left to MOLERE.
 
@@ -150,9 +155,9 @@ def automatic_reweighting(config: RunConfig, reweighter: ReweighterSpec) -> dict
     early and gone once the training set is fitted.
     """
     automatic = {
-        "warmup_epochs": max(1, round(config.epochs / 20)),
+        "warmup_epochs": max(1, round(config.classifier.epochs / 20)),
         "reweighter_lr": None if callable(reweighter.lr) else reweighter.lr,
         "weight_bound": reweighter.weight_bound,
-        "meta_batch_size": config.batch_size,
+        "meta_batch_size": config.classifier.batch_size,
     }
-    return {name: value for name, value in automatic.items() if getattr(config, name) is None}
+    return {name: value for name, value in automatic.items() if getattr(config.reweighting, name) is None}

@@ -213,7 +213,9 @@ class _DecodedImages(Dataset[tuple[int, Tensor] | DataError]):
             return [self._decoded(position) for position in positions]
         # Seeding once a batch: for each image it took a quarter of the time that decoding takes.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(self.seed, *positions))
+            # The CPU's alone: `torch.manual_seed` would seed a GPU too, which without worker processes is
+            # the one that training draws its dropout from.
+            torch.default_generator.manual_seed(derived_seed(self.seed, *positions))
             return [self._decoded(position) for position in positions]
 
     def _decoded(self, position: int) -> tuple[int, Tensor] | DataError:

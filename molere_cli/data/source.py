@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from molere_cli.config.explain import validate_options
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import DataSettings
 from molere_cli.data.colour_patch import with_colour_patch
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import stratified_holdout, subset
@@ -51,8 +51,8 @@ class LoadedDataset:
         return {**self.dataset.tests, **tuning}
 
 
-def load_dataset(config: RunConfig, registry: Registry, *, to_train: bool = True) -> LoadedDataset:
-    """The dataset that the configuration names.
+def load_dataset(settings: DataSettings, registry: Registry, *, to_train: bool = True) -> LoadedDataset:
+    """The dataset that the settings name.
 
     Args:
         to_train: whether its pool is trained on.
@@ -62,7 +62,7 @@ def load_dataset(config: RunConfig, registry: Registry, *, to_train: bool = True
         ConfigError: its argument or an option is missing or wrong.
         DataError: it cannot be read, or makes no sense.
     """
-    name, _, argument = config.dataset.partition(":")
+    name, _, argument = settings.dataset.partition(":")
     spec = registry.datasets.get(name)
     if spec.argument and not argument:
         raise ConfigError(f"dataset {name!r} needs an argument: --dataset {name}:{spec.argument}")
@@ -75,32 +75,32 @@ def load_dataset(config: RunConfig, registry: Registry, *, to_train: bool = True
         )
     request = DatasetRequest(
         argument=argument or None,
-        options=validate_options(spec.options, config.dataset_option, owner=f"dataset {name!r}"),
-        data_seed=config.data_seed,
-        data_dir=config.data_dir,
-        download=config.download,
+        options=validate_options(spec.options, settings.dataset_option, owner=f"dataset {name!r}"),
+        data_seed=settings.data_seed,
+        data_dir=settings.data_dir,
+        download=settings.download,
     )
     dataset = spec.load(request)
-    check_dataset(dataset, name=config.dataset)
-    dataset = under_protocols(dataset, config)
-    return LoadedDataset(config.dataset, dataset, fingerprint(dataset.pool))
+    check_dataset(dataset, name=settings.dataset)
+    dataset = under_protocols(dataset, settings)
+    return LoadedDataset(settings.dataset, dataset, fingerprint(dataset.pool))
 
 
 def load_other_dataset(
-    config: RunConfig, own: LoadedDataset, registry: Registry, name: str, options: Mapping[str, str]
+    settings: DataSettings, own: LoadedDataset, registry: Registry, name: str, options: Mapping[str, str]
 ) -> LoadedDataset:
-    """Another dataset in the place that the run's configuration gives it, its labels turned into the run's.
+    """Another dataset in the place that the run's settings give it, its labels turned into the run's.
 
     Raises:
         UnknownNameError, ConfigError, DataError: as in `load_dataset` and `with_classes_of`.
     """
     other = load_dataset(
-        RunConfig(
+        DataSettings(
             dataset=name,
             dataset_option=dict(options),
-            data_seed=config.data_seed,
-            data_dir=config.data_dir,
-            download=config.download,
+            data_seed=settings.data_seed,
+            data_dir=settings.data_dir,
+            download=settings.download,
         ),
         registry,
         to_train=False,
@@ -147,7 +147,7 @@ def with_classes_of(own: LoadedDataset, other: LoadedDataset) -> LoadedDataset:
     )
 
 
-def under_protocols(dataset: Dataset, config: RunConfig) -> Dataset:
+def under_protocols(dataset: Dataset, settings: DataSettings) -> Dataset:
     """The dataset with its pool thinned out, sub-sampled, given a shortcut and relabelled, in this order.
 
     Skew goes first, so that a sub-sample of N has N examples and the skew asked for; the shortcut's and the
@@ -156,37 +156,39 @@ def under_protocols(dataset: Dataset, config: RunConfig) -> Dataset:
     Raises:
         ConfigError, DataError: a protocol cannot be applied to this dataset.
     """
-    dataset = replace(dataset, pool=_smaller_pool(dataset.pool, config, num_classes=len(dataset.class_names)))
-    if config.colour_patch is not None:
+    dataset = replace(
+        dataset, pool=_smaller_pool(dataset.pool, settings, num_classes=len(dataset.class_names))
+    )
+    if settings.colour_patch is not None:
         dataset = with_colour_patch(
-            dataset, rho=config.colour_patch, seed=config.data_seed, name=config.dataset
+            dataset, rho=settings.colour_patch, seed=settings.data_seed, name=settings.dataset
         )
-    return replace(dataset, pool=_noisy_pool(dataset.pool, config, class_names=dataset.class_names))
+    return replace(dataset, pool=_noisy_pool(dataset.pool, settings, class_names=dataset.class_names))
 
 
-def _smaller_pool(pool: Examples, config: RunConfig, *, num_classes: int) -> Examples:
-    seed = config.data_seed
-    if config.class_skew > 1:
-        kept = skewed_positions(pool.labels, factor=config.class_skew, num_classes=num_classes, seed=seed)
+def _smaller_pool(pool: Examples, settings: DataSettings, *, num_classes: int) -> Examples:
+    seed = settings.data_seed
+    if settings.class_skew > 1:
+        kept = skewed_positions(pool.labels, factor=settings.class_skew, num_classes=num_classes, seed=seed)
         pool = subset(pool, kept)
-    if config.limit_train is not None:
-        pool = limit_pool(pool, config.limit_train, seed=seed)
+    if settings.limit_train is not None:
+        pool = limit_pool(pool, settings.limit_train, seed=seed)
     return pool
 
 
-def _noisy_pool(pool: Examples, config: RunConfig, *, class_names: Sequence[str]) -> Examples:
-    if config.label_noise == "none":
+def _noisy_pool(pool: Examples, settings: DataSettings, *, class_names: Sequence[str]) -> Examples:
+    if settings.label_noise == "none":
         return pool
-    if config.noise_is_file:
+    if settings.noise_is_file:
         indices = torch.arange(len(pool)) if pool.indices is None else pool.indices
-        noisy_N = labels_from_file(Path(config.label_noise), pool.labels, indices, class_names)
+        noisy_N = labels_from_file(Path(settings.label_noise), pool.labels, indices, class_names)
     else:
         noisy_N = noisy_labels(
             pool.labels,
-            kind=config.label_noise,
-            rate=config.noise_rate,
+            kind=settings.label_noise,
+            rate=settings.noise_rate,
             num_classes=len(class_names),
-            seed=config.data_seed,
+            seed=settings.data_seed,
             images=pool.images if isinstance(pool.images, Tensor) else None,
         )
     return replace(pool, labels=noisy_N, clean_labels=pool.labels)

@@ -82,9 +82,11 @@ class Classifier:
             check_single_head(module)
             module.requires_grad_(False)
             self._head.requires_grad_(True)
+        # Convolutions are fastest in this layout, on CPUs with vector units and on tensor cores alike.
         self.module = module.to(device).to(memory_format=torch.channels_last)
         self.device = device
         self.precision = precision
+        # By name, as `functional_call` takes them; of what is frozen no gradient is ever asked.
         self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self._places = tensor_places(module)
 
@@ -120,12 +122,16 @@ class Classifier:
         Args:
             at: values that stand in for the parameters of these names, which stay as they are.
         """
+        # Leaves of their own: the caller's values are nobody's parameters and get no gradient.
         stand_ins = {name: value.detach().requires_grad_() for name, value in (at or {}).items()}
         values = [stand_ins.get(name, parameter) for name, parameter in self.parameters.items()]
         with isolated_randomness(self.device), deterministic_layers(self.module), self._autocast():
+            # Batch norm on batch statistics writes its running ones; these it may have.
             tensors = {**stand_ins, **self._buffer_copies()}
             logits_BC = _at_least_float32(self._call(tensors, images))
             loss = F.cross_entropy(logits_BC, labels)
+        # Not `backward`: the response still needs the step's own gradients in `.grad`. A parameter
+        # that the loss does not reach has gradient 0.
         gradients = torch.autograd.grad(loss, values, materialize_grads=True)
         return loss.detach(), dict(zip(self.parameters.values(), gradients, strict=True))
 
@@ -153,6 +159,7 @@ class Classifier:
             # Autocast's cache of casted weights would forget their tangents.
             autocast = self._autocast(cache_enabled=False)
             attention = sdpa_kernel(SDPBackend.MATH)
+            # With other dropout masks it would be the derivative of another step than the one taken.
             with randomness.replayed(self.device), attention, fast_forward_mode(), autocast:
                 logits_BC = self._call({**parameters, **self._buffer_copies()}, images)
             return _at_least_float32(logits_BC)
@@ -165,6 +172,8 @@ class Classifier:
                 return Output(_at_least_float32(run(images)), None)
         with captured_input(self._head) as captured, self._autocast():
             logits_BC = _at_least_float32(run(images))
+        # Detached: a reweighter or splitter that sees features does not teach the classifier through them.
+        # The last call counts, should a network run its head more than once.
         return Output(logits_BC, _at_least_float32(captured[-1].detach().flatten(1)))
 
     def _on_copied_buffers(self, images: Tensor) -> Tensor:
@@ -221,6 +230,7 @@ def build_classifier(
         spec.build(request), device=device, precision=precision, freeze_backbone=freeze_backbone
     )
     height, width = request.image_size
+    # A trial on two blank images, so that what cannot work is known before anything is trained.
     try:
         logits = classifier.predict(torch.zeros(2, 3, height, width, device=device)).logits
     except RuntimeError as error:
@@ -244,6 +254,7 @@ def classification_layer(module: nn.Module) -> nn.Module:
     get_classifier = getattr(module, "get_classifier", None)
     if callable(get_classifier):
         layer = get_classifier()
+        # timm's Identity stands for a head that was left out; a tuple, for several heads.
         if isinstance(layer, nn.Module) and not isinstance(layer, nn.Identity):
             return layer
     linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
@@ -284,6 +295,7 @@ def deterministic_layers(module: nn.Module) -> Iterator[None]:
             layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training
         ]
         module.eval()
+        # Running statistics lag behind parameters that move; the training step itself used the batch's.
         for layer in batch_norms:
             layer.training = True
         yield
@@ -301,6 +313,7 @@ def kept_modes(module: nn.Module) -> Iterator[None]:
 
 
 def _at_least_float32(values: Tensor) -> Tensor:
+    # Losses and softmax of bf16 logits would have three digits; float64 stays, for the tests of exactness.
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -48,8 +48,10 @@ def _convolution(
     if dx is None:
         tangent = through_weight
     else:
+        # The bias is a constant here: it has gone into y, and its own tangent is added once, below or above.
         tangent = convolve(dx, w, None, *rest, **options)
         if through_weight is not None:
+            # In place: one tensor of the activation's size less for every layer.
             tangent.add_(through_weight)
     if dw is None and db is not None:
         db_C = db.view(-1, *[1] * (y.dim() - 2))
@@ -72,6 +74,7 @@ def _batch_norm(
     The two sums come from torch's fused backward kernel; what is left is affine in dx and x by channel, and
     takes one pass over each. Running statistics are left alone.
     """
+    # On running statistics it is affine in its input, and torch's own derivative of that is fast.
     if not training:
         return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     (x, dx), (gamma, dgamma), (beta, dbeta) = _parts(input), _parts(weight), _parts(bias)
@@ -80,6 +83,8 @@ def _batch_norm(
     shift_C = torch.zeros_like(mean_C) if dbeta is None else dbeta
     dx_factor_C = inverse_std_C if gamma is None else gamma * inverse_std_C
     if dx is not None:
+        # With dx in the place of an output gradient, its gradients of gamma and beta are sum(dx x_hat) and
+        # sum(dx) by channel, in one pass; the gradient of the input is not asked for.
         _, dot_C, sum_C = torch.ops.aten.native_batch_norm_backward(
             dx, x, gamma, None, None, mean_C, inverse_std_C, True, eps, [False, True, True]
         )

@@ -7,7 +7,7 @@ g = (1/B) sum_i w_i grad l_i(theta), the derivative of the validation loss after
 
 r is the `optimizer_response` to the validation gradient; all inner products at once are one
 forward-mode derivative of the vector of losses at theta in direction r (`alignment`). Nothing of second
-order is ever built. Source: paper.md section 3; forward mode: `torch.autograd.forward_ad`.
+order is ever built. Equation (4) of docs/architecture.md; forward mode: `torch.autograd.forward_ad`.
 
 Shapes: B examples of a batch.
 """
@@ -41,6 +41,7 @@ def alignment(
         (B,), or the shape of what the function gives, in its dtype.
     """
     _load_forward_mode()
+    # Forward mode alone: with recording on, every activation would wait for a backward pass that never comes.
     with torch.no_grad(), forward_ad.dual_level():
         duals = {
             name: forward_ad.make_dual(value.detach(), direction[name])
@@ -49,6 +50,7 @@ def alignment(
             for name, value in parameters.items()
         }
         losses_B, tangents_B = forward_ad.unpack_dual(per_example_loss(duals))
+    # No tangent: nothing in the direction reaches the losses.
     return torch.zeros_like(losses_B) if tangents_B is None else tangents_B
 
 
@@ -63,6 +65,7 @@ def hypergradient(
         response: the optimizer's response to the validation gradient at theta'.
     """
     alignment_B = alignment(per_example_loss, parameters, response)
+    # 1/B because the step was on the mean of the weighted losses.
     return alignment_B.neg_().div_(len(alignment_B))
 
 

@@ -1,6 +1,6 @@
-"""The algorithm box. It yields records and writes nothing.
+"""The algorithm box, one screen long (`TrainingLoop._epoch`). It yields records and writes nothing.
 
-Shapes: N examples of the pool, B of a batch.
+Equations (1) to (5) are those of docs/architecture.md. Shapes: N examples of the pool, B of a batch.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import ClassifierSettings
 from molere_cli.data.feed import Batch, Feed
 from molere_cli.engine.classifier import Classifier, RandomState, isolated_randomness
 from molere_cli.engine.method import Method
@@ -34,48 +34,68 @@ class TrainingLoop:
 
     def __init__(
         self,
-        config: RunConfig,
+        settings: ClassifierSettings,
         *,
+        seed: int,
         classifier: Classifier,
         optimizer: torch.optim.Optimizer,
         feed: Feed,
         method: Method,
     ) -> None:
-        self.config = config
+        self.settings = settings
+        self.seed = seed
         self.classifier = classifier
         self.optimizer = optimizer
-        self.scheduler = build_scheduler(config, optimizer)
+        self.scheduler = build_scheduler(settings, optimizer)
         self.feed = feed
         self.method = method
-        self.pool_record = PoolRecord(len(feed), classifier.device, num_epochs=config.epochs)
+        self.pool_record = PoolRecord(len(feed), classifier.device, num_epochs=settings.epochs)
         self.next_epoch = 0
 
     def epochs(self, on_step: OnStep | None = None) -> Iterator[dict[str, float]]:
         """Train from the next epoch to the last; one record of metrics after each.
 
         Raises:
-            TrainingError: the loss is not finite; parameters are as they were before that step.
+            TrainingError: the loss or its gradient is not finite; parameters are as they were before that
+                step.
         """
-        while self.next_epoch < self.config.epochs:
+        while self.next_epoch < self.settings.epochs:
             epoch, started = self.next_epoch, time.perf_counter()
+            # Dropout draws from the global generator, which therefore starts each epoch at a state that
+            # follows from (seed, epoch) alone: a resumed run goes on as the uninterrupted one.
             with isolated_randomness(self.classifier.device):
-                torch.manual_seed(derived_seed(self.config.seed, "epoch", epoch))
+                torch.manual_seed(derived_seed(self.seed, "epoch", epoch))
                 metrics = self._epoch(epoch, on_step)
             self.next_epoch += 1
             yield {"epoch": epoch, **metrics, "time/seconds": time.perf_counter() - started}
 
     def _epoch(self, epoch: int, on_step: OnStep | None) -> dict[str, float]:
-        config, totals = self.config, EpochTotals()
+        totals = EpochTotals()
         self.scheduler.step(epoch)
+
+        # STEP 1, splitter (outer level), every K epochs: Theta learns which examples the classifier fails
+        # on, and they become the validation set (1). What is left, or the whole pool, trains.
         positions = self.method.before_epoch(epoch)
-        seed = derived_seed(config.seed, "train", epoch)
-        batches = self.method.batches(epoch, positions, batch_size=config.batch_size, seed=seed)
+
+        seed = derived_seed(self.seed, "train", epoch)
+        batches = self.method.batches(epoch, positions, batch_size=self.settings.batch_size, seed=seed)
         self.classifier.train()
         for in_epoch, batch in enumerate(self.feed.training(batches, seed=seed)):
             step = self._forward(epoch, in_epoch, self.method.select(batch))
+
+            # STEP 2: phi gives every example of the batch its weight w_i (2). Every Q steps the parameters
+            # are kept from here, because the hypergradient is taken where this step starts.
             weights_B = self.method.weights(step)
+
+            # STEP 3, classifier (inner level): theta' = theta - u(g), g = (1/B) sum_i w_i grad l_i (3).
             loss = self._classifier_step(step, weights_B)
+
+            # STEP 4, every Q steps: dL_val(theta') / dw_i = -(1/B) < grad l_i(theta), r > (4), through the
+            # very step just taken. STEP 5, reweighter (middle level): phi goes down it (5). So new weights
+            # act from the next step on.
             self.method.after_step(step)
+
+            # The logits of the training pass cost nothing more, and say how hard each example is.
             totals.add(step, weights_B)
             self.pool_record.add(step, weights_B)
             if on_step:
@@ -83,28 +103,45 @@ class TrainingLoop:
         return {**self._split_metrics(), **totals.metrics(), **self.method.metrics(), "lr": self._lr()}
 
     def _forward(self, epoch: int, in_epoch: int, batch: Batch) -> Step:
+        # From here the forward pass can be replayed with the same dropout masks (STEP 4).
         randomness = RandomState.capture(self.classifier.device)
         output = self.classifier.forward(batch.images, with_features=self.method.needs_features)
         losses_B = F.cross_entropy(output.logits, batch.labels, reduction="none")
         return Step(epoch, in_epoch, batch, output.logits, losses_B, output.features, randomness)
 
     def _classifier_step(self, step: Step, weights_B: Tensor | None) -> float:
-        """theta <- theta - beta_3 (1/B) sum_j w_j grad loss_j (paper.md section 2); the weighted loss."""
+        """One step of the optimizer on the weighted loss, which is returned (3)."""
         weighted_loss = self.method.loss(step, weights_B)
-        loss = float(weighted_loss.detach())
-        if not math.isfinite(loss):
-            learns_weights = self.config.reweighter_lr is not None
-            raise TrainingError(
-                f"the training loss became {loss} in epoch {step.epoch + 1}, step {step.in_epoch + 1}; "
-                "lower --lr or set --clip-grad 1" + (", or --weight-bound 10" if learns_weights else "")
-            )
         self.optimizer.zero_grad(set_to_none=True)
         weighted_loss.backward()
-        if self.config.clip_grad is not None:
-            norm = clip_grad_norm_(self.classifier.module.parameters(), self.config.clip_grad)
-            step.clipping = Clipping(self.config.clip_grad, norm)
+        norm = self._gradient_norm()
+        loss = self._checked(step, weighted_loss.detach(), norm)
+        if self.settings.clip_grad is not None:
+            clip_grads_with_norm_(self.classifier.module.parameters(), self.settings.clip_grad, norm)
+            step.clipping = Clipping(self.settings.clip_grad, norm)
         self.optimizer.step()
         return loss
+
+    def _gradient_norm(self) -> Tensor:
+        """The Euclidean norm of the whole gradient, 0-dim."""
+        parameters = self.classifier.module.parameters()
+        return get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+    def _checked(self, step: Step, loss: Tensor, norm: Tensor) -> float:
+        """The loss as a number, once it and the gradient are known to be finite.
+
+        A finite loss may have a gradient that is not (a root at 0, an overflow on the way back), and one
+        step on it makes every parameter nan for good.
+        """
+        # Both in one transfer: each wait for a GPU costs more than the numbers do.
+        loss_value, norm_value = torch.stack([loss.double(), norm.double()]).tolist()
+        for name, value in (("training loss", loss_value), ("gradient's norm", norm_value)):
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the {name} became {value} in epoch {step.epoch + 1}, step {step.in_epoch + 1}; "
+                    f"lower --lr or set --clip-grad 1{self.method.remedy}"
+                )
+        return float(loss_value)
 
     def _split_metrics(self) -> dict[str, float]:
         in_validation = self.method.in_validation()

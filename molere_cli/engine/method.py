@@ -1,6 +1,6 @@
 """Methods: which examples train, which weight each gets, what is learned after a step.
 
-ERM, LRW and MOLERE; a plugin's method implements the same three calls.
+ERM, LRW and MOLERE; a plugin's method implements the same calls.
 """
 
 from __future__ import annotations
@@ -54,33 +54,47 @@ class TrainingContext:
     def validation_batches(self, *, batch_size: int) -> ValidationBatches:
         """Batches of the validation examples, wherever they are; needs a split."""
         batches = ValidationBatches(
-            self.validation_feed or self.feed, batch_size=batch_size, seed=self.config.seed
+            self.validation_feed or self.feed, batch_size=batch_size, seed=self.config.machine.seed
         )
         batches.set_positions(validation_positions(self))
         return batches
 
 
 class Method(ABC):
-    """A way to weight or choose training examples, on the loop's three calls.
+    """A way to weight or choose training examples, on the loop's calls: `weights` alone has no default.
 
     `batches`, `select` and `loss` are there for the few methods that need more than a choice of positions and
     a weight for each example.
+
+    context: what it was built from. options: its own, of the class that its spec names. positions: int64, on
+    the CPU, those that train: the whole pool, or the split's training part.
     """
 
     needs_features: bool = False
     """Whether `Step.features` is filled."""
 
-    @abstractmethod
+    remedy: str = ""
+    """What else to try where the loss is no longer finite, behind `lower --lr or set --clip-grad 1`."""
+
+    options: Any
+
+    def __init__(self, context: TrainingContext) -> None:
+        self.context = context
+        self.options = context.options
+        self.positions = training_positions(context.config, context.labels, context.in_validation)
+
     def before_epoch(self, epoch: int) -> Tensor:
-        """The positions to train on in this epoch, int64, on the CPU; one may occur more than once."""
+        """The positions to train on in this epoch, int64, on the CPU, `positions` by default; one may occur
+        more than once."""
+        return self.positions
 
     @abstractmethod
     def weights(self, step: Step) -> Tensor | None:
         """The weights (B,) of a batch, detached; None stands for all 1."""
 
-    @abstractmethod
     def after_step(self, step: Step) -> None:
-        """What to learn from a step that has just been taken."""
+        """Learn from a step that has just been taken: nothing by default."""
+        return
 
     def batches(self, epoch: int, positions: Tensor, *, batch_size: int, seed: int) -> list[Tensor]:
         """The batches to load for an epoch over `positions`: shuffled and cut by default."""
@@ -100,8 +114,8 @@ class Method(ABC):
         return {}
 
     def in_validation(self) -> Tensor | None:
-        """The split in force, bool (N,) on the CPU, None without one."""
-        return None
+        """The split in force, bool (N,) on the CPU, None without one: by default the one made beforehand."""
+        return self.context.in_validation
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and strings that a resume needs, between epochs."""
@@ -114,7 +128,7 @@ class Method(ABC):
 
 def training_positions(config: RunConfig, labels: Tensor, in_validation: Tensor | None) -> Tensor:
     """The positions that train: the whole pool, or the split's training part."""
-    if config.train_on == "all" or in_validation is None:
+    if config.split.train_on == "all" or in_validation is None:
         return torch.arange(len(labels))
     return positions_of(~in_validation)
 
@@ -134,4 +148,4 @@ def positions_of(mask: Tensor) -> Tensor:
 
 def num_steps(positions: Tensor, config: RunConfig) -> int:
     """An upper bound on the classifier steps of an epoch over `positions`."""
-    return -(-len(positions) // config.batch_size)
+    return -(-len(positions) // config.classifier.batch_size)

@@ -10,49 +10,50 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import ClassifierSettings
 from molere_cli.errors import ConfigError
 
 
-def build_optimizer(config: RunConfig, module: nn.Module) -> Optimizer:
-    """The optimizer that the configuration names, by timm.
+def build_optimizer(settings: ClassifierSettings, module: nn.Module) -> Optimizer:
+    """The optimizer that the settings name, by timm.
 
     Raises:
         ConfigError: timm knows no such optimizer.
     """
     from timm.optim import create_optimizer_v2, list_optimizers
 
-    if config.optimizer not in list_optimizers():
-        raise ConfigError(f"timm has no optimizer {config.optimizer!r}; say momentum, sgd, adamw...")
+    if settings.optimizer not in list_optimizers():
+        raise ConfigError(f"timm has no optimizer {settings.optimizer!r}; say momentum, sgd, adamw...")
     optimizer = create_optimizer_v2(
         module,
-        opt=config.optimizer,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        momentum=config.momentum,
-        filter_bias_and_bn=config.weight_decay_filter,
+        opt=settings.optimizer,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        filter_bias_and_bn=settings.weight_decay_filter,
     )
     assert isinstance(optimizer, Optimizer)
     return optimizer
 
 
-def build_scheduler(config: RunConfig, optimizer: Optimizer) -> Any:
+def build_scheduler(settings: ClassifierSettings, optimizer: Optimizer) -> Any:
     """timm's scheduler; `step(epoch)` sets the learning rate of that epoch, whatever came before."""
     from timm.scheduler import create_scheduler_v2
 
-    if config.schedule == "constant":
-        kind: dict[str, Any] = {"sched": "step", "decay_epochs": config.epochs + 1}
-    elif config.schedule == "step":
-        kind = {"sched": "step", "decay_epochs": config.lr_decay_epochs}
+    # timm has no constant schedule; a step that never comes is one.
+    if settings.schedule == "constant":
+        kind: dict[str, Any] = {"sched": "step", "decay_epochs": settings.epochs + 1}
+    elif settings.schedule == "step":
+        kind = {"sched": "step", "decay_epochs": settings.lr_decay_epochs}
     else:
         kind = {"sched": "cosine"}
     scheduler, _ = create_scheduler_v2(
         optimizer,
-        num_epochs=config.epochs,
+        num_epochs=settings.epochs,
         decay_rate=0.1,
         min_lr=0.0,
-        warmup_lr=config.lr / 100,
-        warmup_epochs=config.lr_warmup_epochs,
+        warmup_lr=settings.lr / 100,
+        warmup_epochs=settings.lr_warmup_epochs,
         warmup_prefix=False,
         **kind,
     )

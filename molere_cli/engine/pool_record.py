@@ -39,7 +39,9 @@ class PoolRecord:
     def add(self, step: Step, weights_B: Tensor | None) -> None:
         """Take in one step."""
         positions_B, logits_BC = step.batch.positions, step.logits.detach()
+        # Of the training pass, augmentation and dropout included: that is what AUM averages over epochs.
         margins_B = probabilistic_margin(logits_BC, step.batch.labels)
+        # `index_add_`, because one example may be in a batch twice.
         self.margin_sum.index_add_(0, positions_B, margins_B)
         self.num_seen.index_add_(0, positions_B, torch.ones_like(margins_B))
         weights_B = torch.ones_like(margins_B) if weights_B is None else weights_B.float()

@@ -28,6 +28,7 @@ class Clipping:
 
 def check_response_known(optimizer: Optimizer) -> None:
     """Raise TrainingError if `optimizer_response` would not be exact for this optimizer."""
+    # The type itself, not a subclass, which may do anything with a gradient.
     if type(optimizer) not in {SGD, Adam, AdamW}:
         name = type(optimizer).__name__
         raise TrainingError(
@@ -66,6 +67,7 @@ def optimizer_response(
     """
     response: dict[Tensor, Tensor] = {}
     for group in optimizer.param_groups:
+        # The optimizer passed over the others: their step does not respond to anything.
         members = [parameter for parameter in group["params"] if parameter.grad is not None]
         vectors = [gradient[parameter] for parameter in members]
         if isinstance(optimizer, SGD):
@@ -102,6 +104,7 @@ def _adam_factor(
         first / correction1 * gradient * ((1 - beta2) / correction2) / (root * denominator.square())
     )
     factor = (through_first - through_second) * group["lr"]
+    # Where no gradient was ever seen the second term is 0 / 0; such a parameter is taken not to respond.
     return torch.where(second > 0, factor, torch.zeros_like(factor))
 
 

@@ -33,6 +33,7 @@ def load_weights(module: nn.Module, path: Path, *, backbone: str) -> str | None:
         ConfigError: the file cannot be read, or belongs to another network.
     """
     theirs, ours = _read(path), module.state_dict()
+    # The one layer that may differ: a checkpoint of other classes still has the features.
     layer = classification_layer(module)
     name = next(name for name, member in module.named_modules() if member is layer)
     prefix = f"{name}." if name else ""

@@ -29,6 +29,7 @@ class ValidationCycle:
 
     def draw(self) -> Tensor:
         """The next min(batch_size, V) positions of V; a batch may reach into the next round."""
+        # Never an example twice in one batch: its gradient would count twice.
         num_wanted = min(self.batch_size, len(self.positions))
         taken = self._rest_of_round()[:num_wanted]
         self.cursor += len(taken)

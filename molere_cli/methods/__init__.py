@@ -3,31 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from molere_cli.registry.hookspecs import hookimpl
 from molere_cli.registry.specs import MethodSpec
-
-if TYPE_CHECKING:
-    from molere_cli.engine.method import Method, TrainingContext
-
-
-def _build_erm(context: TrainingContext) -> Method:
-    from molere_cli.methods.erm import ERM
-
-    return ERM(context)
-
-
-def _build_lrw(context: TrainingContext) -> Method:
-    from molere_cli.methods.lrw import LRW
-
-    return LRW(context)
-
-
-def _build_molere(context: TrainingContext) -> Method:
-    from molere_cli.methods.molere import MOLERE
-
-    return MOLERE(context)
 
 
 @hookimpl
@@ -36,7 +14,7 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
         MethodSpec(
             name="erm",
             description="Empirical risk minimisation: every example counts the same.",
-            build=_build_erm,
+            build="molere_cli.methods.erm:ERM",
             label="ERM",
             split="optional",
         )
@@ -45,7 +23,7 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
         MethodSpec(
             name="lrw",
             description="Learned reweighting of the training examples against a fixed split.",
-            build=_build_lrw,
+            build="molere_cli.methods.lrw:LRW",
             label="LRW-{split}",
             split="required",
             takes_other_validation=True,
@@ -56,7 +34,7 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
         MethodSpec(
             name="molere",
             description="Learned reweighting against a split that a splitter learns with it.",
-            build=_build_molere,
+            build="molere_cli.methods.molere:MOLERE",
             label="MOLERE (LRW-Opt)",
             uses=frozenset({"reweighter", "splitter"}),
         )

@@ -28,13 +28,15 @@ def erm_epochs(
     Yields:
         The classifier, after every epoch.
     """
+    # What does not train is marked as validation, which `--train-on train` leaves out.
     changes = {"train_on": "train"} if num_epochs is None else {"train_on": "train", "epochs": num_epochs}
     config = context.config.updated(**changes)
     classifier = context.make_classifier()
     loop = TrainingLoop(
-        config,
+        config.classifier,
+        seed=config.machine.seed,
         classifier=classifier,
-        optimizer=build_optimizer(config, classifier.module),
+        optimizer=build_optimizer(config.classifier, classifier.module),
         feed=context.feed,
         method=ERM(replace(context, config=config, in_validation=~trains)),
     )

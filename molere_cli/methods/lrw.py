@@ -6,31 +6,28 @@ from typing import Any
 
 from torch import Tensor
 
-from molere_cli.engine.method import (
-    Method,
-    TrainingContext,
-    num_steps,
-    training_positions,
-    validation_positions,
-)
+from molere_cli.engine.method import Method, TrainingContext, num_steps, validation_positions
 from molere_cli.engine.step import Step
 from molere_cli.methods.reweighting import make_reweighting
 
 
 class LRW(Method):
-    """Learned reweighting on a fixed split, or against another dataset (paper.md section 2)."""
+    """Learned reweighting on a fixed split, or against another dataset.
+
+    Equations (2) to (5) of docs/architecture.md.
+    """
+
+    remedy = ", or --weight-bound 10"
 
     def __init__(self, context: TrainingContext) -> None:
-        self._config = context.config
-        self._in_validation = context.in_validation
-        self._positions = training_positions(context.config, context.labels, context.in_validation)
+        super().__init__(context)
         self._reweighting = make_reweighting(context)
         self._reweighting.set_validation(validation_positions(context), tag=0)
         self.needs_features = context.reweighter_needs_features
 
     def before_epoch(self, epoch: int) -> Tensor:
-        self._reweighting.start_epoch(epoch, num_steps=num_steps(self._positions, self._config))
-        return self._positions
+        self._reweighting.start_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))
+        return self.positions
 
     def weights(self, step: Step) -> Tensor | None:
         return self._reweighting.weights(step)
@@ -40,9 +37,6 @@ class LRW(Method):
 
     def metrics(self) -> dict[str, float]:
         return self._reweighting.metrics()
-
-    def in_validation(self) -> Tensor | None:
-        return self._in_validation
 
     def state_dict(self) -> dict[str, Any]:
         return self._reweighting.state_dict()

@@ -22,15 +22,19 @@ class MOLERE(Method):
     `splitter_interval` epochs.
     """
 
+    remedy = ", or --weight-bound 10"
+
     def __init__(self, context: TrainingContext) -> None:
+        super().__init__(context)
         config = context.config
-        self._config = config
-        self._labels = context.labels
-        self._in_validation = random_split(context.labels, delta=config.delta, seed=config.seed)
+        self._in_validation = random_split(context.labels, delta=config.split.delta, seed=config.machine.seed)
         self._reweighting = make_reweighting(context)
         self._reweighting.set_validation(positions_of(self._in_validation), tag=0)
         self._splitting = SplitterTraining(
-            config,
+            config.splitter,
+            delta=config.split.delta,
+            batch_size=config.classifier.batch_size,
+            seed=config.machine.seed,
             classifier=context.classifier,
             feed=context.feed,
             splitter=context.make_splitter(),
@@ -41,15 +45,19 @@ class MOLERE(Method):
 
     def before_epoch(self, epoch: int) -> Tensor:
         self._split_metrics = {}
+        # An untrained classifier is wrong everywhere, which says nothing about which examples are hard.
         since_warmup = epoch - self._reweighting.warmup_epochs
-        if since_warmup >= 0 and since_warmup % self._config.splitter_interval == 0:
+        if since_warmup >= 0 and since_warmup % self.context.config.splitter.splitter_interval == 0:
             self._in_validation, self._split_metrics = self._splitting.update(
                 self._in_validation, epoch=epoch
             )
+            # A tag of its own: another set in the old order would start where the old one was left.
             self._reweighting.set_validation(positions_of(self._in_validation), tag=epoch)
-        positions = training_positions(self._config, self._labels, self._in_validation)
-        self._reweighting.start_epoch(epoch, num_steps=num_steps(positions, self._config))
-        return positions
+        # The split has moved, and with `--train-on train` what trains moves with it.
+        config = self.context.config
+        self.positions = training_positions(config, self.context.labels, self._in_validation)
+        self._reweighting.start_epoch(epoch, num_steps=num_steps(self.positions, config))
+        return self.positions
 
     def weights(self, step: Step) -> Tensor | None:
         return self._reweighting.weights(step)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import ReweightingSettings
 from molere_cli.data.feed import Feed
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.hypergradient import hypergradient
@@ -50,10 +50,12 @@ def weights_from_log(
     `mean`: exp(z) over its batch mean, that is softmax(z) times B; exactly 1 where all z are equal.
     `none`: sigmoid(z), as in Meta-Weight-Net (arXiv 1902.07379).
     """
+    # Bounded before normalisation: the bound is on how far apart two weights can be.
     if bound is not None:
         log_weights_B = _Within.apply(log_weights_B, math.log(bound))
     if normalization == "none":
         return log_weights_B.sigmoid()
+    # Less the highest, so that nothing overflows; the mean takes it out again.
     weights_B = (log_weights_B - log_weights_B.detach().max()).exp()
     return weights_B / weights_B.mean()
 
@@ -85,30 +87,33 @@ class Reweighting:
 
     def __init__(
         self,
-        config: RunConfig,
+        settings: ReweightingSettings,
         *,
+        seed: int,
         classifier: Classifier,
         optimizer: torch.optim.Optimizer,
         validation_feed: Feed,
         reweighter: nn.Module,
     ) -> None:
-        assert config.warmup_epochs is not None and config.reweighter_lr is not None
+        assert settings.warmup_epochs is not None and settings.reweighter_lr is not None
+        assert settings.meta_batch_size is not None
+        # Now, rather than at the first meta-update, which comes after warm-up.
         check_response_known(optimizer)
-        self.config = config
-        self.warmup_epochs = config.warmup_epochs
+        self.settings = settings
+        self.warmup_epochs = settings.warmup_epochs
         self.classifier = classifier
         self.optimizer = optimizer
         self.reweighter = reweighter
+        # Adam, because a log-weight gets a gradient only when its example is met. Decay is decoupled: it
+        # pulls log-weights to 0, that is weights to 1.
         self.reweighter_optimizer = torch.optim.AdamW(
             reweighter.parameters(),
-            lr=config.reweighter_lr,
-            weight_decay=config.reweighter_weight_decay,
+            lr=settings.reweighter_lr,
+            weight_decay=settings.reweighter_weight_decay,
             foreach=True,
         )
         self.num_updates = 0
-        self._validation = ValidationBatches(
-            validation_feed, batch_size=config.meta_batch_size or config.batch_size, seed=config.seed
-        )
+        self._validation = ValidationBatches(validation_feed, batch_size=settings.meta_batch_size, seed=seed)
         self._pending: _Pending | None = None
         self._val_losses: list[Tensor] = []
 
@@ -121,14 +126,16 @@ class Reweighting:
         self._val_losses = []
         if epoch < self.warmup_epochs:
             return
-        num_due = math.ceil(num_steps / self.config.reweighter_interval)
+        # Lined up at once, so that a stream can decode them while the classifier trains.
+        num_due = math.ceil(num_steps / self.settings.reweighter_interval)
         self._validation.start_epoch(epoch, num_batches=num_due)
 
     def weights(self, step: Step) -> Tensor | None:
         """The weights (B,) of a batch, detached; None (all 1) during warm-up."""
         if step.epoch < self.warmup_epochs:
             return None
-        due = step.in_epoch % self.config.reweighter_interval == 0
+        due = step.in_epoch % self.settings.reweighter_interval == 0
+        # A graph only where a hypergradient will come back through it.
         with torch.set_grad_enabled(due):
             log_weights_B = self.reweighter(
                 ReweighterInput(
@@ -141,10 +148,11 @@ class Reweighting:
             )
             weights_B = weights_from_log(
                 log_weights_B,
-                normalization=self.config.weight_normalization,
-                bound=self.config.weight_bound,
+                normalization=self.settings.weight_normalization,
+                bound=self.settings.weight_bound,
             )
         if due:
+            # The optimizer works in place, and (4) is taken at theta from before its step.
             before = {n: p.detach().clone() for n, p in self.classifier.parameters.items()}
             self._pending = _Pending(weights_B, before)
         return weights_B.detach()
@@ -155,17 +163,20 @@ class Reweighting:
             return
         pending, self._pending = self._pending, None
         hypergradient_B = self._hypergradient(step, pending.before)
-        scaled_B = scale_hypergradient(hypergradient_B, self.config.hypergradient_scale)
+        scaled_B = scale_hypergradient(hypergradient_B, self.settings.hypergradient_scale)
         self.reweighter_optimizer.zero_grad(set_to_none=True)
+        # (5): d L_val / d w, through the weights (2), into phi.
         pending.weights.backward(scaled_B.to(pending.weights.dtype))
         self.reweighter_optimizer.step()
         self.num_updates += 1
 
     def _hypergradient(self, step: Step, before: dict[str, Tensor]) -> Tensor:
+        # v = grad L_val at theta', where the step has led.
         val = self._validation.next()
         val_loss, gradient = self.classifier.validation_gradient(val.images, val.labels)
         self._val_losses.append(val_loss)
         parameters = self.classifier.parameters
+        # r = (du/dg)^T v, read off the optimizer as the step has left it.
         response = optimizer_response(
             self.optimizer,
             gradient,
@@ -173,6 +184,7 @@ class Reweighting:
             clipping=step.clipping,
         )
         named_response = {name: response[p] for name, p in parameters.items() if p in response}
+        # Back at theta: < grad l_i, r > for all i in one pass (4).
         losses = self.classifier.step_losses(step.batch.images, step.batch.labels, step.randomness)
         return hypergradient(losses, before, named_response)
 
@@ -206,7 +218,8 @@ class Reweighting:
 def make_reweighting(context: TrainingContext) -> Reweighting:
     """The reweighter and its training, for a method that learns weights."""
     return Reweighting(
-        context.config,
+        context.config.reweighting,
+        seed=context.config.machine.seed,
         classifier=context.classifier,
         optimizer=context.optimizer,
         validation_feed=context.validation_feed or context.feed,

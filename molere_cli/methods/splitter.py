@@ -1,7 +1,7 @@
 """The splitter of MOLERE: a network that says which examples belong in validation.
 
-Its output is `val_prob` = P(example goes to validation). Losses after paper.md section 2 and Bao &
-Barzilay 2022 (arXiv 2204.13749), whose index 1 means *train*: the other way round.
+Its output is `val_prob` = P(example goes to validation); equation (1) of docs/architecture.md. Losses after
+Bao & Barzilay 2022 (arXiv 2204.13749), whose index 1 means *train*: the other way round.
 
 Shapes: N examples of the pool, B of a batch, V of a validation batch, C classes, D features.
 """
@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import SplitterSettings
 from molere_cli.data.feed import Feed, batches_in_order, epoch_batches
 from molere_cli.engine.classifier import Classifier, captured_input, classification_layer
 from molere_cli.engine.validation_batches import ValidationCycle
 from molere_cli.errors import TrainingError
 from molere_cli.randomness import derived_seed
-from molere_cli.splits.quota import select_by_quota
+from molere_cli.splits.quota import select_by_quota, validation_size
 
 MIN_BATCH_SIZE, MIN_STEPS = 16, 64
 
@@ -140,8 +140,8 @@ def view_pool(classifier: Classifier, feed: Feed) -> PoolView:
     return PoolView(torch.cat(features), torch.cat(losses), torch.cat(wrong))
 
 
-def membership(val_prob_N: Tensor, labels_N: Tensor, *, rule: str, delta: float) -> Tensor:
-    """Which examples are validation, bool (N,), from their val_prob.
+def membership(val_logits_N: Tensor, labels_N: Tensor, *, rule: str, delta: float) -> Tensor:
+    """Which examples are validation, bool (N,), from the logits of their val_prob.
 
     `quota`: the hardest delta of each class. `threshold`: val_prob > 0.5, capped at delta by the highest
     val_prob.
@@ -149,32 +149,53 @@ def membership(val_prob_N: Tensor, labels_N: Tensor, *, rule: str, delta: float)
     Raises:
         TrainingError: nothing is above the threshold.
     """
+    # By logits, because probabilities near 1 round to the same float32 from a logit of 17 on, and among
+    # equals the first would win, whatever the splitter thinks.
     if rule == "quota":
-        return select_by_quota(labels_N, val_prob_N, delta=delta)
-    above_N = val_prob_N > 0.5
+        return select_by_quota(labels_N, val_logits_N, delta=delta)
+    above_N = val_logits_N > 0
     if not above_N.any():
+        highest = float(val_logits_N.max().sigmoid())
         raise TrainingError(
-            f"the splitter puts no example above 0.5 (the highest is {float(val_prob_N.max()):.3f}), so the "
+            f"the splitter puts no example above 0.5 (the highest is {highest:.3f}), so the "
             "validation set is empty; use --membership quota"
         )
-    cap = math.floor(delta * len(val_prob_N) + 1e-9)
-    highest_N = val_prob_N.argsort(descending=True, stable=True)[:cap]
+    cap = validation_size(len(val_logits_N), delta=delta)
+    highest_N = val_logits_N.argsort(descending=True, stable=True)[:cap]
     capped_N = torch.zeros_like(above_N)
     capped_N[highest_N] = True
     return above_N & capped_N
 
 
 class SplitterTraining:
-    """Trains the splitter, one pass over the pool an update, and draws the new validation set."""
+    """Trains the splitter, one pass over the pool an update, and draws the new validation set.
+
+    Its batch size is the classifier's, or less in a small pool, so that a pass is long enough to learn from.
+    """
 
     def __init__(
-        self, config: RunConfig, *, classifier: Classifier, feed: Feed, splitter: nn.Module, num_classes: int
+        self,
+        settings: SplitterSettings,
+        *,
+        delta: float,
+        batch_size: int,
+        seed: int,
+        classifier: Classifier,
+        feed: Feed,
+        splitter: nn.Module,
+        num_classes: int,
     ) -> None:
-        self.config = config
+        self.settings = settings
+        self.delta = delta
+        self.batch_size = max(MIN_BATCH_SIZE, min(batch_size, len(feed) // MIN_STEPS))
+        self.seed = seed
         self.classifier = classifier
         self.feed = feed
         self.splitter = splitter.to(classifier.device)
-        self.splitter_optimizer = torch.optim.Adam(splitter.parameters(), lr=config.splitter_lr, foreach=True)
+        self.splitter_optimizer = torch.optim.Adam(
+            splitter.parameters(), lr=settings.splitter_lr, foreach=True
+        )
+        # A class that a sub-sample has emptied keeps a share above 0, since its logarithm is taken.
         counts_C = feed.labels.bincount(minlength=num_classes).float().clamp_min(1e-6)
         self.class_prob_C = counts_C / counts_C.sum()
 
@@ -187,28 +208,25 @@ class SplitterTraining:
         Returns:
             The new one, and metrics: mean loss, how many sit above 0.5, the share of the old set kept.
         """
+        # Looked at once: the classifier does not move while the splitter learns.
         view = view_pool(self.classifier, self.feed)
         losses = self._train(view, in_validation_N, epoch)
-        val_prob_N = self._val_prob(view).cpu()
+        val_logits_N = self._val_logits(view).cpu()
         new_N = membership(
-            val_prob_N, self.feed.labels.cpu(), rule=self.config.membership, delta=self.config.delta
+            val_logits_N, self.feed.labels.cpu(), rule=self.settings.membership, delta=self.delta
         )
         return new_N, {
             "split/loss": float(torch.stack(losses).mean()),
-            "split/above_half": float((val_prob_N > 0.5).sum()),
+            "split/above_half": float((val_logits_N > 0).sum()),
             "split/overlap": float((new_N & in_validation_N).sum() / in_validation_N.sum()),
         }
 
-    @property
-    def _batch_size(self) -> int:
-        """The classifier's, or less in a small pool, so that a pass is long enough to learn from."""
-        return max(MIN_BATCH_SIZE, min(self.config.batch_size, len(self.feed) // MIN_STEPS))
-
     def _train(self, view: PoolView, in_validation_N: Tensor, epoch: int) -> list[Tensor]:
         """A pass over the pool; each batch is joined by one of the current validation set."""
-        seed = derived_seed(self.config.seed, "splitter", epoch)
-        pool = epoch_batches(torch.arange(len(self.feed)), self._batch_size, seed=seed)
-        val = ValidationCycle(in_validation_N.nonzero().squeeze(1), self._batch_size, seed)
+        seed = derived_seed(self.seed, "splitter", epoch)
+        pool = epoch_batches(torch.arange(len(self.feed)), self.batch_size, seed=seed)
+        val = ValidationCycle(in_validation_N.nonzero().squeeze(1), self.batch_size, seed)
+        # Joined, so that both halves take one forward pass; the gap loss is over the validation set alone.
         joint = [torch.cat([positions_B, val.draw()]) for positions_B in pool]
         self.splitter.train()
         return [
@@ -222,10 +240,12 @@ class SplitterTraining:
         pool_B, val_V = positions[:num_pool], positions[num_pool:]
         pool_logits_B = logits[:num_pool]
         loss: Tensor = (
+            # (1): wrong ones stay, right ones go back; delta of all; every class in proportion; and the
+            # higher the classifier's loss, the more it belongs in validation.
             gap_loss(logits[num_pool:], view.wrong[val_V])
-            + ratio_loss(pool_logits_B, delta=self.config.delta)
+            + ratio_loss(pool_logits_B, delta=self.delta)
             + balance_loss(pool_logits_B.sigmoid(), self.feed.labels[pool_B], self.class_prob_C)
-            - self.config.val_loss_factor * val_loss_term(pool_logits_B, view.losses[pool_B])
+            - self.settings.val_loss_factor * val_loss_term(pool_logits_B, view.losses[pool_B])
         )
         self.splitter_optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -233,17 +253,17 @@ class SplitterTraining:
         return loss.detach()
 
     @torch.no_grad()
-    def _val_prob(self, view: PoolView) -> Tensor:
+    def _val_logits(self, view: PoolView) -> Tensor:
         self.splitter.eval()
         logits = [
             self.splitter(inputs, self.feed.labels[positions])
             for inputs, positions in self._inputs(view, batches_in_order(self.feed))
         ]
-        return torch.cat(logits).sigmoid()
+        return torch.cat(logits)
 
     def _inputs(self, view: PoolView, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """What the splitter sees of each batch, with the batch's positions on the device."""
-        if self.config.splitter == "features":
+        if self.settings.splitter == "features":
             for positions_B in batches:
                 on_device_B = positions_B.to(view.features.device)
                 yield view.features[on_device_B], on_device_B

@@ -1,23 +1,26 @@
 """The plugins: found by entry point, loaded one by one, asked by name.
 
 A plugin that cannot be imported, implements a hook that does not exist, or registers a name twice is
-recorded as a `PluginProblem` and warned about; the rest go on working.
+recorded as a `PluginProblem` and warned about; the rest go on working. That two plugins offer one name is no
+problem of either: it is told when somebody asks for that name.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import pluggy
 
-from molere_cli.errors import ConfigError, UnknownNameError
+from molere_cli.errors import ConfigError
 from molere_cli.registry import hookspecs
 from molere_cli.registry.hookspecs import PROJECT_NAME
+from molere_cli.registry.offers import Offer, PluginWarning, Shelf, chosen, unknown
+from molere_cli.registry.references import wrong_references
 from molere_cli.registry.specs import (
     BackboneFamily,
     BackboneRequest,
@@ -28,12 +31,6 @@ from molere_cli.registry.specs import (
     SplitSpec,
 )
 
-SpecT = TypeVar("SpecT", BackboneSpec, DatasetSpec, SplitSpec, ReweighterSpec, MethodSpec)
-
-
-class PluginWarning(UserWarning):
-    """A plugin, or part of one, is left out."""
-
 
 @dataclass(frozen=True)
 class PluginProblem:
@@ -43,107 +40,72 @@ class PluginProblem:
     message: str
 
 
-@dataclass(frozen=True)
-class Offer(Generic[SpecT]):
-    """A registered record and the plugin it came from."""
-
-    spec: SpecT
-    plugin: str
-
-    @property
-    def prefixed(self) -> str:
-        return f"{self.plugin}:{self.spec.name}"
-
-
-@dataclass
-class Shelf(Generic[SpecT]):
-    """All offers of one kind; `kind` is the word for it in messages."""
-
-    kind: str
-    record: type[SpecT]
-    offers: list[Offer[SpecT]] = field(default_factory=list)
-
-    def named(self, name: str) -> list[Offer[SpecT]]:
-        return [offer for offer in self.offers if name in {offer.spec.name, offer.prefixed}]
-
-    def get(self, name: str) -> SpecT:
-        """The record of that plain or prefixed (`plugin:name`) name.
-
-        Raises:
-            UnknownNameError: no plugin offers it (with the nearest names), or several do.
-        """
-        found = self.named(name)
-        if len(found) == 1:
-            return found[0].spec
-        if found:
-            raise ambiguous(self.kind, name, [offer.prefixed for offer in found])
-        raise unknown(self.kind, name, [offer.spec.name for offer in self.offers])
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name nobody registered, with what comes nearest."""
-    known = sorted(set(known))
-    if close := get_close_matches(name, known, n=3, cutoff=0.6):
-        return UnknownNameError(f"unknown {kind} {name!r}; did you mean {_either(close)}?")
-    listed = ", ".join(known) if len(known) <= 20 else f"{len(known)} names; see `molere plugins`"
-    return UnknownNameError(f"unknown {kind} {name!r}; known: {listed or 'none'}")
-
-
-def ambiguous(kind: str, name: str, forms: Iterable[str]) -> UnknownNameError:
-    """The error for a plain name that several plugins offer."""
-    return UnknownNameError(f"{kind} {name!r} is offered more than once; say which: {', '.join(forms)}")
-
-
-def _either(names: list[str]) -> str:
-    return " or ".join(repr(name) for name in names)
-
-
 @dataclass
 class Registry:
     """Everything that plugins offer. `load_plugins()` makes one."""
 
     manager: pluggy.PluginManager
-    backbones: Shelf[BackboneSpec] = field(default_factory=lambda: Shelf("backbone", BackboneSpec))
-    families: list[tuple[BackboneFamily, str]] = field(default_factory=list)
-    datasets: Shelf[DatasetSpec] = field(default_factory=lambda: Shelf("dataset", DatasetSpec))
-    splits: Shelf[SplitSpec] = field(default_factory=lambda: Shelf("split strategy", SplitSpec))
-    reweighters: Shelf[ReweighterSpec] = field(default_factory=lambda: Shelf("reweighter", ReweighterSpec))
-    methods: Shelf[MethodSpec] = field(default_factory=lambda: Shelf("method", MethodSpec))
+    backbones: Shelf[BackboneSpec] = field(default_factory=lambda: Shelf(BackboneSpec))
+    families: Shelf[BackboneFamily] = field(default_factory=lambda: Shelf(BackboneFamily))
+    datasets: Shelf[DatasetSpec] = field(default_factory=lambda: Shelf(DatasetSpec))
+    splits: Shelf[SplitSpec] = field(default_factory=lambda: Shelf(SplitSpec))
+    reweighters: Shelf[ReweighterSpec] = field(default_factory=lambda: Shelf(ReweighterSpec))
+    methods: Shelf[MethodSpec] = field(default_factory=lambda: Shelf(MethodSpec))
     problems: list[PluginProblem] = field(default_factory=list)
+
+    @property
+    def shelves(self) -> tuple[Shelf[Any], ...]:
+        return self.backbones, self.families, self.datasets, self.splits, self.reweighters, self.methods
+
+    def offers(self) -> Iterator[Offer[Any]]:
+        """Everything that is registered, families as they are."""
+        return (offer for shelf in self.shelves for offer in shelf.offers)
+
+    def collisions(self) -> list[str]:
+        """A sentence for every name that several plugins offer; members of families are not looked at."""
+        return [sentence for shelf in self.shelves for sentence in shelf.collisions()]
 
     def backbone(self, name: str) -> BackboneSpec:
         """The backbone of that plain or prefixed name; a family's member becomes a spec of its own.
 
         Raises:
-            UnknownNameError: nobody offers it, or several do.
+            UnknownNameError: nobody offers it, or several third parties do.
         """
-        prefix, _, member = name.partition(":")
-        for family, _plugin in self.families:
-            if family.prefix == prefix and member:
-                if member not in family.list_names():
-                    raise unknown("backbone", name, [f"{prefix}:{known}" for known in family.list_names()])
-                return family_member(family, member)
-        singles = self.backbones.named(name)
-        plain = [family for family, _plugin in self.families if family.plain_names]
-        members = [family for family in plain if name in family.list_names()]
-        if len(singles) + len(members) > 1:
-            forms = [offer.prefixed for offer in singles]
-            raise ambiguous("backbone", name, forms + [f"{family.prefix}:{name}" for family in members])
-        if singles:
-            return singles[0].spec
-        if members:
-            return family_member(members[0], name)
+        if found := [*self.backbones.named(name), *self._members(name)]:
+            return chosen(self.backbones.kind, name, found).spec
+        raise unknown(self.backbones.kind, name, self._known_backbones(name))
+
+    def _members(self, name: str) -> list[Offer[BackboneSpec]]:
+        """The members of families that go by the name: prefixed, with the plugin before that, or plain."""
+        found = []
+        for offer in self.families.offers:
+            family, place = offer.spec, offer.spec.prefix
+            if len(self.families.named(family.prefix)) > 1:
+                place = offer.prefixed
+            for start in (f"{family.prefix}:", f"{offer.prefixed}:", ""):
+                member = name.removeprefix(start)
+                # A prefixed name is asked of its own family alone: listing imports what the family is of.
+                may_be = name.startswith(start) if start else family.plain_names and ":" not in name
+                if may_be and member in family.list_names():
+                    found.append(Offer(family_member(family, member), place, offer.first_party))
+        return found
+
+    def _known_backbones(self, name: str) -> list[str]:
+        """The names to compare an unknown one with: those of its prefix if it has one."""
+        prefix = name.partition(":")[0]
+        if own := [offer.spec for offer in self.families.offers if offer.spec.prefix == prefix != name]:
+            return [f"{prefix}:{member}" for family in own for member in family.list_names()]
         known = [offer.spec.name for offer in self.backbones.offers]
-        for family, _plugin in self.families:
-            prefix = "" if family.plain_names else f"{family.prefix}:"
-            known += [f"{prefix}{member}" for member in family.list_names()]
-        raise unknown("backbone", name, known)
+        for offer in self.families.offers:
+            start = "" if offer.spec.plain_names else f"{offer.spec.prefix}:"
+            known += [f"{start}{member}" for member in offer.spec.list_names()]
+        return known
 
     def split(self, text: str) -> tuple[SplitSpec, str | None]:
         """The split strategy that `NAME[:ARGUMENT]` names, and its argument.
 
         Raises:
-            UnknownNameError: nobody offers it, or several do.
+            UnknownNameError: nobody offers it, or several third parties do.
             ConfigError: its argument is missing, or it takes none.
         """
         name, argument = text, ""
@@ -158,7 +120,7 @@ class Registry:
             raise ConfigError(f"split strategy {name!r} takes no argument; got {argument!r} after the colon")
         return spec, argument or None
 
-    def add(self, plugin: object, name: str) -> None:
+    def add(self, plugin: object, name: str, *, first_party: bool = False) -> None:
         """Register one plugin object; what is wrong with it goes into `problems`, nothing is raised."""
         before = len(self.problems)
         if self.manager.is_registered(plugin):
@@ -178,44 +140,28 @@ class Registry:
         if len(self.problems) > before:
             self.manager.unregister(plugin)
             return
-        for hook_name, keep in self._keepers(name).items():
-            self._call(plugin, name, hook_name, keep)
-
-    def _keepers(self, plugin: str) -> dict[str, Callable[[Any], None]]:
-        shelves: dict[str, Shelf[Any]] = {
-            "register_datasets": self.datasets,
-            "register_splits": self.splits,
-            "register_reweighters": self.reweighters,
-            "register_methods": self.methods,
+        hooks: dict[str, tuple[Shelf[Any], ...]] = {
+            "register_backbones": (self.backbones, self.families),
+            "register_datasets": (self.datasets,),
+            "register_splits": (self.splits,),
+            "register_reweighters": (self.reweighters,),
+            "register_methods": (self.methods,),
         }
-        keepers = {hook: self._keeper(shelf, plugin) for hook, shelf in shelves.items()}
-        keep_single = self._keeper(self.backbones, plugin)
+        for hook_name, shelves in hooks.items():
+            self._call(plugin, name, hook_name, self._keeper(shelves, name, first_party=first_party))
 
-        def keep_backbone(spec: BackboneSpec | BackboneFamily) -> None:
-            if not isinstance(spec, BackboneFamily):
-                keep_single(spec)
-            elif any(family.prefix == spec.prefix for family, _ in self.families):
-                self._problem(plugin, f"registers the backbone family {spec.prefix!r}, which is taken")
-            else:
-                self.families.append((spec, plugin))
-
-        return {"register_backbones": keep_backbone, **keepers}
-
-    def _keeper(self, shelf: Shelf[Any], plugin: str) -> Callable[[Any], None]:
+    def _keeper(
+        self, shelves: tuple[Shelf[Any], ...], plugin: str, *, first_party: bool
+    ) -> Callable[[Any], None]:
         def keep(spec: Any) -> None:
-            if not isinstance(spec, shelf.record):
-                raise TypeError(f"a {shelf.kind} is registered as a {shelf.record.__name__}, not {spec!r}")
-            others = [offer.plugin for offer in shelf.offers if offer.spec.name == spec.name]
-            if plugin in others:
+            shelf = next((shelf for shelf in shelves if isinstance(spec, shelf.record)), None)
+            if shelf is None:
+                kind, record = shelves[0].kind, shelves[0].record.__name__
+                raise TypeError(f"a {kind} is registered as a {record}, not {spec!r}")
+            if any(offer.plugin == plugin for offer in shelf.offers if offer.spec.name == spec.name):
                 self._problem(plugin, f"registers the {shelf.kind} {spec.name!r} twice; the first counts")
-                return
-            if others:
-                self._problem(
-                    plugin,
-                    f"registers the {shelf.kind} {spec.name!r}, which {others[0]} offers too; "
-                    f"ask for {plugin}:{spec.name} or {others[0]}:{spec.name}",
-                )
-            shelf.offers.append(Offer(spec, plugin))
+            else:
+                shelf.offers.append(Offer(spec, plugin, first_party))
 
         return keep
 
@@ -231,9 +177,9 @@ class Registry:
             self._problem(name, f"failed in {hook_name}: {type(error).__name__}: {error}")
 
     def _problem(self, plugin: str, message: str) -> None:
-        message = " ".join(message.split())
-        self.problems.append(PluginProblem(plugin, message))
-        warnings.warn(f"plugin {plugin} {message}", PluginWarning, stacklevel=2)
+        problem = PluginProblem(plugin, " ".join(message.split()))
+        self.problems.append(problem)
+        warnings.warn(f"plugin {problem.plugin} {problem.message}", PluginWarning, stacklevel=2)
 
     def load(self, entry: EntryPoint) -> None:
         """Load one entry point; a failure goes into `problems`."""
@@ -245,7 +191,16 @@ class Registry:
         except Exception as error:
             self._problem(entry.name, f"failed to import: {type(error).__name__}: {error}")
             return
-        self.add(plugin, entry.name)
+        self.add(plugin, entry.name, first_party=is_first_party(entry))
+
+    def check(self) -> None:
+        """Resolve every string that says where something is; a wrong one is a problem of its plugin.
+
+        This imports all that plugins offer, torch included.
+        """
+        for offer in self.offers():
+            for message in wrong_references(offer.spec):
+                self._problem(offer.plugin, message)
 
 
 def family_member(family: BackboneFamily, name: str) -> BackboneSpec:
@@ -257,6 +212,11 @@ def family_member(family: BackboneFamily, name: str) -> BackboneSpec:
     return BackboneSpec(name=name, description=family.description, build=build, options=family.options)
 
 
+def is_first_party(entry: EntryPoint) -> bool:
+    """Whether an entry point is of the core's own distribution, which bears the name of the group."""
+    return entry.dist is not None and entry.dist.name == PROJECT_NAME
+
+
 def empty_registry() -> Registry:
     """A registry with the hooks and no plugin; tests and embedders start here."""
     manager = pluggy.PluginManager(PROJECT_NAME)
@@ -265,8 +225,11 @@ def empty_registry() -> Registry:
 
 
 def load_plugins() -> Registry:
-    """A registry with every installed plugin of the entry-point group `molere`, in name order."""
+    """A registry with every installed plugin of the entry-point group `molere`: first those of the core's own
+    distribution, whose names nobody can take, then the others, in name order."""
     registry = empty_registry()
-    for entry in sorted(entry_points(group=PROJECT_NAME), key=lambda entry: entry.name):
+    for entry in sorted(
+        entry_points(group=PROJECT_NAME), key=lambda entry: (not is_first_party(entry), entry.name)
+    ):
         registry.load(entry)
     return registry

@@ -1,6 +1,7 @@
 """What crosses the plugin line: the records that a plugin registers and the requests it gets.
 
-Nothing here imports torch, so that a plugin can register at no cost; builders import what they need.
+Nothing here imports torch, so that a plugin can register at no cost. It gives what needs torch as a string,
+`package.module:attribute` (`Reference`), or imports torch inside its function.
 Shapes: N examples of a pool, B of a batch, C classes, D features.
 """
 
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
+
+from molere_cli.registry.references import Reference, Spec
 
 if TYPE_CHECKING:
     from torch import BoolTensor, Generator, Tensor, nn
@@ -35,37 +38,45 @@ class BackboneRequest:
     options: Any
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackboneSpec:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class BackboneSpec(Spec):
     """One backbone: `build` returns an `nn.Module` from (B, 3, H, W) float32 to (B, C) logits.
 
     Its penultimate features are the input of its last `nn.Linear`, or of what its `get_classifier()`
     (timm's convention) returns.
     """
 
-    name: str
-    description: str
-    build: Callable[[BackboneRequest], nn.Module]
-    options: type[Options] = Options
+    kind = "backbone"
+
+    build: Reference[Callable[[BackboneRequest], nn.Module]] = Reference()
+    options: Reference[type[Options]] = Reference(Options)
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackboneFamily:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class BackboneFamily(Spec):
     """Many backbones behind one prefix (`timm:resnet18`), listed and built only when asked for.
 
     plain_names: whether a member may be asked for without the prefix too. A family whose names another one
     has already does better without: a name that two families offer is an error.
     """
 
+    kind = "backbone family"
+
     prefix: str
-    description: str
-    list_names: Callable[[], Sequence[str]]
-    build: Callable[[str, BackboneRequest], nn.Module]
-    options: type[Options] = Options
+    name: str = field(init=False)
+    list_names: Reference[Callable[[], Sequence[str]]] = Reference()
+    build: Reference[Callable[[str, BackboneRequest], nn.Module]] = Reference()
+    options: Reference[type[Options]] = Reference(Options)
     plain_names: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.prefix)
 
 
 # --- datasets
+
+# Of the pixels of photographs, in [0, 1], per channel.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ImageReader(Protocol):
@@ -142,14 +153,14 @@ class DatasetCard:
 
     task: str
     sizes: str
-    source: str
-    licence: str
+    source: str = "`--download`"
+    licence: str = "none stated"
     groups: str = ""
     paper: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DatasetSpec:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class DatasetSpec(Spec):
     """One dataset. `argument` names what must follow the colon (`DIR`), None if nothing may.
 
     `load` raises DataError for what a user can put right. Random choices in it (colours, hold-outs)
@@ -157,10 +168,10 @@ class DatasetSpec:
     its pool is its test set, so that nobody trains on it.
     """
 
-    name: str
-    description: str
-    load: Callable[[DatasetRequest], Dataset]
-    options: type[Options] = Options
+    kind = "dataset"
+
+    load: Reference[Callable[[DatasetRequest], Dataset]] = Reference()
+    options: Reference[type[Options]] = Reference(Options)
     argument: str | None = None
     card: DatasetCard | None = None
     test_only: bool = False
@@ -193,8 +204,8 @@ class SplitRequest:
     note: Callable[[str], None] = lambda message: None
 
 
-@dataclass(frozen=True, kw_only=True)
-class SplitSpec:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SplitSpec(Spec):
     """A strategy that chooses the validation set: `choose` returns a bool (N,), True = validation.
 
     It raises SplitError for what a user can put right. needs_delta: whether `--delta` says how many it
@@ -203,9 +214,9 @@ class SplitSpec:
     whose pool is the validation set; `choose` then leaves the run's own pool whole.
     """
 
-    name: str
-    description: str
-    choose: Callable[[SplitRequest], BoolTensor | Tensor]
+    kind = "split strategy"
+
+    choose: Reference[Callable[[SplitRequest], BoolTensor | Tensor]] = Reference()
     needs_score: bool = False
     needs_delta: bool = True
     needs_training: bool = False
@@ -247,30 +258,30 @@ class ReweighterInput:
     losses: Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReweighterSpec:
-    """`build` returns an `nn.Module` from a ReweighterInput to log-weights (B,), zero at the start,
-    so that training starts at ERM. lr: the Adam learning rate that suits it, or a function that gives it from
-    the number of batches that a pass over the pool takes. weight_bound: the `--weight-bound` that it needs,
-    None if it does without."""
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ReweighterSpec(Spec):
+    """`build` returns an `nn.Module` (and may be its class) from a ReweighterInput to log-weights (B,), zero
+    at the start, so that training starts at ERM. lr: the Adam learning rate that suits it, or a function that
+    gives it from the number of batches that a pass over the pool takes. weight_bound: the `--weight-bound`
+    that it needs, None if it does without."""
 
-    name: str
-    description: str
-    build: Callable[[ReweighterRequest], nn.Module]
-    lr: float | Callable[[int], float]
+    kind = "reweighter"
+
+    build: Reference[Callable[[ReweighterRequest], nn.Module]] = Reference()
+    lr: Reference[float | Callable[[int], float]] = Reference()
     weight_bound: float | None = None
-    options: type[Options] = Options
+    options: Reference[type[Options]] = Reference(Options)
     needs_features: bool = False
 
 
 # --- methods
 
 
-@dataclass(frozen=True, kw_only=True)
-class MethodSpec:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class MethodSpec(Spec):
     """A way to weight or choose training examples.
 
-    build: from the engine's TrainingContext (and the method's options on it) to a Method.
+    build: from the engine's TrainingContext (and the method's options on it) to a Method: often its class.
     label: how tables call it; `{split}` becomes the split's strategy.
     split: whether it trains against a split that was made beforehand (`optional`: only to leave the
     validation part out of training). takes_other_validation: whether the validation examples may be those of
@@ -278,11 +289,11 @@ class MethodSpec:
     uses: which groups of settings have an effect; a setting outside them is refused.
     """
 
-    name: str
-    description: str
-    build: Callable[[Any], Any]
+    kind = "method"
+
+    build: Reference[Callable[[Any], Any]] = Reference()
     label: str
     split: Literal["required", "optional", "none"] = "none"
     takes_other_validation: bool = False
     uses: frozenset[Literal["reweighter", "splitter"]] = field(default_factory=frozenset)
-    options: type[Options] = Options
+    options: Reference[type[Options]] = Reference(Options)

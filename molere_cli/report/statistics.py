@@ -37,7 +37,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def gain(accuracy: float, baseline: float, kind: GainKind) -> float:
-    """The gain of one run over its ERM run (paper.md, section 5); accuracies in [0, 1].
+    """The gain of one run over its ERM run; accuracies in [0, 1].
 
     points: the difference in percentage points. relative: accuracy / baseline - 1, in percent.
     ratio: accuracy / baseline, times -1 where accuracy < baseline.

@@ -72,16 +72,6 @@ class Split:
     indices: Tensor
     info: SplitInfo
 
-    @property
-    def train_positions(self) -> Tensor:
-        """Where the training examples are, int64, ascending."""
-        return (~self.in_validation).nonzero().squeeze(1)
-
-    @property
-    def val_positions(self) -> Tensor:
-        """Where the validation examples are, int64, ascending."""
-        return self.in_validation.nonzero().squeeze(1)
-
     def aligned(self, indices_N: Tensor, *, source: str) -> Split:
         """The same split in the order of `indices_N`; `source` names it in errors.
 

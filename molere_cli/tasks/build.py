@@ -51,7 +51,8 @@ def build_engine(
     plan = plan.for_pool(len(data.dataset.pool))
     context = training_context(plan, data, in_validation, validation=validation, note=note)
     loop = TrainingLoop(
-        plan.config,
+        plan.config.classifier,
+        seed=plan.config.machine.seed,
         classifier=context.classifier,
         optimizer=context.optimizer,
         feed=context.feed,
@@ -70,15 +71,15 @@ def training_context(
 ) -> TrainingContext:
     """What a method is built from: the pool's feed, classifier and optimizer, and how to make the rest."""
     config = plan.config
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    if config.machine.threads:
+        torch.set_num_threads(config.machine.threads)
     settings = feed_settings(plan, data)
     classifier = make_classifier(plan, data, settings.image_size, note=note)
     return TrainingContext(
         config=config,
         options=plan.method_options,
         classifier=classifier,
-        optimizer=build_optimizer(config, classifier.module),
+        optimizer=build_optimizer(config.classifier, classifier.module),
         feed=make_feed(data.dataset.pool, settings),
         labels=data.dataset.pool.labels,
         groups=data.dataset.pool.groups,
@@ -100,10 +101,10 @@ def feed_settings(plan: Plan, data: LoadedDataset) -> FeedSettings:
     return FeedSettings(
         mean=dataset.mean,
         std=dataset.std,
-        augment=dataset.augment if config.augment == "auto" else config.augment,
-        image_size=resolve_image_size(dataset.pool, config.image_size),
+        augment=dataset.augment if config.data.augment == "auto" else config.data.augment,
+        image_size=resolve_image_size(dataset.pool, config.data.image_size),
         device=plan.device,
-        workers=config.workers,
+        workers=config.data.workers,
     )
 
 
@@ -120,8 +121,10 @@ def make_classifier(
         ConfigError: that file cannot be read, or belongs to another network.
     """
     classifier = make_empty_classifier(plan, data, image_size)
-    if plan.config.weights is not None:
-        found = load_weights(classifier.module, plan.config.weights, backbone=plan.config.backbone)
+    if plan.config.classifier.weights is not None:
+        found = load_weights(
+            classifier.module, plan.config.classifier.weights, backbone=plan.config.classifier.backbone
+        )
         if found is not None and note is not None:
             note(found)
     return classifier
@@ -133,13 +136,13 @@ def make_empty_classifier(plan: Plan, data: LoadedDataset, image_size: tuple[int
         num_classes=data.num_classes, image_size=image_size, options=plan.backbone_options
     )
     with isolated_randomness(plan.device):
-        torch.manual_seed(derived_seed(plan.config.seed, "classifier"))
+        torch.manual_seed(derived_seed(plan.config.machine.seed, "classifier"))
         return build_classifier(
             plan.backbone,
             request,
             device=plan.device,
             precision=torch.bfloat16 if plan.precision == "bf16" else torch.float32,
-            freeze_backbone=plan.config.freeze_backbone,
+            freeze_backbone=plan.config.classifier.freeze_backbone,
         )
 
 
@@ -162,7 +165,7 @@ def _make_reweighter(
         options=plan.reweighter_options,
     )
     with isolated_randomness(plan.device):
-        torch.manual_seed(derived_seed(plan.config.seed, "reweighter"))
+        torch.manual_seed(derived_seed(plan.config.machine.seed, "reweighter"))
         return plan.reweighter.build(request).to(plan.device)
 
 
@@ -171,8 +174,8 @@ def _make_splitter(
 ) -> nn.Module:
     feature_dim = _feature_dim(classifier, image_size)
     with isolated_randomness(plan.device):
-        torch.manual_seed(derived_seed(plan.config.seed, "splitter"))
-        if plan.config.splitter == "features":
+        torch.manual_seed(derived_seed(plan.config.machine.seed, "splitter"))
+        if plan.config.splitter.splitter == "features":
             return FeaturesSplitter(feature_dim, data.num_classes)
         request = BackboneRequest(
             num_classes=data.num_classes, image_size=image_size, options=plan.backbone_options

@@ -114,7 +114,7 @@ def diagnose(
     plan = make_plan(erm_config(config), registry)
     hard_N = split.in_validation
     right: dict[tuple[str, int], list[Tensor]] = {}
-    for number, (hard_out, others_out) in enumerate(held_out_halves(split, seed=config.seed)):
+    for number, (hard_out, others_out) in enumerate(held_out_halves(split, seed=config.machine.seed)):
         kept_N = torch.ones_like(hard_N)
         kept_N[hard_out] = kept_N[others_out] = False
         kept = kept_N.nonzero().squeeze(1)
@@ -164,7 +164,9 @@ def _train(plan: Plan, data: LoadedDataset, positions: Tensor, *, title: str, pr
 
     method = MethodSpec(name="erm", description=title, build=build, label=title)
     engine = build_engine(replace(plan, method=method), data, None)
-    progress.run_started(title, seed=plan.config.seed, num_epochs=plan.config.epochs, path=None)
+    progress.run_started(
+        title, seed=plan.config.machine.seed, num_epochs=plan.config.classifier.epochs, path=None
+    )
     for metrics in engine.loop.epochs():
         progress.epoch_ended(metrics)
     progress.run_ended(None)

@@ -89,7 +89,7 @@ def evaluate_run(
         raise ConfigError("--dataset-option goes with --dataset; the run's own dataset is as it was trained")
     class_names = data.dataset.class_names
     if dataset is not None:
-        data = load_other_dataset(plan.config, data, registry, dataset, dataset_option or {})
+        data = load_other_dataset(plan.config.data, data, registry, dataset, dataset_option or {})
     split = run.environment().get("split")
     validated_on = None if split is None else str(split["strategy"]).removeprefix("natural:")
     chosen = _chosen_sets(plan.config, data, registry, sets, validated_on=validated_on)
@@ -138,12 +138,14 @@ def _chosen_sets(
         elif corrupted is not None:
             test = available.get("test", next(iter(available.values())))
             kind, severity = corrupted.group(1), int(corrupted.group(2))
-            examples = corrupted_examples(test.examples, kind=kind, severity=severity, seed=config.data_seed)
+            examples = corrupted_examples(
+                test.examples, kind=kind, severity=severity, seed=config.data.data_seed
+            )
             chosen[name] = ChosenSet(examples, own)
         elif name.partition(":")[0] in known_datasets:
             if name == validated_on and registry.datasets.get(name).test_only:
                 raise ConfigError(f"all images of {name} were the validation set of this run; test on others")
-            other = load_other_dataset(config, data, registry, name, {})
+            other = load_other_dataset(config.data, data, registry, name, {})
             tests = {
                 part: ChosenSet(examples, other.dataset.among_own_classes)
                 for part, examples in other.dataset.tests.items()
@@ -170,7 +172,7 @@ def load_for_evaluation(
     if checkpoint is None:
         raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
     plan = make_plan(config, registry, precision=run.environment()["precision"])
-    data = load_dataset(config, registry)
+    data = load_dataset(config.data, registry)
     check_fingerprint(run, data)
     settings = feed_settings(plan, data)
     classifier = make_empty_classifier(plan, data, settings.image_size)

@@ -73,11 +73,11 @@ def learned_split(engine: Engine, in_validation: Tensor) -> Split:
     """The split that a method ended on, as an artefact."""
     config = engine.plan.config
     info = SplitInfo(
-        dataset=config.dataset,
+        dataset=config.data.dataset,
         fingerprint=engine.data.fingerprint,
-        strategy=config.method,
-        delta=config.delta,
-        seed=config.seed,
+        strategy=config.method.method,
+        delta=config.split.delta,
+        seed=config.machine.seed,
         score_name=None,
         erm_run=None,
         versions=versions(),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig, completed
+from molere_cli.config.sections import InPlay
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.predict import predict_feed
@@ -34,7 +35,7 @@ def erm_context(config: RunConfig, registry: Registry, data: LoadedDataset) -> T
 
 def erm_config(config: RunConfig) -> RunConfig:
     """The ERM run on the whole pool that shares all settings of `config` that ERM has."""
-    return config.restricted(split="optional", uses=(), method="erm", train_on="all", method_option={})
+    return config.restricted(InPlay(split="optional"), method="erm", train_on="all", method_option={})
 
 
 def erm_run(
@@ -44,7 +45,7 @@ def erm_run(
     plan = make_plan(erm_config(config), registry)
     for run in finished_runs(runs):
         same = _same_run(run, plan.settings, precision=plan.precision, fingerprint=data.fingerprint)
-        if same and (config.score == OUT_OF_FOLD or has_score(run, config.score)):
+        if same and (config.split.score == OUT_OF_FOLD or has_score(run, config.split.score)):
             progress.note(f"taking hardness scores from {run.path}")
             return run
     return train_run(plan, data, None, unique_path(runs / plan.run_name), progress=progress)
@@ -100,14 +101,14 @@ def out_of_fold_margins(
 
     labels_N = data.dataset.pool.labels
     smallest = int(labels_N.bincount(minlength=data.num_classes).min())
-    if smallest < config.folds:
+    if smallest < config.split.folds:
         raise SplitError(
-            f"oof-margin with {config.folds} folds needs as many examples of every class; "
+            f"oof-margin with {config.split.folds} folds needs as many examples of every class; "
             f"the smallest has {smallest}"
         )
     base = erm_config(config)
     folds = StratifiedKFold(
-        config.folds, shuffle=True, random_state=derived_seed(config.seed, "folds") % 2**32
+        config.split.folds, shuffle=True, random_state=derived_seed(config.machine.seed, "folds") % 2**32
     )
     margins_N = torch.full((len(labels_N),), float("nan"), dtype=torch.float64)
     for number, (_, held_out) in enumerate(folds.split(labels_N, labels_N)):
@@ -115,8 +116,8 @@ def out_of_fold_margins(
         in_fold_N[torch.from_numpy(held_out)] = True
         plan = make_plan(base, registry)
         plan = replace(plan, config=plan.config.updated(train_on="train"))
-        title = f"ERM, fold {number + 1} of {config.folds}"
-        progress.run_started(title, seed=config.seed, num_epochs=config.epochs, path=None)
+        title = f"ERM, fold {number + 1} of {config.split.folds}"
+        progress.run_started(title, seed=config.machine.seed, num_epochs=config.classifier.epochs, path=None)
         engine = build_engine(plan, data, in_fold_N)
         for metrics in engine.loop.epochs():
             progress.epoch_ended(metrics)

@@ -59,7 +59,7 @@ def train_seeds(
     if out is not None and out.exists():
         raise RunError(f"{out} exists already; choose another --out, or `--resume {out}` if it is unfinished")
     plans = [make_plan(config.updated(seed=seed), registry) for seed in seeds]
-    data = data or load_dataset(config, registry)
+    data = data or load_dataset(config.data, registry)
     for plan in plans:
         split = split_for(plan, data, runs=runs, progress=progress)
         path = out or unique_path(runs / plan.run_name)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from molere_cli.config.files import validate_config
 from molere_cli.config.plan import Plan, check_takes_other_validation
-from molere_cli.config.run_config import SPLIT_SUFFIX, RunConfig, flag_name
+from molere_cli.config.run_config import RunConfig, flag_name
+from molere_cli.config.sections import SPLIT_SUFFIX
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
 from molere_cli.errors import ConfigError, RunError
 from molere_cli.files import unique_path
@@ -23,9 +24,6 @@ from molere_cli.splits.artefact import Split, SplitInfo, load_split, verify_spli
 from molere_cli.splits.scores import hardness
 from molere_cli.tasks.provenance import check_fingerprint, versions
 from molere_cli.tasks.scores import OUT_OF_FOLD, erm_context, erm_run, out_of_fold_margins, read_score
-
-# What a strategy must need for a setting to have an effect.
-SETTINGS_OF_A_SPLIT = {"delta": "delta", "score": "score", "folds": "score"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,32 +45,26 @@ def new_split_file(
     runs: Path,
     progress: Progress,
 ) -> NewSplit:
-    """Make the split `config.split` and write it, by default under `splits/`.
+    """Make the split `config.split.split` and write it, by default under `splits/`.
 
     Args:
         erm: the ERM run to take scores, dataset and settings from; `config` then adds what was given of
             delta, score, folds and seed.
 
     Raises:
-        ConfigError: a setting that `erm` has settled, or a score or delta for a strategy that needs none.
+        ConfigError: a setting that `erm` has settled.
         RunError: `erm` is no ERM run on the whole pool; or `out` exists.
     """
-    strategy, _argument = registry.split(config.split)
-    without_effect = {"delta", "score"} - strategy.needs
-    idle = sorted(
-        {name for name in config.model_fields_set if SETTINGS_OF_A_SPLIT.get(name) in without_effect}
-    )
-    if idle:
-        raise ConfigError(f"{flag_name(idle[0])} has no effect with --strategy {strategy.name}; leave it out")
+    strategy, _argument = registry.split(config.split.split)
     if out is not None and out.exists():
         raise RunError(f"{out} exists already; choose another --out")
     run = None if erm is None else RunDir(erm)
     if run is not None:
         config = config_of_erm_run(run, config)
-    data = load_dataset(config, registry)
+    data = load_dataset(config.data, registry)
     split = make_split(config, registry, data, erm=run, runs=runs, progress=progress)
     what = f"{split.info.delta:g}" if split.info.val_dataset is None else dataset_slug(split.info.val_dataset)
-    name = f"{dataset_slug(config.dataset)}-{strategy.name}-{what}{SPLIT_SUFFIX}"
+    name = f"{dataset_slug(config.data.dataset)}-{strategy.name}-{what}{SPLIT_SUFFIX}"
     path = out or unique_path(Path("splits") / name)
     write_split(split, path)
     return NewSplit(path, config, split, data)
@@ -80,15 +72,14 @@ def new_split_file(
 
 def config_of_erm_run(run: RunDir, given: RunConfig) -> RunConfig:
     """The configuration of an ERM run, with what was given of a split's own settings."""
-    settings = validate_config(run.config(), source=str(run.path / "config.json"))
-    if settings.method != "erm" or settings.train_on != "all":
-        raise RunError(
-            f"{run.path} is a run of method {settings.method!r}; give one of erm on the whole pool"
-        )
-    own = given.model_dump(include=given.model_fields_set)
-    if settled := sorted(set(own) - {"split", "delta", "score", "folds", "seed"}):
+    config = validate_config(run.config(), source=str(run.path / "config.json"))
+    method = config.method.method
+    if method != "erm" or config.split.train_on != "all":
+        raise RunError(f"{run.path} is a run of method {method!r}; give one of erm on the whole pool")
+    own = given.given
+    if settled := sorted(own.keys() - {"split", "delta", "score", "folds", "seed"}):
         raise ConfigError(f"{flag_name(settled[0])} is settled by --erm {run.path}; leave it out")
-    return settings.updated(**own)
+    return config.updated(**own)
 
 
 def split_for(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress) -> Split | None:
@@ -99,8 +90,8 @@ def split_for(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress
     """
     if not plan.needs_split:
         return None
-    if plan.config.split_is_file:
-        split = checked_split(Path(plan.config.split), data, progress=progress)
+    if plan.config.split.split_is_file:
+        split = checked_split(Path(plan.config.split.split), data, progress=progress)
         if split.info.val_dataset is not None:
             check_takes_other_validation(plan.method, split.info.val_dataset)
         return split
@@ -130,7 +121,7 @@ def make_split(
     runs: Path,
     progress: Progress,
 ) -> Split:
-    """Rank the pool and let the strategy `config.split` choose.
+    """Rank the pool and let the strategy `config.split.split` choose.
 
     Args:
         erm: the run to take scores from; without one, a fitting run under `runs` is reused, or trained.
@@ -139,23 +130,23 @@ def make_split(
         SplitError: the strategy chose nothing, or everything of a class.
         RunError: `erm` is unfinished, or of other data.
     """
-    strategy, argument = registry.split(config.split)
+    strategy, argument = registry.split(config.split.split)
     score, aum = None, None
-    if strategy.needs_score and config.score == OUT_OF_FOLD:
+    if strategy.needs_score and config.split.score == OUT_OF_FOLD:
         score = out_of_fold_margins(config, registry, data, progress=progress)
     elif strategy.needs_score:
         erm = erm or erm_run(config, registry, data, runs=runs, progress=progress)
         check_fingerprint(erm, data)
-        score = read_score(erm, config.score)
-        aum = read_score(erm, "aum") if config.score == "forgetting" else None
+        score = read_score(erm, config.split.score)
+        aum = read_score(erm, "aum") if config.split.score == "forgetting" else None
     in_validation = strategy.choose(
         SplitRequest(
             labels=data.dataset.pool.labels,
             indices=data.pool_indices,
             clean_labels=data.dataset.pool.clean_labels,
-            hardness=None if score is None else hardness(score, config.score, aum_N=aum),
-            delta=config.delta,
-            generator=derived_generator(config.seed, "split", strategy.name),
+            hardness=None if score is None else hardness(score, config.split.score, aum_N=aum),
+            delta=config.split.delta,
+            generator=derived_generator(config.machine.seed, "split", strategy.name),
             argument=argument,
             training=erm_context(config, registry, data) if strategy.needs_training else None,
             note=progress.note,
@@ -163,15 +154,15 @@ def make_split(
     ).bool()
     other: LoadedDataset | None = None
     if strategy.argument_is_dataset and argument is not None:
-        other = load_other_dataset(config, data, registry, argument, {})
+        other = load_other_dataset(config.data, data, registry, argument, {})
         progress.note(_describe_other(other, data))
     info = SplitInfo(
-        dataset=config.dataset,
+        dataset=config.data.dataset,
         fingerprint=data.fingerprint,
         strategy=strategy.name,
-        delta=config.delta if strategy.needs_delta else float(in_validation.double().mean()),
-        seed=config.seed,
-        score_name=config.score if strategy.needs_score else None,
+        delta=config.split.delta if strategy.needs_delta else float(in_validation.double().mean()),
+        seed=config.machine.seed,
+        score_name=config.split.score if strategy.needs_score else None,
         erm_run=str(erm.path) if erm is not None and score is not None else None,
         versions=versions(),
         argument=argument,
@@ -191,7 +182,7 @@ def make_split(
         indices_N=data.pool_indices,
         fingerprint=data.fingerprint,
         num_classes=data.num_classes,
-        source=f"the split that {config.split!r} made",
+        source=f"the split that {config.split.split!r} made",
     )
     for note in notes:
         progress.note(note)

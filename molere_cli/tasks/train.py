@@ -76,7 +76,7 @@ def resume_run(path: Path, registry: Registry, *, progress: Progress) -> RunDir:
         registry,
         precision=environment["precision"],
     )
-    data = load_dataset(plan.config, registry)
+    data = load_dataset(plan.config.data, registry)
     check_fingerprint(run, data)
     split = read_split(run.split_path) if plan.needs_split else None
     engine = engine_on_split(plan, data, split)
@@ -108,7 +108,7 @@ def engine_on_split(
 def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examples | None:
     if info.val_dataset is None:
         return None
-    other = load_other_dataset(plan.config, data, plan.registry, info.val_dataset, {})
+    other = load_other_dataset(plan.config.data, data, plan.registry, info.val_dataset, {})
     if other.fingerprint != info.val_fingerprint:
         raise SplitError(
             f"dataset {info.val_dataset!r}, which the split validates on, has changed since it was made: "
@@ -121,11 +121,11 @@ def _train(
     engine: Engine, run: RunDir, records: list[dict[str, Any]], *, label: str, progress: Progress
 ) -> RunDir:
     config = engine.plan.config
-    progress.run_started(label, seed=config.seed, num_epochs=config.epochs, path=run.path)
+    progress.run_started(label, seed=config.machine.seed, num_epochs=config.classifier.epochs, path=run.path)
     loop, warned = engine.loop, False
     for metrics in loop.epochs(partial(_report_step, loop, progress)):
-        last = loop.next_epoch == engine.plan.config.epochs
-        interval = engine.plan.config.eval_interval
+        last = loop.next_epoch == engine.plan.config.classifier.epochs
+        interval = engine.plan.config.machine.eval_interval
         if last or (interval and loop.next_epoch % interval == 0):
             metrics |= _evaluate(engine, run, write=last)
         records.append(metrics)

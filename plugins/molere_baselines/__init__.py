@@ -7,25 +7,8 @@ Registers `mwn`, `l2r`, `fsr`, `gdw`, `rho`, `jtt`, `mbr`, `group-dro`, `focal`,
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from molere_baselines.options import (
-    ClassBalancedOptions,
-    FocalOptions,
-    FsrOptions,
-    GdwOptions,
-    GroupDroOptions,
-    JttOptions,
-    L2rOptions,
-    MbrOptions,
-    MwnOptions,
-    OracleOptions,
-    RhoOptions,
-)
 from molere_cli import MethodSpec, hookimpl
-
-if TYPE_CHECKING:
-    from molere_cli import Method, TrainingContext
 
 
 @hookimpl
@@ -34,178 +17,112 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
         MethodSpec(
             name="mwn",
             description="Meta-Weight-Net: a network on the loss, learned on the split (arXiv 1902.07379)",
-            build=_build_mwn,
+            build="molere_baselines.mwn:MetaWeightNet",
             label="MWN-{split}",
             split="required",
             takes_other_validation=True,
-            options=MwnOptions,
+            options="molere_baselines.mwn:MwnOptions",
         )
     )
     register(
         MethodSpec(
             name="l2r",
             description="Learning to reweight: agreement with the split's gradient (arXiv 1803.09050)",
-            build=_build_l2r,
+            build="molere_baselines.l2r:LearningToReweight",
             label="L2R-{split}",
             split="required",
             takes_other_validation=True,
-            options=L2rOptions,
+            options="molere_baselines.meta_batch:MetaBatchOptions",
         )
     )
     register(
         MethodSpec(
             name="fsr",
             description="Fast sample reweighting: L2R against its own best examples (arXiv 2109.03216)",
-            build=_build_fsr,
+            build="molere_baselines.fsr:FastSampleReweighting",
             label="FSR",
             split="optional",
-            options=FsrOptions,
+            options="molere_baselines.fsr:FsrOptions",
         )
     )
     register(
         MethodSpec(
             name="gdw",
             description="Generalized data weighting: class-level weights of an example (arXiv 2111.00056)",
-            build=_build_gdw,
+            build="molere_baselines.gdw:GeneralizedDataWeighting",
             label="GDW-{split}",
             split="required",
             takes_other_validation=True,
-            options=GdwOptions,
+            options="molere_baselines.gdw:GdwOptions",
         )
     )
     register(
         MethodSpec(
             name="rho",
             description="RHO-Loss: train on the top of a larger batch by reducible loss (arXiv 2206.07137)",
-            build=_build_rho,
+            build="molere_baselines.rho:RhoLoss",
             label="RHO-{split}",
             split="required",
-            options=RhoOptions,
+            options="molere_baselines.rho:RhoOptions",
         )
     )
     register(
         MethodSpec(
             name="jtt",
             description="Just Train Twice: upsample the errors of a first, short run (arXiv 2107.09044)",
-            build=_build_jtt,
+            build="molere_baselines.jtt:JustTrainTwice",
             label="JTT",
             split="optional",
-            options=JttOptions,
+            options="molere_baselines.jtt:JttOptions",
         )
     )
     register(
         MethodSpec(
             name="mbr",
             description="Weights by probabilistic margin, MAIL without adversaries (arXiv 2106.07904)",
-            build=_build_mbr,
+            build="molere_baselines.mbr:MarginReweighting",
             label="MBR",
             split="optional",
-            options=MbrOptions,
+            options="molere_baselines.mbr:MbrOptions",
         )
     )
     register(
         MethodSpec(
             name="group-dro",
             description="Group DRO: the worst group counts most (arXiv 1911.08731)",
-            build=_build_group_dro,
+            build="molere_baselines.group_dro:GroupDro",
             label="Group DRO",
             split="optional",
-            options=GroupDroOptions,
+            options="molere_baselines.group_dro:GroupDroOptions",
         )
     )
     register(
         MethodSpec(
             name="focal",
             description="Focal loss (arXiv 1708.02002)",
-            build=_build_focal,
+            build="molere_baselines.focal:Focal",
             label="Focal",
             split="optional",
-            options=FocalOptions,
+            options="molere_baselines.focal:FocalOptions",
         )
     )
     register(
         MethodSpec(
             name="class-balanced",
             description="Class-balanced loss by effective numbers (arXiv 1901.05555)",
-            build=_build_class_balanced,
+            build="molere_baselines.class_balanced:ClassBalanced",
             label="Class-balanced",
             split="optional",
-            options=ClassBalancedOptions,
+            options="molere_baselines.class_balanced:ClassBalancedOptions",
         )
     )
     register(
         MethodSpec(
             name="oracle",
             description="Weights by true group, clean label or class: a bound, not a method",
-            build=_build_oracle,
+            build="molere_baselines.oracle:Oracle",
             label="Oracle",
             split="optional",
-            options=OracleOptions,
+            options="molere_baselines.oracle:OracleOptions",
         )
     )
-
-
-def _build_mwn(context: TrainingContext) -> Method:
-    from molere_baselines.mwn import MetaWeightNet
-
-    return MetaWeightNet(context)
-
-
-def _build_l2r(context: TrainingContext) -> Method:
-    from molere_baselines.l2r import LearningToReweight
-
-    return LearningToReweight(context)
-
-
-def _build_fsr(context: TrainingContext) -> Method:
-    from molere_baselines.fsr import FastSampleReweighting
-
-    return FastSampleReweighting(context)
-
-
-def _build_gdw(context: TrainingContext) -> Method:
-    from molere_baselines.gdw import GeneralizedDataWeighting
-
-    return GeneralizedDataWeighting(context)
-
-
-def _build_rho(context: TrainingContext) -> Method:
-    from molere_baselines.rho import RhoLoss
-
-    return RhoLoss(context)
-
-
-def _build_jtt(context: TrainingContext) -> Method:
-    from molere_baselines.jtt import JustTrainTwice
-
-    return JustTrainTwice(context)
-
-
-def _build_mbr(context: TrainingContext) -> Method:
-    from molere_baselines.mbr import MarginReweighting
-
-    return MarginReweighting(context)
-
-
-def _build_group_dro(context: TrainingContext) -> Method:
-    from molere_baselines.group_dro import GroupDro
-
-    return GroupDro(context)
-
-
-def _build_focal(context: TrainingContext) -> Method:
-    from molere_baselines.focal import Focal
-
-    return Focal(context)
-
-
-def _build_class_balanced(context: TrainingContext) -> Method:
-    from molere_baselines.class_balanced import ClassBalanced
-
-    return ClassBalanced(context)
-
-
-def _build_oracle(context: TrainingContext) -> Method:
-    from molere_baselines.oracle import Oracle
-
-    return Oracle(context)

@@ -8,10 +8,16 @@ from __future__ import annotations
 import math
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from molere_baselines.options import ClassBalancedOptions
-from molere_cli import Method, Step, TrainingContext, training_positions
+from molere_cli import Method, Options, Step, TrainingContext
+
+
+class ClassBalancedOptions(Options):
+    """Options of `class-balanced`."""
+
+    beta: float = Field(0.9999, ge=0, lt=1, description="0 is ERM; near 1, inverse class frequency.")
 
 
 def class_balanced_weights(counts_C: Tensor, *, beta: float) -> Tensor:
@@ -35,22 +41,13 @@ def class_balanced_weights(counts_C: Tensor, *, beta: float) -> Tensor:
 class ClassBalanced(Method):
     """Every example weighs what its class does."""
 
-    def __init__(self, context: TrainingContext) -> None:
-        options: ClassBalancedOptions = context.options
-        self._positions = training_positions(context.config, context.labels, context.in_validation)
-        self._in_validation = context.in_validation
-        counts_C = context.labels[self._positions].bincount(minlength=context.num_classes)
-        weights_C = class_balanced_weights(counts_C, beta=options.beta)
-        self._weights_C = weights_C.float().to(context.classifier.device)
+    options: ClassBalancedOptions
 
-    def before_epoch(self, epoch: int) -> Tensor:
-        return self._positions
+    def __init__(self, context: TrainingContext) -> None:
+        super().__init__(context)
+        counts_C = context.labels[self.positions].bincount(minlength=context.num_classes)
+        weights_C = class_balanced_weights(counts_C, beta=self.options.beta)
+        self._weights_C = weights_C.float().to(context.classifier.device)
 
     def weights(self, step: Step) -> Tensor | None:
         return self._weights_C[step.batch.labels]
-
-    def after_step(self, step: Step) -> None:
-        pass
-
-    def in_validation(self) -> Tensor | None:
-        return self._in_validation

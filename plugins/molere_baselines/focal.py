@@ -10,10 +10,16 @@ Shapes: B examples of a batch.
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from molere_baselines.options import FocalOptions
-from molere_cli import Method, Step, TrainingContext, training_positions
+from molere_cli import Method, Options, Step
+
+
+class FocalOptions(Options):
+    """Options of `focal`."""
+
+    gamma: float = Field(2.0, ge=0, description="Focusing parameter; 0 is ERM.")
 
 
 def focal_weights(losses_B: Tensor, *, gamma: float) -> Tensor:
@@ -31,20 +37,7 @@ def focal_weights(losses_B: Tensor, *, gamma: float) -> Tensor:
 class Focal(Method):
     """Down-weights what is classified well."""
 
-    def __init__(self, context: TrainingContext) -> None:
-        options: FocalOptions = context.options
-        self._gamma = options.gamma
-        self._positions = training_positions(context.config, context.labels, context.in_validation)
-        self._in_validation = context.in_validation
-
-    def before_epoch(self, epoch: int) -> Tensor:
-        return self._positions
+    options: FocalOptions
 
     def weights(self, step: Step) -> Tensor | None:
-        return focal_weights(step.losses.detach(), gamma=self._gamma)
-
-    def after_step(self, step: Step) -> None:
-        pass
-
-    def in_validation(self) -> Tensor | None:
-        return self._in_validation
+        return focal_weights(step.losses.detach(), gamma=self.options.gamma)

@@ -8,25 +8,44 @@ Shapes: N examples of the pool, B of a training batch, P of a probe batch, C cla
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from molere_baselines.options import FsrOptions
 from molere_cli import (
     Batch,
     ConfigError,
     Method,
+    Options,
     Step,
     TrainingContext,
     classification_layer,
     derived_generator,
     derived_seed,
     num_steps,
-    training_positions,
 )
+
+
+class FsrOptions(Options):
+    """Options of `fsr`."""
+
+    capacity: int | None = Field(
+        None,
+        ge=1,
+        description="Examples in the dictionary (default: a tenth of those that train, 2000 at most).",
+    )
+    probe_batch_size: int = Field(200, ge=1, description="Examples of the dictionary that a step looks at.")
+    score_momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of the scores' moving average.")
+    lookahead_lr: float = Field(0.1, gt=0, description="Learning rate of the virtual step.")
+    warmup_epochs: int | None = Field(
+        None, ge=0, description="Epochs with equal weights (default: a sixth of all)."
+    )
+    weights: Literal["clip", "shift"] = Field(
+        "clip", description="Cut negative weights off (label noise), or shift them all up (class skew)."
+    )
 
 
 class Head(NamedTuple):
@@ -90,17 +109,18 @@ class FastSampleReweighting(Method):
 
     needs_features = True
 
+    options: FsrOptions
+
     def __init__(self, context: TrainingContext) -> None:
-        options: FsrOptions = context.options
-        self._options = options
-        self._config = context.config
-        self._context = context
-        self._positions = training_positions(context.config, context.labels, context.in_validation)
+        super().__init__(context)
+        options = self.options
         self._head = last_linear(context)
         self._warmup_epochs = (
-            round(context.config.epochs / 6) if options.warmup_epochs is None else options.warmup_epochs
+            round(context.config.classifier.epochs / 6)
+            if options.warmup_epochs is None
+            else options.warmup_epochs
         )
-        num_classes, num_training = context.num_classes, len(self._positions)
+        num_classes, num_training = context.num_classes, len(self.positions)
         capacity = options.capacity or max(num_classes, min(2000, num_training // 10))
         for name, size in {"capacity": capacity, "probe_batch_size": options.probe_batch_size}.items():
             if size < num_classes:
@@ -116,29 +136,29 @@ class FastSampleReweighting(Method):
         self._probe_losses: list[Tensor] = []
 
     def before_epoch(self, epoch: int) -> Tensor:
-        seed = self._config.seed
+        seed = self.context.config.machine.seed
         generator = derived_generator(seed, "fsr", epoch)
         dictionary = self._dictionary(epoch)
-        labels = self._context.labels[dictionary]
+        labels = self.context.labels[dictionary]
         by_class = [dictionary[labels == label] for label in labels.unique()]
         probes = [
             balanced_draw(by_class, num_each=self._num_each_probed, generator=generator)
-            for _ in range(num_steps(self._positions, self._config))
+            for _ in range(num_steps(self.positions, self.context.config))
         ]
-        self._probes = self._context.feed.training(probes, seed=derived_seed(seed, "fsr probe", epoch))
+        self._probes = self.context.feed.training(probes, seed=derived_seed(seed, "fsr probe", epoch))
         self._probe_losses = []
-        return self._positions
+        return self.positions
 
     def _dictionary(self, epoch: int) -> Tensor:
         if epoch > 0:
             return best_of_each_class(
-                self._scores_N, self._context.labels, self._scored_N, num_each=self._num_each_kept
+                self._scores_N, self.context.labels, self._scored_N, num_each=self._num_each_kept
             )
-        generator = derived_generator(self._config.seed, "fsr dictionary")
+        generator = derived_generator(self.context.config.machine.seed, "fsr dictionary")
         trains_N = torch.zeros(len(self._scores_N), dtype=torch.bool)
-        trains_N[self._positions] = True
+        trains_N[self.positions] = True
         random_N = torch.rand(len(self._scores_N), generator=generator)
-        return best_of_each_class(random_N, self._context.labels, trains_N, num_each=self._num_each_kept)
+        return best_of_each_class(random_N, self.context.labels, trains_N, num_each=self._num_each_kept)
 
     @torch.no_grad()
     def weights(self, step: Step) -> Tensor | None:
@@ -146,48 +166,46 @@ class FastSampleReweighting(Method):
         errors_BC = logit_errors(step.logits, step.batch.labels)
         ahead = self._ahead(head_gradient(step.features, errors_BC))
         probe = next(self._probes)
-        features_PD = self._context.classifier.meta_forward(probe.images, with_features=True).features
+        features_PD = self.context.classifier.meta_forward(probe.images, with_features=True).features
         assert features_PD is not None
         logits_PC = ahead.logits(features_PD)
         self._probe_losses.append(F.cross_entropy(logits_PC, probe.labels))
         direction = head_gradient(features_PD, logit_errors(logits_PC, probe.labels))
-        descent_B = self._options.lookahead_lr * head_alignment(step.features, errors_BC, direction)
+        descent_B = self.options.lookahead_lr * head_alignment(step.features, errors_BC, direction)
         self._score(step, ahead)
         if step.epoch < self._warmup_epochs:
             return None
-        return weights_of_descent(descent_B, kind=self._options.weights)
+        return weights_of_descent(descent_B, kind=self.options.weights)
 
     def _ahead(self, gradient: Head) -> Head:
         """The last layer after a step along the gradient and the optimizer's momentum, if it has any."""
-        lr, optimizer = self._options.lookahead_lr, self._context.optimizer
+        lr, optimizer = self.options.lookahead_lr, self.context.optimizer
         moved = []
         for parameter, gradient_of in zip((self._head.weight, self._head.bias), gradient, strict=True):
             if parameter is None:
                 moved.append(torch.zeros_like(gradient_of))
                 continue
             velocity = optimizer.state.get(parameter, {}).get("momentum_buffer")
-            update = gradient_of if velocity is None else gradient_of + self._config.momentum * velocity
+            update = (
+                gradient_of
+                if velocity is None
+                else gradient_of + self.context.config.classifier.momentum * velocity
+            )
             moved.append(parameter.detach() - lr * update)
         return Head(*moved)
 
     def _score(self, step: Step, ahead: Head) -> None:
         assert step.features is not None
-        momentum = self._options.score_momentum
+        momentum = self.options.score_momentum
         losses_B = F.cross_entropy(ahead.logits(step.features), step.batch.labels, reduction="none")
         change_B = (losses_B - step.losses).float().cpu()
         positions_B = step.batch.positions.cpu()
         self._scores_N[positions_B] = momentum * self._scores_N[positions_B] + (1 - momentum) * change_B
         self._scored_N[positions_B] = True
 
-    def after_step(self, step: Step) -> None:
-        pass
-
     def metrics(self) -> dict[str, float]:
         """Mean `probe/loss` behind the virtual steps of this epoch."""
         return {"probe/loss": float(torch.stack(self._probe_losses).mean())}
-
-    def in_validation(self) -> Tensor | None:
-        return self._context.in_validation
 
     def state_dict(self) -> dict[str, Any]:
         return {"scores": self._scores_N, "scored": self._scored_N}
@@ -220,5 +238,6 @@ def last_linear(context: TrainingContext) -> nn.Linear:
         if torch.allclose(logits, output.logits, rtol=0.02, atol=0.02):
             return layer
     raise ConfigError(
-        f"fsr needs a backbone whose logits come out of a last nn.Linear; {context.config.backbone} has none"
+        "fsr needs a backbone whose logits come out of a last nn.Linear; "
+        f"{context.config.classifier.backbone} has none"
     )

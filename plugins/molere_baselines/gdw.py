@@ -6,19 +6,23 @@ Shapes: B examples of a training batch, C classes.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from molere_baselines.lookahead import Lookahead
-from molere_baselines.options import GdwOptions
-from molere_baselines.weight_net import WeightNetTraining
-from molere_cli import Method, Step, TrainingContext, alignment
+from molere_baselines.weight_net import WeightNetMethod, WeightNetOptions
+from molere_cli import Step, alignment
 
 PROBABILITY_MAX = 0.999
 WEIGHT_MIN, WEIGHT_MAX = 1e-6, 1e6
+
+
+class GdwOptions(WeightNetOptions):
+    """Options of `gdw`."""
+
+    outer_lr: float = Field(100.0, gt=0, description="Step on the class-level weights, before clipping.")
+    clip: float = Field(0.2, gt=0, description="The largest step of one class-level weight.")
 
 
 def logit_errors(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
@@ -45,23 +49,14 @@ def class_level_step(weights_BC: Tensor, gradient_BC: Tensor, *, lr: float, clip
     return (weights_BC - step_BC).clamp(WEIGHT_MIN, WEIGHT_MAX)
 
 
-class GeneralizedDataWeighting(Method):
+class GeneralizedDataWeighting(WeightNetMethod):
     """Meta-Weight-Net's weight for every class of an example, moved on by one step of its own.
 
     `weights` (in `pool.parquet` and the metrics) are those on the label's own logit.
     """
 
-    def __init__(self, context: TrainingContext) -> None:
-        options: GdwOptions = context.options
-        self._options = options
-        self._classifier = context.classifier
-        self._lookahead = Lookahead(context, meta_batch_size=options.meta_batch_size)
-        self._training = WeightNetTraining(context)
-        self._logit_gradient_BC: Tensor | None = None
-
-    def before_epoch(self, epoch: int) -> Tensor:
-        self._lookahead.start_epoch(epoch)
-        return self._lookahead.positions
+    options: GdwOptions
+    _logit_gradient_BC: Tensor | None = None
 
     def weights(self, step: Step) -> Tensor | None:
         labels_B = step.batch.labels
@@ -71,7 +66,7 @@ class GeneralizedDataWeighting(Method):
         gradient_BC = self._hypergradient(step, weights_BC.detach() * errors_BC) * errors_BC
         self._training.step(weights_BC, gradient_BC)
         moved_BC = class_level_step(
-            weights_BC.detach(), gradient_BC, lr=self._options.outer_lr, clip=self._options.clip
+            weights_BC.detach(), gradient_BC, lr=self.options.outer_lr, clip=self.options.clip
         )
         moved_BC = with_zero_sum(moved_BC, errors_BC, labels_B)
         self._logit_gradient_BC = moved_BC * errors_BC
@@ -85,26 +80,13 @@ class GeneralizedDataWeighting(Method):
 
     def _hypergradient(self, step: Step, logit_gradient_BC: Tensor) -> Tensor:
         """d L_val(theta') / d G for theta' = theta - (lr / B) sum_ic G_ic grad z_ic: (B, C)."""
-        response = self._lookahead.response(step, _mean_along(logit_gradient_BC, step.logits))
-        logits = self._classifier.step_logits(step.batch.images, step.randomness)
-        return -alignment(logits, self._classifier.parameters, response) / len(logit_gradient_BC)
+        classifier = self.context.classifier
+        response = self.response(step, _mean_along(logit_gradient_BC, step.logits))
+        logits = classifier.step_logits(step.batch.images, step.randomness)
+        return -alignment(logits, classifier.parameters, response) / len(logit_gradient_BC)
 
     def after_step(self, step: Step) -> None:
         self._logit_gradient_BC = None
-
-    def metrics(self) -> dict[str, float]:
-        """Mean `val/loss` behind the virtual steps, and the meta-updates so far."""
-        return {**self._lookahead.metrics(), "weight_net/updates": self._training.num_updates}
-
-    def in_validation(self) -> Tensor | None:
-        return self._lookahead.in_validation
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"training": self._training.state_dict(), "validation": self._lookahead.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._training.load_state_dict(state["training"])
-        self._lookahead.load_state_dict(state["validation"])
 
 
 def _mean_along(gradient_BC: Tensor, logits_BC: Tensor) -> Tensor:

@@ -5,13 +5,23 @@ Shapes: N examples of the pool, B of a batch, G groups.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from molere_baselines.options import GroupDroOptions
-from molere_cli import ConfigError, Method, Step, TrainingContext, derived_generator, training_positions
+from molere_cli import ConfigError, Method, Options, Step, TrainingContext, derived_generator
+
+
+class GroupDroOptions(Options):
+    """Options of `group-dro`."""
+
+    step_size: float = Field(0.01, gt=0, description="Step size of the group weights.")
+    adjustment: float = Field(0.0, ge=0, description="Add this over sqrt(group size) to a group's loss.")
+    sampling: Literal["balanced", "pool"] = Field(
+        "balanced", description="Draw groups equally often, or train on every example once an epoch."
+    )
 
 
 def group_losses(losses_B: Tensor, groups_B: Tensor, *, num_groups: int) -> tuple[Tensor, Tensor]:
@@ -30,50 +40,42 @@ def updated_group_weights(q_G: Tensor, losses_G: Tensor, *, step_size: float) ->
 class GroupDro(Method):
     """Minimises sum_g q_g loss_g, with q pushed towards the groups of high loss."""
 
+    options: GroupDroOptions
+
     def __init__(self, context: TrainingContext) -> None:
+        super().__init__(context)
         if context.groups is None:
             raise ConfigError("group-dro needs a dataset with groups; colour-digits has them")
-        options: GroupDroOptions = context.options
         device = context.classifier.device
-        self._options = options
-        self._seed = context.config.seed
-        self._positions = training_positions(context.config, context.labels, context.in_validation)
-        self._in_validation = context.in_validation
         self._groups_N = context.groups.to(device)
         self._num_groups = int(context.groups.max()) + 1
-        groups = context.groups[self._positions]
+        groups = context.groups[self.positions]
         counts_G = groups.bincount(minlength=self._num_groups)
         self._sampling_weights = 1 / counts_G.double()[groups]
-        self._adjustment_G = (options.adjustment / counts_G.clamp_min(1).sqrt()).float().to(device)
+        self._adjustment_G = (self.options.adjustment / counts_G.clamp_min(1).sqrt()).float().to(device)
         self._q_G = torch.full((self._num_groups,), 1 / self._num_groups, device=device)
 
     def before_epoch(self, epoch: int) -> Tensor:
-        if self._options.sampling == "pool":
-            return self._positions
-        generator = derived_generator(self._seed, "group-dro", epoch)
+        if self.options.sampling == "pool":
+            return self.positions
+        generator = derived_generator(self.context.config.machine.seed, "group-dro", epoch)
         drawn = torch.multinomial(
-            self._sampling_weights, len(self._positions), replacement=True, generator=generator
+            self._sampling_weights, len(self.positions), replacement=True, generator=generator
         )
-        return self._positions[drawn]
+        return self.positions[drawn]
 
     def weights(self, step: Step) -> Tensor | None:
         groups_B = self._groups_N[step.batch.positions]
         losses_B = step.losses.detach()
         losses_G, counts_G = group_losses(losses_B, groups_B, num_groups=self._num_groups)
         self._q_G = updated_group_weights(
-            self._q_G, losses_G + self._adjustment_G, step_size=self._options.step_size
+            self._q_G, losses_G + self._adjustment_G, step_size=self.options.step_size
         )
         return (self._q_G / counts_G.clamp_min(1))[groups_B] * len(losses_B)
-
-    def after_step(self, step: Step) -> None:
-        pass
 
     def metrics(self) -> dict[str, float]:
         """The weight of each group."""
         return {f"group_dro/q_{group}": float(q) for group, q in enumerate(self._q_G)}
-
-    def in_validation(self) -> Tensor | None:
-        return self._in_validation
 
     def state_dict(self) -> dict[str, Any]:
         return {"q": self._q_G}

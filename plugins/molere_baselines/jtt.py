@@ -9,19 +9,28 @@ from itertools import islice
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from molere_baselines.options import JttOptions
 from molere_cli import (
     ConfigError,
     Method,
+    Options,
     Step,
     TrainingContext,
     TrainingError,
     erm_epochs,
     predict_feed,
-    training_positions,
 )
+
+
+class JttOptions(Options):
+    """Options of `jtt`."""
+
+    first_epochs: int | None = Field(
+        None, ge=1, description="Epochs of ERM before errors are counted (default: an eighth of all)."
+    )
+    up_weight: int = Field(20, ge=1, description="How many extra times an epoch has each error.")
 
 
 def upsampled(positions: Tensor, errors_N: Tensor, *, up_weight: int) -> Tensor:
@@ -33,29 +42,28 @@ def upsampled(positions: Tensor, errors_N: Tensor, *, up_weight: int) -> Tensor:
 class JustTrainTwice(Method):
     """Trains by ERM for some epochs, and from the start again with its errors upsampled."""
 
+    options: JttOptions
+
     def __init__(self, context: TrainingContext) -> None:
-        options: JttOptions = context.options
-        self._context = context
-        self._up_weight = options.up_weight
-        self._first_epochs = options.first_epochs or max(1, round(context.config.epochs / 8))
-        if self._first_epochs > context.config.epochs:
+        super().__init__(context)
+        num_epochs = context.config.classifier.epochs
+        self._first_epochs = self.options.first_epochs or max(1, round(num_epochs / 8))
+        if self._first_epochs > num_epochs:
             raise ConfigError(
-                f"jtt's first_epochs = {self._first_epochs} is more than --epochs {context.config.epochs}; "
-                "lower it"
+                f"jtt's first_epochs = {self._first_epochs} is more than --epochs {num_epochs}; lower it"
             )
-        self._positions = training_positions(context.config, context.labels, context.in_validation)
         self._errors_N: Tensor | None = None
 
     def before_epoch(self, epoch: int) -> Tensor:
         if self._errors_N is None:
             self._errors_N = self._find_errors()
-        return upsampled(self._positions, self._errors_N, up_weight=self._up_weight)
+        return upsampled(self.positions, self._errors_N, up_weight=self.options.up_weight)
 
     def _find_errors(self) -> Tensor:
-        context = self._context
+        context = self.context
         context.note(f"jtt: ERM first, for {self._first_epochs} of its epochs, to find its errors")
         trains_N = torch.zeros(len(context.labels), dtype=torch.bool)
-        trains_N[self._positions] = True
+        trains_N[self.positions] = True
         *_, first = islice(erm_epochs(context, trains_N), self._first_epochs)
         predictions = predict_feed(first, context.feed)
         errors_N = (predictions.predicted != predictions.labels) & trains_N
@@ -69,16 +77,10 @@ class JustTrainTwice(Method):
     def weights(self, step: Step) -> Tensor | None:
         return None
 
-    def after_step(self, step: Step) -> None:
-        pass
-
     def metrics(self) -> dict[str, float]:
         """The size of the error set."""
         assert self._errors_N is not None
         return {"jtt/num_errors": int(self._errors_N.sum())}
-
-    def in_validation(self) -> Tensor | None:
-        return self._context.in_validation
 
     def state_dict(self) -> dict[str, Any]:
         return {"errors": self._errors_N}

@@ -9,13 +9,11 @@ Shapes: B examples of a training batch.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from molere_baselines.options import L2rOptions
-from molere_cli import Method, Step, TrainingContext, alignment, num_steps, training_positions
+from molere_baselines.meta_batch import MetaBatchMethod
+from molere_cli import Step, alignment
 
 
 def rectified(alignment_B: Tensor) -> Tensor:
@@ -26,45 +24,10 @@ def rectified(alignment_B: Tensor) -> Tensor:
     return positive_B * (len(positive_B) / torch.where(total > 0, total, torch.ones_like(total)))
 
 
-class LearningToReweight(Method):
+class LearningToReweight(MetaBatchMethod):
     """Weighs an example by how far its gradient goes along that of the validation loss, in this very step."""
 
-    def __init__(self, context: TrainingContext) -> None:
-        options: L2rOptions = context.options
-        self._config = context.config
-        self._classifier = context.classifier
-        self._in_validation = context.in_validation
-        self._positions = training_positions(context.config, context.labels, context.in_validation)
-        self._validation = context.validation_batches(
-            batch_size=options.meta_batch_size or context.config.batch_size
-        )
-        self._val_losses: list[Tensor] = []
-
-    def before_epoch(self, epoch: int) -> Tensor:
-        self._val_losses = []
-        self._validation.start_epoch(epoch, num_batches=num_steps(self._positions, self._config))
-        return self._positions
-
     def weights(self, step: Step) -> Tensor | None:
-        val = self._validation.next()
-        val_loss, gradient = self._classifier.validation_gradient(val.images, val.labels)
-        self._val_losses.append(val_loss)
-        direction = {name: gradient[p] for name, p in self._classifier.parameters.items()}
-        losses = self._classifier.step_losses(step.batch.images, step.batch.labels, step.randomness)
-        return rectified(alignment(losses, self._classifier.parameters, direction))
-
-    def after_step(self, step: Step) -> None:
-        pass
-
-    def metrics(self) -> dict[str, float]:
-        """Mean `val/loss` over this epoch's validation batches."""
-        return {"val/loss": float(torch.stack(self._val_losses).mean())}
-
-    def in_validation(self) -> Tensor | None:
-        return self._in_validation
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._validation.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._validation.load_state_dict(state)
+        classifier, direction = self.context.classifier, self.validation_gradient()
+        losses = classifier.step_losses(step.batch.images, step.batch.labels, step.randomness)
+        return rectified(alignment(losses, classifier.parameters, direction))

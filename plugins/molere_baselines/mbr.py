@@ -5,10 +5,20 @@ Shapes: B examples of a batch.
 
 from __future__ import annotations
 
+from pydantic import Field
 from torch import Tensor
 
-from molere_baselines.options import MbrOptions
-from molere_cli import Method, Step, TrainingContext, probabilistic_margin, training_positions
+from molere_cli import Method, Options, Step, TrainingContext, probabilistic_margin
+
+
+class MbrOptions(Options):
+    """Options of `mbr`."""
+
+    slope: float = Field(1.0, gt=0, description="Slope of the sigmoid.")
+    bias: float = Field(-1.5, description="The margin at which an unnormalised weight is a half.")
+    warmup_epochs: int | None = Field(
+        None, ge=0, description="Epochs with equal weights (default: five eighths of all)."
+    )
 
 
 def margin_weights(margins_B: Tensor, *, slope: float, bias: float) -> Tensor:
@@ -20,26 +30,15 @@ def margin_weights(margins_B: Tensor, *, slope: float, bias: float) -> Tensor:
 class MarginReweighting(Method):
     """After a burn-in at equal weights, a low margin weighs more."""
 
-    def __init__(self, context: TrainingContext) -> None:
-        options: MbrOptions = context.options
-        self._options = options
-        self._warmup_epochs = (
-            round(context.config.epochs * 5 / 8) if options.warmup_epochs is None else options.warmup_epochs
-        )
-        self._positions = training_positions(context.config, context.labels, context.in_validation)
-        self._in_validation = context.in_validation
+    options: MbrOptions
 
-    def before_epoch(self, epoch: int) -> Tensor:
-        return self._positions
+    def __init__(self, context: TrainingContext) -> None:
+        super().__init__(context)
+        given = self.options.warmup_epochs
+        self._warmup_epochs = round(context.config.classifier.epochs * 5 / 8) if given is None else given
 
     def weights(self, step: Step) -> Tensor | None:
         if step.epoch < self._warmup_epochs:
             return None
         margins_B = probabilistic_margin(step.logits.detach(), step.batch.labels)
-        return margin_weights(margins_B, slope=self._options.slope, bias=self._options.bias)
-
-    def after_step(self, step: Step) -> None:
-        pass
-
-    def in_validation(self) -> Tensor | None:
-        return self._in_validation
+        return margin_weights(margins_B, slope=self.options.slope, bias=self.options.bias)

@@ -5,18 +5,25 @@ Shapes: B examples of a training batch.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from molere_baselines.lookahead import Lookahead
-from molere_baselines.options import MwnOptions
-from molere_baselines.weight_net import WeightNetTraining
-from molere_cli import Method, Step, TrainingContext, hypergradient
+from molere_baselines.weight_net import WeightNetMethod, WeightNetOptions
+from molere_cli import Step, hypergradient
 
 
-class MetaWeightNet(Method):
+class MwnOptions(WeightNetOptions):
+    """Options of `mwn`."""
+
+    normalization: Literal["none", "mean"] = Field(
+        "none", description="Take the sigmoid as it is, or divide it by its batch mean."
+    )
+
+
+class MetaWeightNet(WeightNetMethod):
     """A small network from an example's loss to its weight, improved before every step and used in it.
 
     Beside `lrw --reweighter loss` it differs in the order (the virtual step is not the real one, so new
@@ -24,16 +31,7 @@ class MetaWeightNet(Method):
     the sigmoid as they are, in weight decay, and in its initial weights.
     """
 
-    def __init__(self, context: TrainingContext) -> None:
-        options: MwnOptions = context.options
-        self._normalization = options.normalization
-        self._classifier = context.classifier
-        self._lookahead = Lookahead(context, meta_batch_size=options.meta_batch_size)
-        self._training = WeightNetTraining(context)
-
-    def before_epoch(self, epoch: int) -> Tensor:
-        self._lookahead.start_epoch(epoch)
-        return self._lookahead.positions
+    options: MwnOptions
 
     def weights(self, step: Step) -> Tensor | None:
         losses_B = step.losses.detach()
@@ -44,26 +42,10 @@ class MetaWeightNet(Method):
 
     def _weigh(self, losses_B: Tensor) -> Tensor:
         weights_B: Tensor = self._training.net(losses_B)
-        return weights_B if self._normalization == "none" else weights_B / weights_B.mean()
+        return weights_B if self.options.normalization == "none" else weights_B / weights_B.mean()
 
     def _hypergradient(self, step: Step, weights_B: Tensor) -> Tensor:
-        response = self._lookahead.response(step, (weights_B * step.losses).mean())
-        losses = self._classifier.step_losses(step.batch.images, step.batch.labels, step.randomness)
-        return hypergradient(losses, self._classifier.parameters, response)
-
-    def after_step(self, step: Step) -> None:
-        pass
-
-    def metrics(self) -> dict[str, float]:
-        """Mean `val/loss` behind the virtual steps, and the meta-updates so far."""
-        return {**self._lookahead.metrics(), "weight_net/updates": self._training.num_updates}
-
-    def in_validation(self) -> Tensor | None:
-        return self._lookahead.in_validation
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"training": self._training.state_dict(), "validation": self._lookahead.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._training.load_state_dict(state["training"])
-        self._lookahead.load_state_dict(state["validation"])
+        classifier = self.context.classifier
+        response = self.response(step, (weights_B * step.losses).mean())
+        losses = classifier.step_losses(step.batch.images, step.batch.labels, step.randomness)
+        return hypergradient(losses, classifier.parameters, response)

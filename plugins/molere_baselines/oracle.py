@@ -5,11 +5,21 @@ Shapes: N examples of the pool, B of a batch.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from molere_baselines.options import OracleOptions
-from molere_cli import ConfigError, Method, Step, TrainingContext, training_positions
+from molere_cli import ConfigError, Method, Options, Step, TrainingContext
+
+
+class OracleOptions(Options):
+    """Options of `oracle`."""
+
+    by: Literal["groups", "clean", "classes"] = Field(
+        "groups", description="Balance the groups, leave out wrong labels, or balance the classes."
+    )
 
 
 def balancing_weights(kinds_N: Tensor, trains_N: Tensor) -> Tensor:
@@ -25,27 +35,18 @@ def balancing_weights(kinds_N: Tensor, trains_N: Tensor) -> Tensor:
 class Oracle(Method):
     """Fixed weights from what a real method never knows; their mean over the training examples is 1."""
 
+    options: OracleOptions
+
     def __init__(self, context: TrainingContext) -> None:
-        options: OracleOptions = context.options
-        self._positions = training_positions(context.config, context.labels, context.in_validation)
-        self._in_validation = context.in_validation
+        super().__init__(context)
         trains_N = torch.zeros(len(context.labels), dtype=torch.bool)
-        trains_N[self._positions] = True
-        weights_N = _weights(context, trains_N, by=options.by)
+        trains_N[self.positions] = True
+        weights_N = _weights(context, trains_N, by=self.options.by)
         weights_N = weights_N / weights_N[trains_N].mean()
         self._weights_N = weights_N.float().to(context.classifier.device)
 
-    def before_epoch(self, epoch: int) -> Tensor:
-        return self._positions
-
     def weights(self, step: Step) -> Tensor | None:
         return self._weights_N[step.batch.positions]
-
-    def after_step(self, step: Step) -> None:
-        pass
-
-    def in_validation(self) -> Tensor | None:
-        return self._in_validation
 
 
 def _weights(context: TrainingContext, trains_N: Tensor, *, by: str) -> Tensor:

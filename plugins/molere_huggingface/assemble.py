@@ -5,13 +5,34 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from molere_cli import DataError, Dataset, DatasetRequest, Examples, split_off
+from molere_cli import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    DataError,
+    Dataset,
+    DatasetRequest,
+    Examples,
+    Options,
+    split_off,
+)
 from molere_huggingface.rows import Rows, class_names_of, examples_from_rows, find_label_column
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CHUNK = 4096
+
+
+class ParquetOptions(Options):
+    """image_column, label_column: found by name or type if not given. tuning: the fraction of the training
+    rows held out as a tuning set. test_fraction: what to hold out where there is no test file.
+    memory_limit_mib: decoded images beyond this are read from the compressed rows as they are needed."""
+
+    image_column: str | None = None
+    label_column: str | None = None
+    tuning: float = Field(0.0, ge=0, le=0.5)
+    test_fraction: float = Field(0.2, gt=0, le=0.5)
+    memory_limit_mib: int = Field(2048, ge=1)
 
 
 def assemble(train: Rows, test: Rows | None, request: DatasetRequest) -> Dataset:

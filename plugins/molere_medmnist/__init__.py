@@ -4,30 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pydantic import field_validator
-
-from molere_cli import Dataset, DatasetCard, DatasetRequest, DatasetSpec, Options, hookimpl
-
-SIZES = (28, 64, 128, 224)
-
-
-class MedMnistOptions(Options):
-    """size: pixels a side, 28, 64, 128 or 224."""
-
-    size: int = 28
-
-    @field_validator("size")
-    @classmethod
-    def _published(cls, value: int) -> int:
-        if value in SIZES:
-            return value
-        raise ValueError("must be 28, 64, 128 or 224")
-
-
-def _load(request: DatasetRequest) -> Dataset:
-    from molere_medmnist.npz import load_medmnist
-
-    return load_medmnist(request)
+from molere_cli import DatasetCard, DatasetSpec, hookimpl
 
 
 @hookimpl
@@ -37,8 +14,8 @@ def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
             name="medmnist",
             description="MedMNIST by name (pathmnist, dermamnist, organamnist...), 28 to 224 px; "
             "--download fetches it.",
-            load=_load,
-            options=MedMnistOptions,
+            load="molere_medmnist.npz:load_medmnist",
+            options="molere_medmnist.npz:MedMnistOptions",
             argument="NAME",
             card=DatasetCard(
                 task="small medical images of eleven kinds, 2 to 11 classes",

@@ -14,15 +14,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import field_validator
 from torchvision.datasets.utils import download_url
 
-from molere_cli import DataError, Dataset, DatasetRequest, Examples
+from molere_cli import DataError, Dataset, DatasetRequest, Examples, Options
 from molere_medmnist.kinds import KINDS, MULTI_LABEL
 
 URL = "https://zenodo.org/records/10519652/files/{file}?download=1"
 # As in the authors' own experiments.
 MEAN = STD = (0.5, 0.5, 0.5)
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+SIZES = (28, 64, 128, 224)
+
+
+class MedMnistOptions(Options):
+    """size: pixels a side, 28, 64, 128 or 224."""
+
+    size: int = 28
+
+    @field_validator("size")
+    @classmethod
+    def _published(cls, value: int) -> int:
+        if value in SIZES:
+            return value
+        raise ValueError("must be 28, 64, 128 or 224")
 
 
 def load_medmnist(request: DatasetRequest) -> Dataset:

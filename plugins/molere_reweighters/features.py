@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from typing import cast
 
+from pydantic import Field
 from torch import Tensor, nn
 
-from molere_cli import ReweighterInput
+from molere_cli import Options, ReweighterInput, ReweighterRequest
 from molere_reweighters.layers import join_label, zero_linear
+
+
+class FeaturesOptions(Options):
+    """Options of `features`."""
+
+    hidden: int = Field(128, ge=1, description="Width of the hidden layer.")
+    label: bool = Field(True, description="Join the one-hot label to the features.")
 
 
 class FeaturesReweighter(nn.Module):
     """Normalised features, with `label` joined by the one-hot label, through one hidden layer."""
 
-    def __init__(self, feature_dim: int, num_classes: int, *, hidden: int = 128, label: bool = True) -> None:
+    def __init__(self, request: ReweighterRequest) -> None:
         super().__init__()
-        self.num_classes = num_classes if label else 0
-        self.norm = nn.LayerNorm(feature_dim)
-        self.hidden = nn.Linear(feature_dim + self.num_classes, hidden)
-        self.head = zero_linear(hidden)
+        options: FeaturesOptions = request.options
+        assert request.feature_dim is not None
+        self.num_classes = request.num_classes if options.label else 0
+        self.norm = nn.LayerNorm(request.feature_dim)
+        self.hidden = nn.Linear(request.feature_dim + self.num_classes, options.hidden)
+        self.head = zero_linear(options.hidden)
 
     def forward(self, batch: ReweighterInput) -> Tensor:
         assert batch.features is not None

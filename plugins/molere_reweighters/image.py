@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import cast
 
+from pydantic import Field
 from torch import Tensor, nn
 
-from molere_cli import ReweighterInput
+from molere_cli import Options, ReweighterInput, ReweighterRequest
 from molere_reweighters.layers import join_label, zero_linear
+
+
+class ImageOptions(Options):
+    """Options of `image`."""
+
+    width: int = Field(16, ge=1, description="Channels of the first convolution; the others have twice that.")
+    label: bool = Field(True, description="Join the one-hot label to the penultimate features.")
 
 
 class ImageReweighter(nn.Module):
     """A small CNN on images of at least 2 x 2 pixels; with `label`, the one-hot label joins its features."""
 
-    def __init__(self, num_classes: int, *, width: int = 16, label: bool = True) -> None:
+    def __init__(self, request: ReweighterRequest) -> None:
         super().__init__()
-        self.num_classes = num_classes if label else 0
+        options: ImageOptions = request.options
+        width = options.width
+        self.num_classes = request.num_classes if options.label else 0
         self.body = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1),
             nn.ReLU(),

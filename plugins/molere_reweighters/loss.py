@@ -7,20 +7,29 @@ from __future__ import annotations
 
 from typing import cast
 
+from pydantic import Field
 from torch import Tensor, nn
 
-from molere_cli import ReweighterInput
+from molere_cli import Options, ReweighterInput, ReweighterRequest
 from molere_reweighters.layers import join_label, zero_linear
+
+
+class LossOptions(Options):
+    """Options of `loss`."""
+
+    hidden: int = Field(100, ge=1, description="Width of the hidden layer.")
+    label: bool = Field(False, description="Join the one-hot label to the loss.")
 
 
 class LossReweighter(nn.Module):
     """1-`hidden`-1; with `label`, the one-hot label joins the loss."""
 
-    def __init__(self, num_classes: int, *, hidden: int = 100, label: bool = False) -> None:
+    def __init__(self, request: ReweighterRequest) -> None:
         super().__init__()
-        self.num_classes = num_classes if label else 0
-        self.hidden = nn.Linear(1 + self.num_classes, hidden)
-        self.head = zero_linear(hidden)
+        options: LossOptions = request.options
+        self.num_classes = request.num_classes if options.label else 0
+        self.hidden = nn.Linear(1 + self.num_classes, options.hidden)
+        self.head = zero_linear(options.hidden)
 
     def forward(self, batch: ReweighterInput) -> Tensor:
         inputs_BD = batch.losses.unsqueeze(1)

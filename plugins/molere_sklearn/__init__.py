@@ -5,28 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from pydantic import Field
-
-from molere_cli import Dataset, DatasetCard, DatasetRequest, DatasetSpec, Options, hookimpl
-
-
-class ColourOptions(Options):
-    """rho: the fraction of the training pool whose colour agrees with the label."""
-
-    rho: float = Field(0.95, ge=0, le=1)
-
-
-def _load_digits(request: DatasetRequest) -> Dataset:
-    from molere_sklearn.digits import digits
-
-    return digits(data_seed=request.data_seed)
-
-
-def _load_colour_digits(request: DatasetRequest) -> Dataset:
-    from molere_sklearn.digits import colour_digits
-
-    return colour_digits(rho=request.options.rho, data_seed=request.data_seed)
-
+from molere_cli import DatasetCard, DatasetSpec, hookimpl
 
 DIGITS = DatasetCard(
     task="10 handwritten digits",
@@ -42,7 +21,7 @@ def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
         DatasetSpec(
             name="digits",
             description="Handwritten digits, 8 px: pool 1,000, tuning 297, test 500. Embedded.",
-            load=_load_digits,
+            load="molere_sklearn.digits:digits",
             card=DIGITS,
         )
     )
@@ -50,8 +29,8 @@ def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
         DatasetSpec(
             name="colour-digits",
             description="The same in colour, which tells the label for rho of the pool and not in the test.",
-            load=_load_colour_digits,
-            options=ColourOptions,
+            load="molere_sklearn.digits:colour_digits",
+            options="molere_sklearn.digits:ColourOptions",
             card=replace(DIGITS, groups="colour agrees with the label or not"),
         )
     )

@@ -10,9 +10,10 @@ import colorsys
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 from sklearn.datasets import load_digits
 
-from molere_cli import Dataset, Examples, split_off
+from molere_cli import Dataset, DatasetRequest, Examples, Options, split_off
 
 NUM_TUNING, NUM_TEST, NUM_CLASSES = 297, 500, 10
 INK_MAX = 16
@@ -22,9 +23,15 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
-def digits(*, data_seed: int) -> Dataset:
+class ColourOptions(Options):
+    """rho: the fraction of the training pool whose colour agrees with the label."""
+
+    rho: float = Field(0.95, ge=0, le=1)
+
+
+def digits(request: DatasetRequest) -> Dataset:
     """The digits in grey: pool 1,000, tuning 297, test 500, stratified by class."""
-    pool, tuning, test = _parts(data_seed)
+    pool, tuning, test = _parts(request.data_seed)
     return _dataset(
         pool=_examples(pool, np.zeros(3)[None]),
         tuning=_examples(tuning, np.zeros(3)[None]),
@@ -32,13 +39,14 @@ def digits(*, data_seed: int) -> Dataset:
     )
 
 
-def colour_digits(*, rho: float, data_seed: int) -> Dataset:
+def colour_digits(request: DatasetRequest) -> Dataset:
     """The digits on a background tinted with one of ten hues.
 
     Each class owns a hue. In the pool `rho` of every class (rounded to whole examples) is tinted with its
     own, the rest with one of the other nine; in tuning and test hues are drawn independently of the label.
     Groups: 1 where colour and label agree, else 0.
     """
+    rho, data_seed = request.options.rho, request.data_seed
     # A generator a part, so that tuning and test sets are the same for every rho.
     owner_rng, pool_rng, tuning_rng, test_rng = (
         np.random.default_rng(seed) for seed in np.random.SeedSequence(data_seed).spawn(4)

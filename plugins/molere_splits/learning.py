@@ -55,7 +55,7 @@ def choose_by_learning(request: SplitRequest) -> Tensor:
             num_idle += 1
         if num_idle == PATIENCE:
             break
-        splitter.train(in_validation_N, wrong_N, seed=derived_seed(context.config.seed, "ls", number))
+        splitter.train(in_validation_N, wrong_N, seed=derived_seed(context.config.machine.seed, "ls", number))
         in_validation_N = splitter.draw(request.generator)
     return best_N
 
@@ -96,7 +96,7 @@ class Splitter:
     def train(self, in_validation_N: Tensor, wrong_N: Tensor, *, seed: int) -> None:
         """Pass over the pool until the mean loss falls no more; validation joins every batch."""
         config = self._context.config
-        validation = ValidationBatches(self._context.feed, batch_size=config.batch_size, seed=seed)
+        validation = ValidationBatches(self._context.feed, batch_size=config.classifier.batch_size, seed=seed)
         validation.set_positions(in_validation_N.nonzero().squeeze(1))
         wrong_N = wrong_N.to(self._network.device)
         self._network.module.train()
@@ -108,7 +108,9 @@ class Splitter:
 
     def _epoch(self, validation: ValidationBatches, wrong_N: Tensor, *, number: int, seed: int) -> float:
         feed, seed = self._context.feed, derived_seed(seed, number)
-        batches = epoch_batches(torch.arange(len(feed)), self._context.config.batch_size, seed=seed)
+        batches = epoch_batches(
+            torch.arange(len(feed)), self._context.config.classifier.batch_size, seed=seed
+        )
         validation.start_epoch(number, num_batches=len(batches))
         losses = []
         for batch in feed.training(batches, seed=seed):

@@ -6,22 +6,9 @@ Registers the family `timm` and the single names `small_cnn`, `wrn28_10`, `wrn16
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
-from pydantic import Field
-
-from molere_cli import BackboneFamily, BackboneRequest, BackboneSpec, Options, hookimpl
-from molere_timm.options import TimmOptions
-
-if TYPE_CHECKING:
-    from torch import nn
-
-
-class WideResNetOptions(Options):
-    """Options of the wide ResNets."""
-
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between a block's two convolutions.")
+from molere_cli import BackboneFamily, BackboneSpec, hookimpl
 
 
 @hookimpl
@@ -30,64 +17,32 @@ def register_backbones(register: Callable[[BackboneSpec | BackboneFamily], None]
         BackboneFamily(
             prefix="timm",
             description="Any timm network; options go to timm.create_model (pretrained=true, drop_rate=0.1)",
-            list_names=_list_timm,
-            build=_build_timm,
-            options=TimmOptions,
+            list_names="molere_timm.family:list_names",
+            build="molere_timm.family:build",
+            options="molere_timm.family:TimmOptions",
         )
     )
     register(
         BackboneSpec(
             name="small_cnn",
             description="Three 3x3 convolutions without norms: 0.1 M parameters, for 8 to 32 pixels",
-            build=_build_small_cnn,
+            build="molere_timm.small_cnn:build",
         )
     )
-    for depth, width in ((28, 10), (16, 4), (16, 2)):
-        register(_wide_resnet_spec(depth, width))
+    for size in ("28_10", "16_4", "16_2"):
+        register(
+            BackboneSpec(
+                name=f"wrn{size}",
+                description=f"Wide ResNet {size.replace('_', '-')} for 32 pixels (arXiv 1605.07146)",
+                build=f"molere_timm.wide_resnet:build_{size}",
+                options="molere_timm.wide_resnet:WideResNetOptions",
+            )
+        )
     for depth in (20, 32):
-        register(_cifar_resnet_spec(depth))
-
-
-def _list_timm() -> Sequence[str]:
-    from molere_timm.family import list_names
-
-    return list_names()
-
-
-def _build_timm(name: str, request: BackboneRequest) -> nn.Module:
-    from molere_timm.family import build
-
-    return build(name, request)
-
-
-def _build_small_cnn(request: BackboneRequest) -> nn.Module:
-    from molere_timm.small_cnn import SmallCNN
-
-    return SmallCNN(num_classes=request.num_classes)
-
-
-def _wide_resnet_spec(depth: int, width: int) -> BackboneSpec:
-    def build(request: BackboneRequest) -> Any:
-        from molere_timm.wide_resnet import wide_resnet
-
-        return wide_resnet(depth, width, num_classes=request.num_classes, dropout=request.options.dropout)
-
-    return BackboneSpec(
-        name=f"wrn{depth}_{width}",
-        description=f"Wide ResNet {depth}-{width} for 32 pixels (arXiv 1605.07146)",
-        build=build,
-        options=WideResNetOptions,
-    )
-
-
-def _cifar_resnet_spec(depth: int) -> BackboneSpec:
-    def build(request: BackboneRequest) -> Any:
-        from molere_timm.cifar_resnet import cifar_resnet
-
-        return cifar_resnet(depth, num_classes=request.num_classes)
-
-    return BackboneSpec(
-        name=f"resnet{depth}",
-        description=f"ResNet-{depth} for 32 pixels (arXiv 1512.03385, section 4.2)",
-        build=build,
-    )
+        register(
+            BackboneSpec(
+                name=f"resnet{depth}",
+                description=f"ResNet-{depth} for 32 pixels (arXiv 1512.03385, section 4.2)",
+                build=f"molere_timm.cifar_resnet:build_{depth}",
+            )
+        )

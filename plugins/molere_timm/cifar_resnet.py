@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 from torch import nn
 
+from molere_cli import BackboneRequest
 from molere_timm.quiet_timm import BasicBlock, ResNet
 
 STEM_CHANNELS = 16
@@ -36,3 +38,10 @@ def cifar_resnet(depth: int = 20, num_classes: int = 10) -> nn.Module:
     network.add_module("layer4", nn.Identity())  # timm's forward always calls four stages
     network.init_weights(zero_init_last=False)
     return network
+
+
+def _build(depth: int, request: BackboneRequest) -> nn.Module:
+    return cifar_resnet(depth, request.num_classes)
+
+
+build_20, build_32 = partial(_build, 20), partial(_build, 32)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator, ConfigDict, Field
 from torch import nn
 
-from molere_cli import BackboneRequest, DataError, MolereError
-from molere_timm.options import TimmOptions
+from molere_cli import BackboneRequest, DataError, MolereError, Options
 from molere_timm.quiet_timm import timm
 
 # What would change the shapes that the engine relies on, or read a file that may hold a pickle.
@@ -20,6 +20,29 @@ REFUSED = {
     "num_classes": "it follows from the dataset",
     "pretrained_cfg_overlay": "choose weights with pretrained_cfg=TAG",
 }
+
+
+def parse_value(value: Any) -> Any:
+    """`true` and `false` (any case) as bool, then int, then float, else the text as it is."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() in {"true", "false"}:
+        return value.lower() == "true"
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            continue
+    return value
+
+
+class TimmOptions(Options):
+    """`pretrained`, and whatever else the network's constructor takes."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[bool | int | float | str, BeforeValidator(parse_value)]]
+
+    pretrained: bool = Field(False, description="Start from timm's weights, downloaded on first use.")
 
 
 @cache

@@ -6,6 +6,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from molere_cli import BackboneRequest
+
 
 class SmallCNN(nn.Module):
     """Float32 images (B, 3, H, W) of at least 2 x 2 pixels to logits (B, num_classes)."""
@@ -27,3 +29,8 @@ class SmallCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.fc(self.body(images)))
+
+
+def build(request: BackboneRequest) -> nn.Module:
+    """The network for the request's classes."""
+    return SmallCNN(request.num_classes)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
+from pydantic import Field
 from torch import nn
 
+from molere_cli import BackboneRequest, Options
 from molere_timm.quiet_timm import BatchNormAct2d, ClassifierHead, PreActBasic, ResNetV2, create_conv2d
 
 STEM_CHANNELS = 16
+
+
+class WideResNetOptions(Options):
+    """Options of the wide ResNets."""
+
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between a block's two convolutions.")
 
 
 def wide_resnet(depth: int = 16, width: int = 2, num_classes: int = 10, dropout: float = 0.0) -> nn.Module:
@@ -43,3 +52,11 @@ def wide_resnet(depth: int = 16, width: int = 2, num_classes: int = 10, dropout:
                 # It sits before the ReLU, with which a mask of non-negative factors commutes.
                 block.norm2.drop = nn.Dropout(dropout)
     return network
+
+
+def _build(depth: int, width: int, request: BackboneRequest) -> nn.Module:
+    options: WideResNetOptions = request.options
+    return wide_resnet(depth, width, request.num_classes, options.dropout)
+
+
+build_28_10, build_16_4, build_16_2 = partial(_build, 28, 10), partial(_build, 16, 4), partial(_build, 16, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ MEAN = {"CIFAR10": (0.4914, 0.4822, 0.4465), "CIFAR100": (0.5071, 0.4865, 0.4409
 STD = {"CIFAR10": (0.2470, 0.2435, 0.2616), "CIFAR100": (0.2673, 0.2564, 0.2762)}
 
 
-def load_cifar(name: str, request: DatasetRequest) -> Dataset:
+def _load(name: str, request: DatasetRequest) -> Dataset:
     """CIFAR10 or CIFAR100 from `data_dir`, downloaded there if asked for.
 
     Raises:
@@ -49,3 +50,6 @@ def _examples(source: Any) -> Examples:
         images=torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous(),
         labels=torch.tensor(source.targets, dtype=torch.int64),
     )
+
+
+load_cifar10, load_cifar100 = partial(_load, "CIFAR10"), partial(_load, "CIFAR100")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from molere_cli import DataError, Dataset, DatasetRequest, Examples, FolderReader
-from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD
+from molere_cli import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, DatasetRequest, Examples, FolderReader
 
 FOLDER = "clothing1m"
 NAMES = "category_names_eng.txt"

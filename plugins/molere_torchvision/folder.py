@@ -6,12 +6,34 @@ import os
 from pathlib import Path
 
 import torch
+from pydantic import Field
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-from molere_cli import DataError, Dataset, DatasetRequest, Examples, FolderReader, split_off
+from molere_cli import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    DataError,
+    Dataset,
+    DatasetRequest,
+    Examples,
+    FolderReader,
+    Options,
+    split_off,
+)
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TEST_FOLDERS = ("test", "val")
+
+
+class HoldoutOptions(Options):
+    """tuning: the fraction of the training images held out as a tuning set."""
+
+    tuning: float = Field(0.0, ge=0, le=0.5)
+
+
+class FolderOptions(HoldoutOptions):
+    """test_fraction: what to hold out as the test set where there is none."""
+
+    test_fraction: float = Field(0.2, gt=0, le=0.5)
 
 
 def load_folder(request: DatasetRequest) -> Dataset:

@@ -6,14 +6,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from molere_cli import DataError, Dataset, DatasetRequest
-from molere_torchvision.folder import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    class_names_of,
-    examples_of,
-    read_folder,
-)
+from molere_cli import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, DatasetRequest
+from molere_torchvision.folder import class_names_of, examples_of, read_folder
 
 # The classes of Tian et al. 2020, "Contrastive Multiview Coding" (arXiv 1906.05849), as published with it.
 IMAGENET_100 = tuple((files("molere_torchvision") / "imagenet100.txt").read_text(encoding="utf-8").split())
@@ -33,30 +27,56 @@ class Elsewhere:
     numbered: bool = False
     among_own_classes: bool = False
 
+    def load(self, request: DatasetRequest) -> Dataset:
+        """Test images by class: the pool and the test set are the same images (`DatasetSpec.test_only`).
 
-ELSEWHERE = {
-    "imagenet-a": Elsewhere(
-        title="ImageNet-A",
-        folder="imagenet-a",
-        source="github.com/hendrycks/natural-adv-examples",
-        among_own_classes=True,
-    ),
-    "imagenet-r": Elsewhere(
-        title="ImageNet-R",
-        folder="imagenet-r",
-        source="github.com/hendrycks/imagenet-r",
-        among_own_classes=True,
-    ),
-    "imagenet-sketch": Elsewhere(
-        title="ImageNet-Sketch", folder="sketch", source="github.com/HaohanWang/ImageNet-Sketch"
-    ),
-    "imagenet-v2": Elsewhere(
-        title="ImageNet-V2",
-        folder="imagenetv2-matched-frequency-format-val",
-        source="huggingface.co/datasets/vaishaal/ImageNetV2",
-        numbered=True,
-    ),
-}
+        Raises:
+            DataError: they are not there; they cannot be downloaded.
+        """
+        root = request.data_dir / self.folder
+        if not root.is_dir():
+            raise DataError(
+                f"{self.title} is not in {root} and is not downloaded; get it from {self.source}, "
+                "unpack it there"
+            )
+        names = class_names_of(root)
+        if self.numbered:
+            if strange := [name for name in names if not name.isdecimal()]:
+                raise DataError(f"{root / strange[0]} is no class of {self.title}: its folders are numbers")
+            names.sort(key=int)
+        examples = examples_of(root, names)
+        return Dataset(
+            pool=examples,
+            tests={"test": examples},
+            class_names=tuple(names),
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            augment="crop-flip",
+            among_own_classes=self.among_own_classes,
+        )
+
+
+IMAGENET_A = Elsewhere(
+    title="ImageNet-A",
+    folder="imagenet-a",
+    source="github.com/hendrycks/natural-adv-examples",
+    among_own_classes=True,
+)
+IMAGENET_R = Elsewhere(
+    title="ImageNet-R",
+    folder="imagenet-r",
+    source="github.com/hendrycks/imagenet-r",
+    among_own_classes=True,
+)
+IMAGENET_SKETCH = Elsewhere(
+    title="ImageNet-Sketch", folder="sketch", source="github.com/HaohanWang/ImageNet-Sketch"
+)
+IMAGENET_V2 = Elsewhere(
+    title="ImageNet-V2",
+    folder="imagenetv2-matched-frequency-format-val",
+    source="huggingface.co/datasets/vaishaal/ImageNetV2",
+    numbered=True,
+)
 
 
 def load_imagenet(request: DatasetRequest) -> Dataset:
@@ -81,35 +101,6 @@ def load_imagenet100(request: DatasetRequest) -> Dataset:
                 f"{root / part} has no folder {missing[0]}, one of the hundred classes of ImageNet-100"
             )
     return read_folder(root, test_fraction=0.0, request=request, only=IMAGENET_100)
-
-
-def load_elsewhere(name: str, request: DatasetRequest) -> Dataset:
-    """Test images by class: the pool and the test set are the same images (`DatasetSpec.test_only`).
-
-    Raises:
-        DataError: they are not there; they cannot be downloaded.
-    """
-    kind = ELSEWHERE[name]
-    root = request.data_dir / kind.folder
-    if not root.is_dir():
-        raise DataError(
-            f"{kind.title} is not in {root} and is not downloaded; get it from {kind.source}, unpack it there"
-        )
-    names = class_names_of(root)
-    if kind.numbered:
-        if strange := [name for name in names if not name.isdecimal()]:
-            raise DataError(f"{root / strange[0]} is no class of {kind.title}: its folders are numbers")
-        names.sort(key=int)
-    examples = examples_of(root, names)
-    return Dataset(
-        pool=examples,
-        tests={"test": examples},
-        class_names=tuple(names),
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        augment="crop-flip",
-        among_own_classes=kind.among_own_classes,
-    )
 
 
 def _imagenet_root(request: DatasetRequest) -> Path:

@@ -11,8 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from molere_cli import DataError, Dataset, DatasetRequest, Examples, FolderReader, split_off
-from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD
+from molere_cli import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    DataError,
+    Dataset,
+    DatasetRequest,
+    Examples,
+    FolderReader,
+    split_off,
+)
 
 REQUIRED, OPTIONAL = ("path", "label"), ("group", "split")
 PARTS = ("train", "tuning", "test")

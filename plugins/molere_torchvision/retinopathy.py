@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 
 from molere_cli import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     DataError,
     Dataset,
     DatasetRequest,
@@ -15,7 +17,6 @@ from molere_cli import (
     csv_rows,
     stratified_holdout,
 )
-from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD
 
 FOLDER, LIST = "diabetic-retinopathy", "trainLabels.csv"
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")

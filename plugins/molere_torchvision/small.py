@@ -38,43 +38,39 @@ class SmallImages:
     std: Channels
     augment: Literal["crop", "crop-flip"]
 
+    def load(self, request: DatasetRequest) -> Dataset:
+        """All images as uint8 (N, 3, H, W); grey is repeated to three channels.
 
-def load_small(name: str, request: DatasetRequest) -> Dataset:
-    """One of `SMALL`, all images as uint8 (N, 3, H, W); grey is repeated to three channels.
-
-    Raises:
-        DataError: it is not in `data_dir`, cannot be downloaded, is damaged, or lies there pickled.
-    """
-    kind = SMALL[name]
-    place = request.data_dir / kind.folder
-    _refuse_pickles(kind, place)
-
-    def part(train: bool) -> Examples:
-        def make(download: bool) -> Examples:
-            return _examples(kind.make(request.data_dir, train, download))
-
-        return found_or_fetched(kind.title, make, place=place, request=request)
-
-    everything, test = part(True), part(False)
-    pool, tuning = split_off(everything, request.options.tuning, seed=request.data_seed)
-    return Dataset(
-        pool=pool,
-        tuning=tuning,
-        tests={"test": test},
-        class_names=kind.class_names,
-        mean=kind.mean,
-        std=kind.std,
-        augment=kind.augment,
-    )
-
-
-def _refuse_pickles(kind: SmallImages, place: Path) -> None:
-    """torchvision prefers what its old versions pickled (MNIST/processed/*.pt) to the idx files."""
-    if pickled := sorted((place / "processed").glob("*.pt")):
-        raise DataError(
-            f"{pickled[0]} is {kind.title} pickled by an old torchvision, which is never read; "
-            f"remove {place / 'processed'}"
+        Raises:
+            DataError: it is not in `data_dir`, cannot be downloaded, is damaged, or lies there pickled.
+        """
+        place = request.data_dir / self.folder
+        self._refuse_pickles(place)
+        everything, test = (self._part(place, request, train=train) for train in (True, False))
+        pool, tuning = split_off(everything, request.options.tuning, seed=request.data_seed)
+        return Dataset(
+            pool=pool,
+            tuning=tuning,
+            tests={"test": test},
+            class_names=self.class_names,
+            mean=self.mean,
+            std=self.std,
+            augment=self.augment,
         )
+
+    def _part(self, place: Path, request: DatasetRequest, *, train: bool) -> Examples:
+        def make(download: bool) -> Examples:
+            return _examples(self.make(request.data_dir, train, download))
+
+        return found_or_fetched(self.title, make, place=place, request=request)
+
+    def _refuse_pickles(self, place: Path) -> None:
+        """torchvision prefers what its old versions pickled (MNIST/processed/*.pt) to the idx files."""
+        if pickled := sorted((place / "processed").glob("*.pt")):
+            raise DataError(
+                f"{pickled[0]} is {self.title} pickled by an old torchvision, which is never read; "
+                f"remove {place / 'processed'}"
+            )
 
 
 def _examples(source: Any) -> Examples:
@@ -88,54 +84,50 @@ def _examples(source: Any) -> Examples:
 
 
 def _by_train(name: str) -> Callable[[Path, bool, bool], Any]:
-    def make(root: Path, train: bool, download: bool) -> Any:
-        return getattr(datasets, name)(root=root, train=train, download=download)
-
-    return make
+    make = getattr(datasets, name)
+    return lambda root, train, download: make(root=root, train=train, download=download)
 
 
 def _by_split(name: str) -> Callable[[Path, bool, bool], Any]:
-    def make(root: Path, train: bool, download: bool) -> Any:
-        return getattr(datasets, name)(root=root, split="train" if train else "test", download=download)
+    make = getattr(datasets, name)
+    return lambda root, train, download: make(
+        root=root, split="train" if train else "test", download=download
+    )
 
-    return make
 
-
-SMALL = {
-    "svhn": SmallImages(
-        title="SVHN",
-        make=_by_split("SVHN"),
-        folder="",
-        class_names=DIGITS,
-        mean=(0.4377, 0.4438, 0.4728),
-        std=(0.1980, 0.2010, 0.1970),
-        augment="crop",
-    ),
-    "stl10": SmallImages(
-        title="STL-10",
-        make=_by_split("STL10"),
-        folder="stl10_binary",
-        class_names=STL10_CLASSES,
-        mean=(0.4467, 0.4398, 0.4066),
-        std=(0.2603, 0.2566, 0.2713),
-        augment="crop-flip",
-    ),
-    "mnist": SmallImages(
-        title="MNIST",
-        make=_by_train("MNIST"),
-        folder="MNIST",
-        class_names=DIGITS,
-        mean=(0.1307,) * 3,
-        std=(0.3081,) * 3,
-        augment="crop",
-    ),
-    "fashion-mnist": SmallImages(
-        title="Fashion-MNIST",
-        make=_by_train("FashionMNIST"),
-        folder="FashionMNIST",
-        class_names=tuple(datasets.FashionMNIST.classes),
-        mean=(0.2860,) * 3,
-        std=(0.3530,) * 3,
-        augment="crop-flip",
-    ),
-}
+SVHN = SmallImages(
+    title="SVHN",
+    make=_by_split("SVHN"),
+    folder="",
+    class_names=DIGITS,
+    mean=(0.4377, 0.4438, 0.4728),
+    std=(0.1980, 0.2010, 0.1970),
+    augment="crop",
+)
+STL10 = SmallImages(
+    title="STL-10",
+    make=_by_split("STL10"),
+    folder="stl10_binary",
+    class_names=STL10_CLASSES,
+    mean=(0.4467, 0.4398, 0.4066),
+    std=(0.2603, 0.2566, 0.2713),
+    augment="crop-flip",
+)
+MNIST = SmallImages(
+    title="MNIST",
+    make=_by_train("MNIST"),
+    folder="MNIST",
+    class_names=DIGITS,
+    mean=(0.1307,) * 3,
+    std=(0.3081,) * 3,
+    augment="crop",
+)
+FASHION_MNIST = SmallImages(
+    title="Fashion-MNIST",
+    make=_by_train("FashionMNIST"),
+    folder="FashionMNIST",
+    class_names=tuple(datasets.FashionMNIST.classes),
+    mean=(0.2860,) * 3,
+    std=(0.3530,) * 3,
+    augment="crop-flip",
+)

@@ -14,9 +14,17 @@ from typing import Any
 import torch
 from torchvision import datasets
 
-from molere_cli import Dataset, DatasetRequest, Examples, FolderReader, split_off
+from molere_cli import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Dataset,
+    DatasetRequest,
+    Examples,
+    FolderReader,
+    split_off,
+)
 from molere_torchvision.fetch import found_or_fetched
-from molere_torchvision.folder import IMAGENET_MEAN, IMAGENET_STD, read_folder
+from molere_torchvision.folder import read_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,34 +48,38 @@ class Photographs:
     read: Callable[[Path, bool, bool], Listed]
     by_hand: str | None = None
 
+    def load(self, request: DatasetRequest) -> Dataset:
+        """The dataset's own training and test lists, streamed from the files.
 
-def load_streamed(name: str, request: DatasetRequest) -> Dataset:
-    """One of `STREAMED`; its own training and test lists, streamed from the files.
+        Raises:
+            DataError: it is not in `data_dir`, cannot be downloaded, or a list is damaged.
+        """
+        place = request.data_dir / self.folder
+        pool_list, test_list = (self._part(place, request, train=train) for train in (True, False))
+        pool, tuning = split_off(_examples(pool_list, place), request.options.tuning, seed=request.data_seed)
+        return Dataset(
+            pool=pool,
+            tuning=tuning,
+            tests={"test": _examples(test_list, place)},
+            class_names=pool_list.class_names,
+            group_names=pool_list.group_names,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            augment="crop-flip",
+        )
 
-    Raises:
-        DataError: it is not in `data_dir`, cannot be downloaded, or a list is damaged.
-    """
-    kind = STREAMED[name]
-    place = request.data_dir / kind.folder
-    pool_list, test_list = (_part(kind, place, request, train=train) for train in (True, False))
-    pool, tuning = split_off(_examples(pool_list, place), request.options.tuning, seed=request.data_seed)
-    return Dataset(
-        pool=pool,
-        tuning=tuning,
-        tests={"test": _examples(test_list, place)},
-        class_names=pool_list.class_names,
-        group_names=pool_list.group_names,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        augment="crop-flip",
-    )
+    def _part(self, place: Path, request: DatasetRequest, *, train: bool) -> Listed:
+        def make(download: bool) -> Listed:
+            return self.read(request.data_dir, train, download)
+
+        return found_or_fetched(self.title, make, place=place, request=request, by_hand=self.by_hand)
 
 
 def load_eurosat(request: DatasetRequest) -> Dataset:
     """EuroSAT's 27,000 RGB images of 10 classes; it has no test set, so a part of every class is held out.
 
     Raises:
-        DataError: as `load_streamed`.
+        DataError: it is not in `data_dir`, or cannot be downloaded.
     """
     place = request.data_dir / "eurosat"
 
@@ -76,13 +88,6 @@ def load_eurosat(request: DatasetRequest) -> Dataset:
 
     root = found_or_fetched("EuroSAT", make, place=place, request=request)
     return read_folder(root, test_fraction=request.options.test_fraction, request=request)
-
-
-def _part(kind: Photographs, place: Path, request: DatasetRequest, *, train: bool) -> Listed:
-    def make(download: bool) -> Listed:
-        return kind.read(request.data_dir, train, download)
-
-    return found_or_fetched(kind.title, make, place=place, request=request, by_hand=kind.by_hand)
 
 
 def _examples(part: Listed, place: Path) -> Examples:
@@ -149,16 +154,14 @@ def _food(root: Path, train: bool, download: bool) -> Listed:
     return Listed(paths=source._image_files, labels=source._labels, class_names=tuple(source.classes))
 
 
-STREAMED = {
-    "pets": Photographs(title="Oxford-IIIT Pet", folder="oxford-iiit-pet", read=_pets),
-    "pets-cats-vs-dogs": Photographs(title="Oxford-IIIT Pet", folder="oxford-iiit-pet", read=_cats_vs_dogs),
-    "stanford-cars": Photographs(
-        title="Stanford Cars",
-        folder="stanford_cars",
-        read=_cars,
-        by_hand="cars_train/, cars_test/, devkit/ and cars_test_annos_withlabels.mat",
-    ),
-    "aircraft": Photographs(title="FGVC-Aircraft", folder="fgvc-aircraft-2013b", read=_aircraft),
-    "flowers102": Photographs(title="Flowers-102", folder="flowers-102", read=_flowers),
-    "food101": Photographs(title="Food-101", folder="food-101", read=_food),
-}
+PETS = Photographs(title="Oxford-IIIT Pet", folder="oxford-iiit-pet", read=_pets)
+CATS_VS_DOGS = Photographs(title="Oxford-IIIT Pet", folder="oxford-iiit-pet", read=_cats_vs_dogs)
+CARS = Photographs(
+    title="Stanford Cars",
+    folder="stanford_cars",
+    read=_cars,
+    by_hand="cars_train/, cars_test/, devkit/ and cars_test_annos_withlabels.mat",
+)
+AIRCRAFT = Photographs(title="FGVC-Aircraft", folder="fgvc-aircraft-2013b", read=_aircraft)
+FLOWERS102 = Photographs(title="Flowers-102", folder="flowers-102", read=_flowers)
+FOOD101 = Photographs(title="Food-101", folder="food-101", read=_food)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from molere_cli import Dataset, DatasetRequest, csv_rows
-from molere_wilds.listing import IMAGENET_MEAN, IMAGENET_STD, Part, require
+from molere_cli import IMAGENET_MEAN, IMAGENET_STD, Dataset, DatasetRequest, csv_rows
+from molere_wilds.listing import Part, require
 
 NUM_HOSPITALS = 5
 TUNING_HOSPITAL, TEST_HOSPITAL = 1, 2

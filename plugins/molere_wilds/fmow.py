@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from molere_cli import CsvRow, Dataset, DatasetRequest, csv_rows
-from molere_wilds.listing import IMAGENET_MEAN, IMAGENET_STD, Part, require
+from molere_cli import IMAGENET_MEAN, IMAGENET_STD, CsvRow, Dataset, DatasetRequest, csv_rows
+from molere_wilds.listing import Part, require
 
 FIRST_TUNING_YEAR, FIRST_TEST_YEAR = 2013, 2016
 SPLITS = ("train", "val", "test", "seq")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from molere_cli import Dataset, DatasetRequest, csv_rows
-from molere_wilds.listing import IMAGENET_MEAN, IMAGENET_STD, Part, require
+from molere_cli import IMAGENET_MEAN, IMAGENET_STD, Dataset, DatasetRequest, csv_rows
+from molere_wilds.listing import Part, require
 
 SPLITS = ("train", "val", "test", "id_val", "id_test")
 BY_HAND = "put there what the package wilds fetches as 'iwildcam' (https://wilds.stanford.edu)"

@@ -13,8 +13,6 @@ import torch
 
 from molere_cli import CsvRow, DataError, Examples, FolderReader
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 @dataclass
 class Part:

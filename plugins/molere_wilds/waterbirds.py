@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from molere_cli import Dataset, DatasetRequest, csv_rows
-from molere_wilds.listing import IMAGENET_MEAN, IMAGENET_STD, Part, require
+from molere_cli import IMAGENET_MEAN, IMAGENET_STD, Dataset, DatasetRequest, csv_rows
+from molere_wilds.listing import Part, require
 
 # As the authors' archive unpacks, and as the package wilds does.
 FOLDERS = ("waterbird_complete95_forest2water2", "waterbirds_v1.0")

@@ -1,0 +1,89 @@
+"""The configurations of a command, from its file and its flags: one file serves several of them.
+
+What the file says of things that a command or a method does not have is left out; as a flag it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from molere_cli.config.files import load_config, overridden, read_config_file, validate_config
+from molere_cli.config.plan import in_play
+from molere_cli.config.run_config import RunConfig, flag_name
+from molere_cli.config.sections import InPlay
+from molere_cli.errors import ConfigError
+from molere_cli.registry.registry import Registry
+
+
+def configured(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> RunConfig:
+    """The configuration from a file and flags; with `--method` one file serves several methods.
+
+    What the file says of things that this method does not have (a reweighter, say) is left out then. Given as
+    a flag, such a setting stays, and is refused by `make_plan`.
+
+    Raises:
+        ConfigError, UnknownNameError: a key, a value or the method is not known.
+    """
+    if path is None or "method" not in flags:
+        return load_config(path, flags)
+    method = registry.methods.get(str(flags["method"]))
+    return _without_idle(path, flags, lambda config: in_play(config, method, registry))
+
+
+def configured_split(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> RunConfig:
+    """The configuration that `molere split` makes the split `flags["split"]` by.
+
+    Raises:
+        ConfigError, UnknownNameError: a key, a value or the strategy is not known; a flag has no effect.
+    """
+    strategy, _argument = registry.split(flags["split"])
+    parts = InPlay(split="required", split_needs=strategy.needs, makes_split=True)
+    config = _without_idle(path, flags, lambda _config: parts)
+    config.refuse_idle(parts, under=f"--strategy {strategy.name}")
+    return config
+
+
+def _without_idle(
+    path: Path | None, flags: Mapping[str, Any], parts_of: Callable[[RunConfig], InPlay]
+) -> RunConfig:
+    """Flags over what the file says, as far as that has an effect with what is in play."""
+    values, source = (read_config_file(path), str(path)) if path is not None else ({}, None)
+    together = validate_config(overridden(values, flags), source=source)
+    idle = together.without_effect(parts_of(together))
+    kept = {name: value for name, value in values.items() if name not in idle}
+    return validate_config(overridden(kept, flags), source=source)
+
+
+def swept(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> list[RunConfig]:
+    """One configuration for each of the methods in `--method a,b,c`; each takes the flags that it has.
+
+    Raises:
+        ConfigError: a method stands there twice, a flag has an effect in none of them, `--method-option` is
+            among the flags, or as in `configured`.
+        UnknownNameError: a method that no plugin offers.
+    """
+    names = [name.strip() for name in str(flags.get("method", "")).split(",")]
+    if len(names) == 1:
+        return [configured(path, flags, registry)]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--method {flags['method']} names a method twice")
+    if "method_option" in flags:
+        raise ConfigError(
+            "--method-option goes with one method; leave it out, or train that method by itself"
+        )
+    configs, used = [], {"method"}
+    for name in names:
+        idle = _idle(configured(path, {**flags, "method": name}, registry), name, registry)
+        kept = {flag: value for flag, value in flags.items() if flag not in idle}
+        used |= kept.keys()
+        configs.append(configured(path, {**kept, "method": name}, registry))
+    if idle := sorted(flags.keys() - used):
+        raise ConfigError(f"{flag_name(idle[0])} has no effect with any of {', '.join(names)}; leave it out")
+    return configs
+
+
+def _idle(config: RunConfig, method: str, registry: Registry) -> Collection[str]:
+    """The settings that change nothing under the method."""
+    return config.without_effect(in_play(config, registry.methods.get(method), registry))

@@ -1,0 +1,314 @@
+"""The settings of a run by owner: each section goes to who acts on it, and says which of it has no effect.
+
+Every field is a flag of `molere train` and a key of `--config run.toml` under its own name, whatever its
+section; its description is the help text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+SPLIT_SUFFIX = ".parquet"
+NOISE_SUFFIX = ".csv"
+NOISE_KINDS = ("none", "uniform", "flip", "pair", "instance")
+NEEDS_OF_A_SPLIT = frozenset({"delta", "score"})
+
+
+def _as_text(options: Any) -> Any:
+    """`rho = 0.9` in a file means what `rho=0.9` means as a flag."""
+    if not isinstance(options, Mapping):
+        return options
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in options.items()
+    }
+
+
+KeyValues = Annotated[dict[str, str], BeforeValidator(_as_text)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InPlay:
+    """What a run is made of, as far as it decides which settings have an effect.
+
+    split, uses: as the method declares them (MethodSpec). split_needs: what the split strategy says of
+    `delta` and `score` (SplitSpec). makes_split: whether a split is all that is made, by that strategy.
+    """
+
+    split: str
+    uses: frozenset[str] = frozenset()
+    split_needs: frozenset[str] = NEEDS_OF_A_SPLIT
+    makes_split: bool = False
+
+
+class Section(BaseModel):
+    """Settings of one owner. Unknown keys are errors; instances are immutable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    panel: ClassVar[str]
+    """The heading of its flags."""
+
+    def without_effect(self, in_play: InPlay) -> dict[str, str]:
+        """The settings of this section that change nothing, each with what to say behind "has no effect"."""
+        return {}
+
+
+class DataSettings(Section):
+    """Which data: for `data/source.py`, and how images become batches."""
+
+    panel: ClassVar[str] = "Data"
+
+    dataset: str = Field("digits", description="Dataset: NAME or NAME:ARGUMENT (see `molere plugins`).")
+    dataset_option: KeyValues = Field({}, description="Option of the dataset.")
+    data_seed: int = Field(0, description="Seed of colours, hold-outs and sub-samples.", ge=0)
+    data_dir: Path = Field(Path("data"), description="Where downloaded datasets live.")
+    download: bool = Field(False, description="Download the dataset if it is missing.")
+    limit_train: int | None = Field(
+        None, description="Train on a stratified sub-sample of this many examples in all.", ge=2
+    )
+    class_skew: float = Field(
+        1.0,
+        description=(
+            "Thin out the pool to an exponential long tail: the first class has so many times the last one's."
+        ),
+        ge=1,
+    )
+    colour_patch: float | None = Field(
+        None,
+        description=(
+            "Put a patch on every image whose colour tells the label for this share (rho) of every "
+            "class of the pool, and not in tests."
+        ),
+        ge=0,
+        le=1,
+    )
+    label_noise: str = Field(
+        "none",
+        description=(
+            "Label noise of the pool: none, uniform, flip, pair, instance, or a CSV file of index,label."
+        ),
+    )
+    noise_rate: float = Field(
+        0.4, description="Share of every class that label noise draws anew.", ge=0, le=1
+    )
+    image_size: int | None = Field(
+        None, description="Resize images to this many pixels a side (default: as they are).", ge=4
+    )
+    augment: Literal["auto", "none", "crop", "crop-flip"] = Field(
+        "auto", description="Training augmentation; auto: what the dataset recommends."
+    )
+    workers: int = Field(2, description="Decoding processes for datasets that stream.", ge=0)
+
+    @field_validator("label_noise")
+    @classmethod
+    def _known_noise(cls, value: str) -> str:
+        if value in NOISE_KINDS or value.endswith(NOISE_SUFFIX):
+            return value
+        raise ValueError(f"must be one of {', '.join(NOISE_KINDS)}, or a {NOISE_SUFFIX} file")
+
+    @property
+    def dataset_name(self) -> str:
+        """The dataset without its argument."""
+        return self.dataset.partition(":")[0]
+
+    @property
+    def noise_is_file(self) -> bool:
+        return self.label_noise.endswith(NOISE_SUFFIX)
+
+    def without_effect(self, in_play: InPlay) -> dict[str, str]:
+        if self.label_noise != "none" and not self.noise_is_file:
+            return {}
+        instead = "use uniform, flip, pair or instance, or leave it out"
+        return {"noise_rate": f" and --label-noise {self.label_noise}; {instead}"}
+
+
+class ClassifierSettings(Section):
+    """The network and how it is trained: for the loop, the optimizer and the schedule."""
+
+    panel: ClassVar[str] = "Classifier"
+
+    backbone: str = Field("small_cnn", description="Backbone: NAME or FAMILY:NAME.")
+    backbone_option: KeyValues = Field({}, description="Option of the backbone.")
+    weights: Path | None = Field(None, description="Start the classifier from this .safetensors file.")
+    freeze_backbone: bool = Field(False, description="Train the classification layer alone (linear probing).")
+    epochs: int = Field(40, description="Passes over the training examples.", ge=1)
+    batch_size: int = Field(64, description="Training examples a step.", ge=2)
+    optimizer: str = Field(
+        "momentum", description="timm optimizer; momentum: SGD without Nesterov, sgd: with."
+    )
+    lr: float = Field(0.05, description="Peak learning rate.", gt=0)
+    momentum: float = Field(0.9, description="Momentum of SGD.", ge=0, lt=1)
+    weight_decay: float = Field(0.0005, description="Weight decay.", ge=0)
+    weight_decay_filter: bool = Field(
+        False, description="Spare biases and norms from weight decay (timm's default)."
+    )
+    clip_grad: float | None = Field(None, description="Clip gradients to this norm.", gt=0)
+    schedule: Literal["cosine", "step", "constant"] = Field(
+        "cosine", description="Learning-rate schedule, stepped once an epoch."
+    )
+    lr_decay_epochs: int = Field(
+        50, description="Epochs between divisions by ten under --schedule step.", ge=1
+    )
+    lr_warmup_epochs: int = Field(0, description="Epochs in which the learning rate rises linearly.", ge=0)
+
+    def without_effect(self, in_play: InPlay) -> dict[str, str]:
+        if self.schedule == "step":
+            return {}
+        return {"lr_decay_epochs": f" and --schedule {self.schedule}; use --schedule step or leave it out"}
+
+
+# The defaults from here to the splitter are what docs/results.md measured on colour-digits, where learned
+# reweighting gains: hardness by AUM, validation examples kept in training, early meta-updates, scale-free
+# hypergradients, softmax weights. Learning rates and warm-up came out best or within noise of the best on
+# the tuning set.
+
+
+class MethodSettings(Section):
+    """Which method."""
+
+    panel: ClassVar[str] = "Method"
+
+    method: str = Field(
+        "lrw", description="Method: erm, lrw, molere, or a plugin's; several with commas between."
+    )
+    method_option: KeyValues = Field({}, description="Option of the method.")
+
+
+class SplitSettings(Section):
+    """Which examples are validation, and whether they train too: for `tasks/split.py` and the methods."""
+
+    panel: ClassVar[str] = "Split"
+
+    split: str = Field(
+        "hard", description="Split: a strategy (NAME or NAME:ARGUMENT), or a split file (.parquet)."
+    )
+    delta: float = Field(0.1, description="Fraction of the pool that goes to validation.", gt=0, le=0.5)
+    score: Literal["aum", "margin", "oof-margin", "loss", "el2n", "forgetting"] = Field(
+        "aum", description="Hardness score that strategies rank by."
+    )
+    folds: int = Field(5, description="Folds of oof-margin.", ge=2)
+    train_on: Literal["all", "train"] = Field(
+        "all", description="Train on the whole pool, or on the split's training part alone."
+    )
+
+    @property
+    def split_is_file(self) -> bool:
+        return self.split.endswith(SPLIT_SUFFIX)
+
+    def is_needed(self, in_play: InPlay) -> bool:
+        """Whether a split must be made or read before training."""
+        return in_play.split == "required" or (in_play.split == "optional" and self.train_on == "train")
+
+    def without_effect(self, in_play: InPlay) -> dict[str, str]:
+        idle = {}
+        if in_play.split == "none" and "reweighter" not in in_play.uses:
+            idle["train_on"] = ""
+        if not self.is_needed(in_play):
+            idle["split"] = (
+                " on the whole pool; add --train-on train, or leave it out"
+                if in_play.split == "optional"
+                else ""
+            )
+        return idle | self._idle_choice(in_play)
+
+    def _idle_choice(self, in_play: InPlay) -> dict[str, str]:
+        """Of what says which examples are chosen, and by what."""
+        needs = in_play.split_needs
+        reason = "; leave it out" if in_play.makes_split else f" and --split {self.split}; leave it out"
+        if not self.is_needed(in_play):
+            needs, reason = frozenset(), ""
+        elif self.split_is_file:
+            needs, reason = frozenset(), f": the split file {self.split!r} has settled it; leave it out"
+        idle = {name: reason for name in ("delta", "score") if name not in needs}
+        if "splitter" in in_play.uses:
+            idle.pop("delta", None)
+        if "score" in idle:
+            idle["folds"] = reason
+        elif self.score != "oof-margin":
+            idle["folds"] = f" and --score {self.score}; use --score oof-margin or leave it out"
+        return idle
+
+
+class ReweightingSettings(Section):
+    """How weights are learned: for `methods/reweighting.py`."""
+
+    panel: ClassVar[str] = "Reweighting"
+
+    reweighter: str = Field("instance", description="Reweighter.")
+    reweighter_option: KeyValues = Field({}, description="Option of the reweighter.")
+    reweighter_lr: float | None = Field(
+        None,
+        description=(
+            "Adam learning rate of the reweighter (default: the reweighter's own; `instance`: 0.05, "
+            "less if the pool has more than 16 batches)."
+        ),
+        gt=0,
+    )
+    reweighter_weight_decay: float = Field(
+        0.0, description="Decoupled weight decay of the reweighter, which pulls weights towards 1.", ge=0
+    )
+    reweighter_interval: int = Field(1, description="Classifier steps between meta-updates (Q).", ge=1)
+    warmup_epochs: int | None = Field(
+        None, description="Epochs before the first meta-update (default: a twentieth of all).", ge=0
+    )
+    meta_batch_size: int | None = Field(
+        None, description="Validation examples a meta-update (default: the batch size).", ge=2
+    )
+    hypergradient_scale: Literal["batch", "none"] = Field(
+        "batch",
+        description="Divide the hypergradient by its mean absolute value over the batch, or leave it.",
+    )
+    weight_normalization: Literal["mean", "none"] = Field(
+        "mean", description="exp(log-weight) over its batch mean, or a plain sigmoid of it."
+    )
+    weight_bound: float | None = Field(
+        None,
+        description=(
+            "Keep exp(log-weight) within [1/b, b] before normalisation (default: the reweighter's own; "
+            "none but for loss)."
+        ),
+        gt=1,
+    )
+
+    def without_effect(self, in_play: InPlay) -> dict[str, str]:
+        return {} if "reweighter" in in_play.uses else dict.fromkeys(type(self).model_fields, "")
+
+
+class SplitterSettings(Section):
+    """How the split is learned: for `methods/splitter.py`."""
+
+    panel: ClassVar[str] = "Splitter"
+
+    splitter: Literal["features", "image"] = Field(
+        "features", description="What the splitter sees, beside the label."
+    )
+    splitter_lr: float = Field(0.001, description="Adam learning rate of the splitter.", gt=0)
+    splitter_interval: int = Field(1, description="Epochs between splitter updates (K).", ge=1)
+    membership: Literal["quota", "threshold"] = Field(
+        "quota", description="The hardest delta of each class, or P(validation) > 0.5 capped at delta."
+    )
+    val_loss_factor: float = Field(1.0, description="Factor of the splitter's validation-loss term.", ge=0)
+
+    def without_effect(self, in_play: InPlay) -> dict[str, str]:
+        return {} if "splitter" in in_play.uses else dict.fromkeys(type(self).model_fields, "")
+
+
+class MachineSettings(Section):
+    """Chance, device and how often to look."""
+
+    panel: ClassVar[str] = "Machine"
+
+    seed: int = Field(0, description="Seed of everything but the data.", ge=0)
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps...")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the hardware has units for it."
+    )
+    threads: int | None = Field(None, description="CPU threads (default: torch's choice).", ge=1)
+    eval_interval: int = Field(
+        0, description="Epochs between evaluations on the test sets; 0: at the end alone.", ge=0
+    )
