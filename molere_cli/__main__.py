@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 import warnings
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from molere_cli.commands.evaluate import evaluate
 from molere_cli.commands.plugins import plugins
 from molere_cli.commands.split import split
 from molere_cli.commands.train import train
-from molere_cli.errors import MolereError
+from molere_cli.errors import MolereError, PluginError
 from molere_cli.registry.offers import PluginWarning
 
 app = typer.Typer(
@@ -38,22 +39,38 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+class Shown:
+    """How much of an error is shown."""
+
+    traceback = False
+
+
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error comes from: molere --debug train ...")
+    ] = False,
 ) -> None:
     """Find the hard examples of a dataset, and train on them by learned reweighting."""
+    context.ensure_object(Shown).traceback = debug
 
 
 def main() -> None:
     """Run the command line; a user's mistake becomes one sentence on stderr and exit code 1."""
     warnings.showwarning = _show_warning
+    shown = Shown()
     try:
-        app(prog_name="molere")
+        app(prog_name="molere", obj=shown)
     except MolereError as error:
-        typer.echo(f"molere: {error}", err=True)
+        if shown.traceback:
+            traceback.print_exception(error)
+        of_a_plugin = isinstance(error, PluginError) and error.__cause__ is not None
+        hint = " (molere --debug shows where)" if of_a_plugin and not shown.traceback else ""
+        typer.echo(f"molere: {error}{hint}", err=True)
         sys.exit(1)
 
 

@@ -80,7 +80,7 @@ def load_dataset(config: RunConfig, registry: Registry, *, to_train: bool = True
         data_dir=config.data_dir,
         download=config.download,
     )
-    dataset = spec.load(request)
+    dataset = spec.expected(spec.load(request), Dataset, hook="load")
     check_dataset(dataset, name=config.dataset)
     dataset = under_protocols(dataset, config)
     return LoadedDataset(config.dataset, dataset, fingerprint(dataset.pool))

@@ -55,6 +55,7 @@ class TrainingLoop:
 
         Raises:
             TrainingError: the loss is not finite; parameters are as they were before that step.
+            PluginError: a third party's method fails, or gives what cannot be used.
         """
         while self.next_epoch < self.config.epochs:
             epoch, started = self.next_epoch, time.perf_counter()
@@ -80,7 +81,9 @@ class TrainingLoop:
             self.pool_record.add(step, weights_B)
             if on_step:
                 on_step(in_epoch + 1, len(batches), loss)
-        return {**self._split_metrics(), **totals.metrics(), **self.method.metrics(), "lr": self._lr()}
+        metrics = totals.metrics()
+        self._check_weights(math.isfinite(metrics.get("weights/mean", 1.0)), f"epoch {epoch + 1}")
+        return {**self._split_metrics(), **metrics, **self.method.metrics(), "lr": self._lr()}
 
     def _forward(self, epoch: int, in_epoch: int, batch: Batch) -> Step:
         randomness = RandomState.capture(self.classifier.device)
@@ -93,6 +96,8 @@ class TrainingLoop:
         weighted_loss = self.method.loss(step, weights_B)
         loss = float(weighted_loss.detach())
         if not math.isfinite(loss):
+            are_finite = weights_B is None or bool(weights_B.isfinite().all())
+            self._check_weights(are_finite, f"epoch {step.epoch + 1}, step {step.in_epoch + 1}")
             learns_weights = self.config.reweighter_lr is not None
             raise TrainingError(
                 f"the training loss became {loss} in epoch {step.epoch + 1}, step {step.in_epoch + 1}; "
@@ -105,6 +110,11 @@ class TrainingLoop:
             step.clipping = Clipping(self.config.clip_grad, norm)
         self.optimizer.step()
         return loss
+
+    def _check_weights(self, are_finite: bool, when: str) -> None:
+        """Raise PluginError for a third party's weights that are not; asked where the host waits anyway."""
+        if not are_finite and self.method.third_party is not None:
+            raise self.method.third_party.error(f"gave weights that are not finite in {when}")
 
     def _split_metrics(self) -> dict[str, float]:
         in_validation = self.method.in_validation()

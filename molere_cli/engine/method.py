@@ -18,6 +18,7 @@ from molere_cli.data.feed import Batch, Feed, epoch_batches
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.step import Step
 from molere_cli.engine.validation_batches import ValidationBatches
+from molere_cli.registry.references import Spec
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +73,9 @@ class Method(ABC):
 
     needs_features: bool = False
     """Whether `Step.features` is filled."""
+
+    third_party: Spec | None = None
+    """Whose mistakes it makes, set by the engine for what is not MOLERE's own."""
 
     options: Any
 
