@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from molere_cli.data.check import dtype_name
 from molere_cli.data.feed import Batch
 from molere_cli.engine.method import Method, TrainingContext
 from molere_cli.engine.step import Step
@@ -45,15 +46,11 @@ def checked_tensor(
         wanted = "(*,)" if shape is None else str(shape)
         raise spec.error(f"gave {noun} of shape {tuple(found.shape)}, not {wanted}")
     if found.dtype != dtype and (dtype is not None or not found.is_floating_point()):
-        wanted = "a floating one" if dtype is None else _name(dtype)
-        raise spec.error(f"gave {noun} of dtype {_name(found.dtype)}, not {wanted}")
+        wanted = "a floating one" if dtype is None else dtype_name(dtype)
+        raise spec.error(f"gave {noun} of dtype {dtype_name(found.dtype)}, not {wanted}")
     if found.device != device:
         raise spec.error(f"gave {noun} on {found.device}, not on {device}")
     return found
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 class CheckedMethod(Method):
