@@ -11,7 +11,6 @@ import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,33 +23,9 @@ from molere_cli.commands import console
 from molere_cli.config.run_config import OWNERS, RunConfig, field_of, flag_name
 from molere_cli.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
+from molere_cli_tests.conftest import Done
 
 SMALL = "--limit-train 100 --epochs 2 --precision fp32 --quiet"
-
-
-class Done(NamedTuple):
-    code: int | str | None
-    out: str
-    err: str
-
-    @property
-    def last_line(self) -> str:
-        return self.out.splitlines()[-1]
-
-
-@pytest.fixture
-def molere(monkeypatch, capsys):
-    """Runs `molere LINE` in this process, through `main`."""
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-
-    def call(line: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["molere", *shlex.split(line)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            entry.main()
-        return Done(left.value.code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture

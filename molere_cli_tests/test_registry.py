@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 import pytest
 
 from molere_cli import BackboneFamily, BackboneSpec, MethodSpec, SplitSpec, hookimpl
-from molere_cli.errors import UnknownNameError
+from molere_cli.errors import PluginError, UnknownNameError
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry, empty_registry, is_first_party, load_plugins
 
@@ -167,7 +167,7 @@ def test_families_are_not_listed_at_registration():
     lazy = BackboneFamily(prefix="lazy", description="", list_names=never, build=never)
     registry = registry_of(one=Backbones(lazy))
     assert [offer.spec.prefix for offer in registry.families.offers] == ["lazy"]
-    with pytest.raises(AssertionError, match="nothing is listed"):
+    with pytest.raises(PluginError, match="nothing is listed"):
         registry.backbone("lazy:net")
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from molere_cli.config.files import validate_config
 from molere_cli.config.plan import Plan, check_takes_other_validation
 from molere_cli.config.run_config import RunConfig, flag_name
 from molere_cli.config.sections import SPLIT_SUFFIX
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
+from molere_cli.engine.third_party import checked_tensor
 from molere_cli.errors import ConfigError, RunError
 from molere_cli.files import unique_path
 from molere_cli.progress import Progress
@@ -139,19 +142,25 @@ def make_split(
         check_fingerprint(erm, data)
         score = read_score(erm, config.split.score)
         aum = read_score(erm, "aum") if config.split.score == "forgetting" else None
-    in_validation = strategy.choose(
-        SplitRequest(
-            labels=data.dataset.pool.labels,
-            indices=data.pool_indices,
-            clean_labels=data.dataset.pool.clean_labels,
-            hardness=None if score is None else hardness(score, config.split.score, aum_N=aum),
-            delta=config.split.delta,
-            generator=derived_generator(config.machine.seed, "split", strategy.name),
-            argument=argument,
-            training=erm_context(config, registry, data) if strategy.needs_training else None,
-            note=progress.note,
-        )
-    ).bool()
+    request = SplitRequest(
+        labels=data.dataset.pool.labels,
+        indices=data.pool_indices,
+        clean_labels=data.dataset.pool.clean_labels,
+        hardness=None if score is None else hardness(score, config.split.score, aum_N=aum),
+        delta=config.split.delta,
+        generator=derived_generator(config.machine.seed, "split", strategy.name),
+        argument=argument,
+        training=erm_context(config, registry, data) if strategy.needs_training else None,
+        note=progress.note,
+    )
+    in_validation = checked_tensor(
+        strategy,
+        strategy.choose(request),
+        "a mask",
+        hook="choose",
+        shape=tuple(request.labels.shape),
+        dtype=torch.bool,
+    )
     other: LoadedDataset | None = None
     if strategy.argument_is_dataset and argument is not None:
         other = load_other_dataset(config.data, data, registry, argument, {})
