@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,13 +167,12 @@ def load_for_evaluation(
         RunError: no checkpoint, or the dataset has changed.
     """
     config = validate_config(run.config(), source=str(run.path / "config.json"))
-    checkpoint = run.checkpoint()
-    if checkpoint is None:
+    if run.checkpoint() is None:
         raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
     plan = make_plan(config, registry, precision=run.environment()["precision"])
     data = load_dataset(config, registry)
     check_fingerprint(run, data)
     settings = feed_settings(plan, data)
     classifier = make_empty_classifier(plan, data, settings.image_size)
-    load_classifier(classifier.module, checkpoint)
+    run.read_checkpoint(partial(load_classifier, classifier.module))
     return plan, data, classifier, settings

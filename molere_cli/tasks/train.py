@@ -80,8 +80,8 @@ def resume_run(path: Path, registry: Registry, *, progress: Progress) -> RunDir:
     check_fingerprint(run, data)
     split = read_split(run.split_path) if plan.needs_split else None
     engine = engine_on_split(plan, data, split)
-    checkpoint = run.checkpoint()
-    if checkpoint is not None:
+    run.settle_checkpoint()
+    if (checkpoint := run.checkpoint()) is not None:
         engine.loop.load_state_dict(load_state(checkpoint))
         load_classifier(engine.classifier.module, checkpoint)
     done = run.metrics()[: engine.loop.next_epoch] if engine.loop.next_epoch else []
