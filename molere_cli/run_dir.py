@@ -8,6 +8,7 @@ checkpoint/           classifier.safetensors, state.safetensors, state.json
 pool.parquet          per pool example: label, margin, loss, aum, weight, mean_weight, side of the split
 predictions.parquet   per test example: prediction, margin, loss, group
 DONE                  written last
+lock                  who is training it, while somebody is
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from molere_cli.errors import RunError
-from molere_cli.files import write_text
+from molere_cli.files import claim_folder, claim_name, hidden_beside, write_text
+from molere_cli.locks import Lock, Note, locked
 
 CHECKPOINT_COMPLETE = "state.json"
 # In the order in which a reader looks: the one in place; the next, while the one before it is on its way out.
@@ -57,6 +60,18 @@ class RunDir:
     @property
     def classifier_path(self) -> Path:
         return self.path / "checkpoint" / "classifier.safetensors"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.path / "lock"
+
+    def locked(self, *, note: Note, wait: bool = False) -> AbstractContextManager[Lock]:
+        """Keep others from training this run; see `locks.locked`.
+
+        Raises:
+            RunError: somebody is training it, and it is not to be waited for.
+        """
+        return locked(self.lock_path, doing=f"is training {self.path}", note=note, wait=wait)
 
     def config(self) -> dict[str, Any]:
         """The settings in effect."""
@@ -159,6 +174,41 @@ class RunDir:
         return value
 
 
+@contextmanager
+def new_run(path: Path, begin: Callable[[RunDir], None], *, numbered: bool, note: Note) -> Iterator[RunDir]:
+    """A run directory that is ours alone, and locked until the block ends.
+
+    Args:
+        begin: writes its first files; only then does it get its name, so that nobody sees it half made.
+        numbered: whether to add a number to a name that is taken.
+
+    Raises:
+        RunError: the name is taken.
+    """
+    hidden = hidden_beside(path)
+    hidden.mkdir(parents=True)
+    try:
+        with RunDir(hidden).locked(note=note) as lock:
+            begin(RunDir(hidden))
+            run = RunDir(_claimed(hidden, path, numbered=numbered))
+            lock.path = run.lock_path
+            yield run
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _claimed(hidden: Path, path: Path, *, numbered: bool) -> Path:
+    try:
+        return claim_name(path, partial(claim_folder, hidden), numbered=numbered)
+    except FileExistsError as error:
+        raise taken(path) from error
+
+
+def taken(path: Path) -> RunError:
+    """What to say of a run directory that is to be made and is there already."""
+    return RunError(f"{path} exists already; choose another --out, or `--resume {path}` if it is unfinished")
+
+
 def _state_of(checkpoint: Path) -> bytes | None:
     """What tells one checkpoint of a run from another, since it counts the epochs; None if it has moved."""
     try:
@@ -173,6 +223,16 @@ def finished_runs(root: Path) -> list[RunDir]:
     """The finished runs directly under `root`, oldest first."""
     runs = [RunDir(path.parent) for path in root.glob("*/DONE")]
     return sorted(runs, key=lambda run: ((run.path / "DONE").stat().st_mtime, run.path.name))
+
+
+def unfinished_runs(root: Path) -> list[RunDir]:
+    """The runs directly under `root` that have begun and are not finished, in name order."""
+    return [run for run in map(RunDir, run_paths(root)) if not run.is_done]
+
+
+def run_paths(root: Path) -> list[Path]:
+    """The run directories directly under `root`, finished or not, in name order."""
+    return sorted(path.parent for path in root.glob("[!.]*/config.json"))
 
 
 def dataset_slug(dataset: str) -> str:

@@ -65,8 +65,5 @@ def _train(settings: dict[str, Any], runs: Path) -> Path:
     from molere_cli.tasks.seeds import train_seeds
 
     config = RunConfig(**settings)
-    # Two processes may want the same free name, so each row names its directory itself.
-    name = "-".join(str(settings[key]) for key in ("method", "split") if key in settings)
-    path = runs / f"colour-digits-{name}-s{config.seed}"
-    (run,) = train_seeds(config, [config.seed], load_plugins(), runs=runs, out=path, progress=NoProgress())
+    (run,) = train_seeds(config, [config.seed], load_plugins(), runs=runs, progress=NoProgress())
     return run.path

@@ -13,13 +13,12 @@ from molere_cli.config.plan import Plan, check_takes_other_validation
 from molere_cli.config.run_config import SPLIT_SUFFIX, RunConfig, flag_name
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
 from molere_cli.errors import ConfigError, RunError
-from molere_cli.files import unique_path
 from molere_cli.progress import Progress
 from molere_cli.randomness import derived_generator
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import SplitRequest
 from molere_cli.run_dir import RunDir, dataset_slug
-from molere_cli.splits.artefact import Split, SplitInfo, load_split, verify_split, write_split
+from molere_cli.splits.artefact import Split, SplitInfo, load_split, verify_split, write_new_split
 from molere_cli.splits.scores import hardness
 from molere_cli.tasks.provenance import check_fingerprint, versions
 from molere_cli.tasks.scores import OUT_OF_FOLD, erm_context, erm_run, out_of_fold_margins, read_score
@@ -65,7 +64,7 @@ def new_split_file(
     if idle:
         raise ConfigError(f"{flag_name(idle[0])} has no effect with --strategy {strategy.name}; leave it out")
     if out is not None and out.exists():
-        raise RunError(f"{out} exists already; choose another --out")
+        raise _taken(out)
     run = None if erm is None else RunDir(erm)
     if run is not None:
         config = config_of_erm_run(run, config)
@@ -73,9 +72,15 @@ def new_split_file(
     split = make_split(config, registry, data, erm=run, runs=runs, progress=progress)
     what = f"{split.info.delta:g}" if split.info.val_dataset is None else dataset_slug(split.info.val_dataset)
     name = f"{dataset_slug(config.dataset)}-{strategy.name}-{what}{SPLIT_SUFFIX}"
-    path = out or unique_path(Path("splits") / name)
-    write_split(split, path)
-    return NewSplit(path, config, split, data)
+    path = out or Path("splits") / name
+    try:
+        return NewSplit(write_new_split(split, path, numbered=out is None), config, split, data)
+    except FileExistsError as error:
+        raise _taken(path) from error
+
+
+def _taken(path: Path) -> RunError:
+    return RunError(f"{path} exists already; choose another --out")
 
 
 def config_of_erm_run(run: RunDir, given: RunConfig) -> RunConfig:

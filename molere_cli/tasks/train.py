@@ -17,11 +17,12 @@ from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import SplitError
 from molere_cli.files import replacing, write_json
+from molere_cli.locks import beat
 from molere_cli.metrics import summarize
 from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
-from molere_cli.run_dir import RunDir
+from molere_cli.run_dir import RunDir, new_run
 from molere_cli.splits.artefact import Split, SplitInfo, read_split, write_split
 from molere_cli.tasks.build import Engine, build_engine
 from molere_cli.tasks.provenance import check_fingerprint, describe_environment
@@ -36,11 +37,25 @@ def train_run(
     split: Split | None,
     path: Path,
     *,
+    numbered: bool = False,
     progress: Progress,
 ) -> RunDir:
-    """Train as planned and write the run directory `path`, which must not exist yet."""
-    run = RunDir(path)
+    """Train as planned and write a new run directory.
+
+    Args:
+        numbered: whether `path` gets a number if it is taken.
+
+    Raises:
+        RunError: `path` is taken.
+    """
     engine = engine_on_split(plan, data, split, note=progress.note)
+    begin = partial(_write_beginning, engine, split)
+    with new_run(path, begin, numbered=numbered, note=progress.note) as run:
+        return _train(engine, run, [], progress=progress)
+
+
+def _write_beginning(engine: Engine, split: Split | None, run: RunDir) -> None:
+    plan, data = engine.plan, engine.data
     environment = {
         **describe_environment(),
         "device": str(plan.device),
@@ -53,30 +68,45 @@ def train_run(
         "label": plan.label(split.info.strategy if split else None),
         "split": split_provenance(split.info) if split else None,
     }
-    write_json(path / "config.json", engine.plan.settings)
-    write_json(path / "environment.json", environment)
+    write_json(run.path / "config.json", plan.settings)
+    write_json(run.path / "environment.json", environment)
     if split is not None:
         write_split(split, run.split_path)
-    return _train(engine, run, [], label=environment["label"], progress=progress)
 
 
-def resume_run(path: Path, registry: Registry, *, progress: Progress) -> RunDir:
+def resume_run(
+    path: Path,
+    registry: Registry,
+    *,
+    data: LoadedDataset | None = None,
+    wait: bool = False,
+    progress: Progress,
+) -> RunDir:
     """Go on with an unfinished run from its last checkpoint; a finished one is returned as it is.
 
+    Args:
+        data: the run's dataset, if it has been loaded already.
+        wait: for another process that is training it.
+
     Raises:
-        RunError: `path` is no run, or the dataset has changed since.
+        RunError: `path` is no run, the dataset has changed since, or another process is training it.
     """
     run = RunDir(path)
-    config, environment = run.config(), run.environment()
+    run.config()  # raises for what is no run
     if run.is_done:
         progress.note(f"{path} is finished; nothing to resume")
         return run
+    with run.locked(note=progress.note, wait=wait):
+        return run if run.is_done else _go_on(run, registry, data, progress=progress)
+
+
+def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progress: Progress) -> RunDir:
     plan = make_plan(
-        validate_config(config, source=str(path / "config.json")),
+        validate_config(run.config(), source=str(run.path / "config.json")),
         registry,
-        precision=environment["precision"],
+        precision=run.environment()["precision"],
     )
-    data = load_dataset(plan.config, registry)
+    data = data or load_dataset(plan.config, registry)
     check_fingerprint(run, data)
     split = read_split(run.split_path) if plan.needs_split else None
     engine = engine_on_split(plan, data, split)
@@ -85,7 +115,7 @@ def resume_run(path: Path, registry: Registry, *, progress: Progress) -> RunDir:
         engine.loop.load_state_dict(load_state(checkpoint))
         load_classifier(engine.classifier.module, checkpoint)
     done = run.metrics()[: engine.loop.next_epoch] if engine.loop.next_epoch else []
-    return _train(engine, run, done, label=environment["label"], progress=progress)
+    return _train(engine, run, done, progress=progress)
 
 
 def engine_on_split(
@@ -117,10 +147,8 @@ def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examp
     return other.dataset.pool
 
 
-def _train(
-    engine: Engine, run: RunDir, records: list[dict[str, Any]], *, label: str, progress: Progress
-) -> RunDir:
-    config = engine.plan.config
+def _train(engine: Engine, run: RunDir, records: list[dict[str, Any]], *, progress: Progress) -> RunDir:
+    config, label = engine.plan.config, run.environment()["label"]
     progress.run_started(label, seed=config.seed, num_epochs=config.epochs, path=run.path)
     loop, warned = engine.loop, False
     for metrics in loop.epochs(partial(_report_step, loop, progress)):
@@ -144,6 +172,7 @@ def _train(
 
 
 def _report_step(loop: TrainingLoop, progress: Progress, step: int, num_steps: int, loss: float) -> None:
+    beat()
     progress.step_taken(epoch=loop.next_epoch, step=step, num_steps=num_steps, loss=loss)
 
 
