@@ -25,7 +25,7 @@ from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
 from molere_cli.run_dir import RunDir, finished_runs
 from molere_cli.tasks.build import feed_settings, make_empty_classifier
-from molere_cli.tasks.provenance import check_fingerprint
+from molere_cli.tasks.provenance import check_fingerprint, check_settings
 
 CORRUPTED = re.compile(r"(?:corrupted|[\w-]+-c):(\w+):(\d+)")
 
@@ -164,8 +164,9 @@ def load_for_evaluation(
     """A run's classifier from its checkpoint alone, with the dataset it was trained on.
 
     Raises:
-        RunError: no checkpoint, or the dataset has changed.
+        RunError: no checkpoint, or settings or dataset have changed.
     """
+    check_settings(run)
     config = validate_config(run.config(), source=str(run.path / "config.json"))
     if run.checkpoint() is None:
         raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")

@@ -25,6 +25,7 @@ from molere_cli.randomness import derived_seed
 from molere_cli.registry.registry import Registry
 from molere_cli.run_dir import RunDir, finished_runs, unfinished_runs
 from molere_cli.tasks.build import build_engine, training_context
+from molere_cli.tasks.provenance import check_settings
 from molere_cli.tasks.train import resume_run, train_run
 
 OUT_OF_FOLD = "oof-margin"
@@ -106,6 +107,7 @@ def _lock_of(
 
 def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset) -> bool:
     try:
+        check_settings(run)
         environment = run.environment()
         same_numbers = (environment["precision"], environment["fingerprint"]) == (
             plan.precision,

@@ -18,9 +18,9 @@ from molere_cli.randomness import derived_generator
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import SplitRequest
 from molere_cli.run_dir import RunDir, dataset_slug
-from molere_cli.splits.artefact import Split, SplitInfo, load_split, verify_split, write_new_split
+from molere_cli.splits.artefact import Split, SplitInfo, verify_split, write_new_split
 from molere_cli.splits.scores import hardness
-from molere_cli.tasks.provenance import check_fingerprint, versions
+from molere_cli.tasks.provenance import check_fingerprint, check_settings, checked_split, versions
 from molere_cli.tasks.scores import OUT_OF_FOLD, erm_context, erm_run, out_of_fold_margins, read_score
 
 # What a strategy must need for a setting to have an effect.
@@ -85,6 +85,7 @@ def _taken(path: Path) -> RunError:
 
 def config_of_erm_run(run: RunDir, given: RunConfig) -> RunConfig:
     """The configuration of an ERM run, with what was given of a split's own settings."""
+    check_settings(run)
     settings = validate_config(run.config(), source=str(run.path / "config.json"))
     if settings.method != "erm" or settings.train_on != "all":
         raise RunError(
@@ -105,25 +106,11 @@ def split_for(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress
     if not plan.needs_split:
         return None
     if plan.config.split_is_file:
-        split = checked_split(Path(plan.config.split), data, progress=progress)
+        split = checked_split(Path(plan.config.split), data, note=progress.note)
         if split.info.val_dataset is not None:
             check_takes_other_validation(plan.method, split.info.val_dataset)
         return split
     return make_split(plan.config, plan.registry, data, erm=None, runs=runs, progress=progress)
-
-
-def checked_split(path: Path, data: LoadedDataset, *, progress: Progress) -> Split:
-    """A split file, verified against the dataset; what is merely odd is noted."""
-    split, notes = load_split(
-        path,
-        labels_N=data.dataset.pool.labels,
-        indices_N=data.pool_indices,
-        fingerprint=data.fingerprint,
-        num_classes=data.num_classes,
-    )
-    for note in notes:
-        progress.note(note)
-    return split
 
 
 def make_split(

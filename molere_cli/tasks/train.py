@@ -15,7 +15,7 @@ from molere_cli.data.source import LoadedDataset, load_dataset, load_other_datas
 from molere_cli.engine.checkpoint import load_classifier, load_state, save_state
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
-from molere_cli.errors import SplitError
+from molere_cli.errors import RunError, SplitError
 from molere_cli.files import replacing, write_json
 from molere_cli.locks import beat
 from molere_cli.metrics import summarize
@@ -23,9 +23,16 @@ from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
 from molere_cli.run_dir import RunDir, new_run
-from molere_cli.splits.artefact import Split, SplitInfo, read_split, write_split
+from molere_cli.splits.artefact import Split, SplitInfo, write_split
 from molere_cli.tasks.build import Engine, build_engine
-from molere_cli.tasks.provenance import check_fingerprint, describe_environment
+from molere_cli.tasks.provenance import (
+    check_fingerprint,
+    check_settings,
+    check_split,
+    checked_split,
+    describe_environment,
+    digests,
+)
 from molere_cli.tasks.results import learned_split, pool_table, split_provenance, write_predictions
 
 COLLAPSE_CHECK_UPDATES = 100
@@ -69,9 +76,10 @@ def _write_beginning(engine: Engine, split: Split | None, run: RunDir) -> None:
         "split": split_provenance(split.info) if split else None,
     }
     write_json(run.path / "config.json", plan.settings)
-    write_json(run.path / "environment.json", environment)
     if split is not None:
         write_split(split, run.split_path)
+    began_with = digests(plan.settings, run.split_path if split else None)
+    write_json(run.path / "environment.json", {**environment, "digests": began_with})
 
 
 def resume_run(
@@ -89,7 +97,9 @@ def resume_run(
         wait: for another process that is training it.
 
     Raises:
-        RunError: `path` is no run, the dataset has changed since, or another process is training it.
+        RunError: `path` is no run, its settings, split, metrics or dataset are not what they were, or another
+            process is training it.
+        SplitError: its split is none of this dataset.
     """
     run = RunDir(path)
     run.config()  # raises for what is no run
@@ -101,6 +111,7 @@ def resume_run(
 
 
 def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progress: Progress) -> RunDir:
+    check_settings(run)
     plan = make_plan(
         validate_config(run.config(), source=str(run.path / "config.json")),
         registry,
@@ -108,14 +119,27 @@ def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progr
     )
     data = data or load_dataset(plan.config, registry)
     check_fingerprint(run, data)
-    split = read_split(run.split_path) if plan.needs_split else None
-    engine = engine_on_split(plan, data, split)
+    split = None
+    if plan.needs_split:
+        split = checked_split(run.split_path, data, note=progress.note)
+        check_split(run)
+    engine = engine_on_split(plan, data, split, note=progress.note)
     run.settle_checkpoint()
     if (checkpoint := run.checkpoint()) is not None:
         engine.loop.load_state_dict(load_state(checkpoint))
         load_classifier(engine.classifier.module, checkpoint)
-    done = run.metrics()[: engine.loop.next_epoch] if engine.loop.next_epoch else []
-    return _train(engine, run, done, progress=progress)
+    return _train(engine, run, _records(run, engine.loop.next_epoch), progress=progress)
+
+
+def _records(run: RunDir, num_epochs: int) -> list[dict[str, Any]]:
+    """The metrics of the first epochs; a run may have been killed after it wrote those of one more."""
+    records = run.metrics()[:num_epochs] if num_epochs else []
+    if [record.get("epoch") for record in records] != list(range(num_epochs)):
+        raise RunError(
+            f"{run.path / 'metrics.jsonl'} is damaged: it lacks some of the {num_epochs} epochs that the "
+            "checkpoint has; train a new run"
+        )
+    return records
 
 
 def engine_on_split(
