@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from molere_cli.errors import RunError
+from molere_cli.files import write_text
 from molere_cli.run_dir import CHECKPOINT_COMPLETE
 
 TENSORS = "state.safetensors"
@@ -64,7 +65,7 @@ def save_state(state: Mapping[str, Any], module: nn.Module, folder: Path) -> Non
     packed = pack(state, tensors)
     save_file(classifier_tensors(module), folder / CLASSIFIER)
     save_file(tensors, folder / TENSORS)
-    (folder / CHECKPOINT_COMPLETE).write_text(json.dumps(packed), encoding="utf-8")
+    write_text(folder / CHECKPOINT_COMPLETE, json.dumps(packed))
 
 
 def load_state(folder: Path) -> Any:

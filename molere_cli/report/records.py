@@ -9,7 +9,7 @@ from typing import Any
 
 from molere_cli.config.run_config import completed
 from molere_cli.errors import RunError
-from molere_cli.run_dir import RunDir
+from molere_cli.run_dir import RunDir, run_paths
 
 # What may differ between runs that count as the same experiment; `split` holds a path as often as a name,
 # so the split's provenance takes its place.
@@ -53,7 +53,7 @@ def find_runs(root: Path) -> list[Path]:
     Raises:
         RunError: there is none.
     """
-    found = sorted(path.parent for path in root.glob("*/config.json"))
+    found = run_paths(root)
     if not found:
         raise RunError(f"there is no run under {root}; make one with `molere train`")
     return found

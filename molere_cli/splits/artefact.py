@@ -6,6 +6,7 @@ Shapes: N examples of the pool.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from molere_cli.config.explain import explain_validation
 from molere_cli.errors import SplitError
-from molere_cli.files import replacing
+from molere_cli.files import claim_file, claim_name, replacing, temporary_for
 from molere_cli.splits.quota import validation_size
 
 METADATA_KEY = b"molere"
@@ -94,6 +95,20 @@ def write_split(split: Split, path: Path) -> None:
     """Write the split to `path`, whole or not at all; the folder is made if need be."""
     with replacing(path) as temporary:
         pq.write_table(_to_table(split), temporary)
+
+
+def write_new_split(split: Split, path: Path, *, numbered: bool) -> Path:
+    """Write the split to a file that was not there before, whole or not at all; its path.
+
+    Args:
+        numbered: whether `path` gets a number if it is taken.
+
+    Raises:
+        FileExistsError: it is taken, and may not be numbered.
+    """
+    with temporary_for(path) as temporary:
+        pq.write_table(_to_table(split), temporary)
+        return claim_name(path, partial(claim_file, temporary), numbered=numbered, suffix=path.suffix)
 
 
 def _to_table(split: Split) -> pa.Table:

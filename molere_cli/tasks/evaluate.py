@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
 from molere_cli.run_dir import RunDir, finished_runs
 from molere_cli.tasks.build import feed_settings, make_empty_classifier
-from molere_cli.tasks.provenance import check_fingerprint
+from molere_cli.tasks.provenance import check_fingerprint, check_settings
 
 CORRUPTED = re.compile(r"(?:corrupted|[\w-]+-c):(\w+):(\d+)")
 
@@ -165,16 +166,16 @@ def load_for_evaluation(
     """A run's classifier from its checkpoint alone, with the dataset it was trained on.
 
     Raises:
-        RunError: no checkpoint, or the dataset has changed.
+        RunError: no checkpoint, or settings or dataset have changed.
     """
+    check_settings(run)
     config = validate_config(run.config(), source=str(run.path / "config.json"))
-    checkpoint = run.checkpoint()
-    if checkpoint is None:
+    if run.checkpoint() is None:
         raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
     plan = make_plan(config, registry, precision=run.environment()["precision"])
     data = load_dataset(config.data, registry)
     check_fingerprint(run, data)
     settings = feed_settings(plan, data)
     classifier = make_empty_classifier(plan, data, settings.image_size)
-    load_classifier(classifier.module, checkpoint)
+    run.read_checkpoint(partial(load_classifier, classifier.module))
     return plan, data, classifier, settings
