@@ -342,7 +342,7 @@ def test_a_list_may_take_most_of_the_pool_but_not_all_of_a_class(in_tmp, molere)
     write_list([])
     assert_refused(
         molere("split --strategy file:mine.csv --limit-train 100 --quiet"),
-        "the split that 'file:mine.csv' made has no validation example",
+        "mine.csv has no row below its header",
     )
 
 
@@ -359,7 +359,7 @@ def test_a_list_settles_delta_and_score(train, molere):
         assert f"{name} has no effect with method 'lrw'" in done.err
     assert not Path("runs").exists()
     assert_refused(
-        molere("split --strategy file:no.csv --quiet"), "cannot read the list of validation examples"
+        molere("split --strategy file:no.csv --quiet"), "cannot read no.csv: No such file or directory"
     )
 
 
