@@ -555,6 +555,24 @@ def test_plugins_tells_of_names_that_are_offered_twice(molere, monkeypatch):
     )
 
 
+def test_a_plugin_that_offers_a_name_of_ours_breaks_no_command(in_tmp, molere, monkeypatch):
+    registry = load_plugins()
+    specs = [
+        MethodSpec(name=name, description="", build="math:sqrt", label="Mine") for name in ("focal", "erm")
+    ]
+    mine = SimpleNamespace(register_methods=hookimpl(lambda register: [register(spec) for spec in specs]))
+    registry.add(mine, "molere_mine")
+    monkeypatch.setattr("molere_cli.registry.registry.load_plugins", lambda: registry)
+    monkeypatch.setattr(warnings, "filters", [])  # as in a process that is not pytest's
+    done = molere(f"train --method focal --seeds 0,1 {SMALL}")
+    assert done == Done(
+        0,
+        "runs/digits-focal-s0\nruns/digits-focal-s1\n",
+        "warning: method 'focal' is molere_baselines:focal; say molere_mine:focal for the other\n",
+    )
+    assert molere(f"train --method mbr {SMALL}").err == ""
+
+
 def test_a_filter_searches_the_families(molere):
     found = re.findall(r"│ backbones\s+│ (\S+)\s+│", molere("plugins backbones --filter 'resnet1*'").out)
     assert {"timm:resnet18", "timm:resnet101", "torchvision:resnet18"} <= set(found)
