@@ -465,6 +465,30 @@ def test_a_string_that_leads_nowhere_is_found_by_the_check(entry_point, field, t
     assert problem.message == f"says {text!r} for {field} of its method 'm', which {wrong}"
 
 
+@pytest.mark.parametrize(("field", "value"), [("build", None), ("options", dict), ("options", BackboneSpec)])
+def test_a_value_of_another_kind_is_a_problem_at_once(entry_point, field, value):
+    given = {"name": "m", "description": "", "label": "M", "build": never, field: value}
+
+    class Plugin:
+        @hookimpl
+        def register_methods(self, register):
+            register(MethodSpec(**given))
+
+    with pytest.warns(PluginWarning, match=f"failed in register_methods: TypeError: {field} is "):
+        assert registry_of(p=Plugin()).methods.offers == []
+
+
+def test_a_string_that_leads_to_something_else_is_named_when_it_is_needed():
+    registry = registry_of(
+        p=Backbones(BackboneSpec(name="net", description="", build=never, options="enum:Enum"))
+    )
+    with pytest.raises(PluginError) as caught:
+        registry.backbone("net").options()
+    assert str(caught.value) == (
+        "plugin p: backbone 'net' says 'enum:Enum' for options, which is something else"
+    )
+
+
 def test_the_check_survives_a_module_that_exits(entry_point):
     exits = entry_point("raise SystemExit(3)").value
     registry = registry_of(

@@ -20,7 +20,7 @@ from molere_cli.registry.specs import Dataset, Examples
 
 
 def check_dataset(dataset: Dataset, *, name: str) -> None:
-    """Raise DataError, naming dataset, part and member, for what the engine could not use or read rightly."""
+    """Raise DataError for what the engine could not use or would misread, with dataset, part and member."""
     whole = f"dataset {name!r}"
     for member in ("class_names", "group_names"):
         _check_names(getattr(dataset, member), f"{whole} has {member}")

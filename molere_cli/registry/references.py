@@ -115,17 +115,22 @@ class Reference(Generic[T]):
         if not isinstance(given, str):
             return given
         with spec.watched(f"the import of {given!r}"):
-            return cast(T, resolve(given))
+            found = resolve(given)
+        if not self.fits(found):
+            raise spec.error(f"says {given!r} for {self._name}, which is something else")
+        return cast(T, found)
 
     def __set__(self, spec: Spec, given: T | str) -> None:
+        if not (isinstance(given, str) or self.fits(given)):
+            raise TypeError(f"{self._name} is {given!r}, which is something else")
         vars(spec)[self._name] = given
 
     def fits(self, found: Any) -> bool:
-        """Whether something that was found can be what the field is for: a class like the default, else a
-        callable or a number."""
+        """Whether a value can be what the field is for: a class like the default, else what can be called, or
+        a number."""
         if isinstance(self._default, type):
             return isinstance(found, type) and issubclass(found, self._default)
-        return callable(found) or isinstance(found, float)
+        return callable(found) or isinstance(found, int | float)
 
 
 class Call(Reference[T]):
