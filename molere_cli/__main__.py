@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -66,7 +67,7 @@ def root(
 
 def main() -> None:
     """Run the command line; a user's mistake becomes one sentence on stderr and exit code 1."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = warning_display()
     # At its end the interpreter would spend a second or two on the search for unused objects among torch's
     # hundreds of thousands, although the system takes all of them back at once.
     atexit.register(gc.freeze)
@@ -103,9 +104,18 @@ def stopped_by_exception() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *place: object, **_rest: object) -> None:
-    prefix = "warning" if category is PluginWarning else category.__name__
-    typer.echo(f"{prefix}: {message}", err=True)
+def warning_display() -> Callable[..., None]:
+    """What shows a warning as one line, once for every text: Python's own count of which have been shown
+    starts anew whenever a library changes the filters."""
+
+    @functools.cache
+    def echo(line: str) -> None:
+        typer.echo(line, err=True)
+
+    def show(message: Warning | str, category: type[Warning], *_place: object, **_rest: object) -> None:
+        echo(f"{'warning' if category is PluginWarning else category.__name__}: {message}")
+
+    return show
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -23,6 +24,7 @@ from molere_cli.errors import RunError, SplitError
 from molere_cli.locks import Note, locked
 from molere_cli.progress import Progress
 from molere_cli.randomness import derived_seed
+from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry
 from molere_cli.run_dir import RunDir, finished_runs, unfinished_runs
 from molere_cli.tasks.build import build_engine, training_context
@@ -33,12 +35,19 @@ OUT_OF_FOLD = "oof-margin"
 
 
 def erm_context(config: RunConfig, registry: Registry, data: LoadedDataset) -> TrainingContext:
-    return training_context(make_plan(erm_config(config), registry), data, None)
+    return training_context(erm_plan(config, registry), data, None)
 
 
 def erm_config(config: RunConfig) -> RunConfig:
     """The ERM run on the whole pool that shares all settings of `config` that ERM has."""
     return config.restricted(InPlay(split="optional"), method="erm", train_on="all", method_option={})
+
+
+def erm_plan(config: RunConfig, registry: Registry) -> Plan:
+    """The plan of `erm_config`; silent on who else offers an `erm`, since nobody has typed that name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)
+        return make_plan(erm_config(config), registry)
 
 
 def erm_run(
@@ -48,7 +57,7 @@ def erm_run(
 
     Of several processes that need it, one trains it, or the next one if that dies.
     """
-    plan = make_plan(erm_config(config), registry)
+    plan = erm_plan(config, registry)
 
     def found() -> RunDir | None:
         fitting = (run for run in finished_runs(runs) if _is_run_of(run, plan, data))
@@ -85,7 +94,7 @@ def _gone_on_with(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Prog
 def announced(plan: Plan, data: LoadedDataset, *, runs: Path, note: Note) -> Iterator[None]:
     """While the planned run trains: let those who need it for hardness scores know, if it is such a run."""
     with ExitStack() as stack:
-        if plan.settings == make_plan(erm_config(plan.config), plan.registry).settings:
+        if plan.settings == erm_plan(plan.config, plan.registry).settings:
             # Somebody else may train one like it for scores; this one is wanted for itself.
             with suppress(RunError):
                 stack.enter_context(_lock_of(plan, data, runs=runs, note=note))
