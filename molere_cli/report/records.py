@@ -25,7 +25,8 @@ class RunRecord:
     """One finished run.
 
     settings: all that defines the experiment, flat (`dataset_option.rho`), with the resolved precision and
-    the split's strategy, score and delta. results: the last epoch's metrics, accuracies in [0, 1].
+    the split's strategy, score and delta. results: the last epoch's metrics that are numbers, accuracies in
+    [0, 1].
     started: ISO 8601. seconds: training time, all epochs together.
     """
 
@@ -101,7 +102,7 @@ def load_record(run: RunDir) -> RunRecord:
             seed=config["seed"],
             fingerprint=environment["fingerprint"],
             started=environment["started"],
-            results=metrics[-1],
+            results={key: value for key, value in metrics[-1].items() if value is not None},
             seconds=sum(record["time/seconds"] for record in metrics),
         )
     except KeyError as error:

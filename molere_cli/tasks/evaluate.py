@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from molere_cli.engine.checkpoint import load_classifier
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.predict import predict_sets
 from molere_cli.errors import ConfigError, RunError
+from molere_cli.files import with_nulls
 from molere_cli.metrics import among_present, class_accuracies, summarize
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
@@ -49,16 +49,13 @@ class Evaluation:
     by_class: dict[str, dict[str, float]]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, null for nan."""
+        """Plain values, None for what is no number."""
         return {
             "run": str(self.run),
             "label": self.label,
             "dataset": self.dataset,
-            "metrics": self.summaries,
-            "accuracy_by_class": {
-                name: {key: None if math.isnan(value) else value for key, value in classes.items()}
-                for name, classes in self.by_class.items()
-            },
+            "metrics": with_nulls(self.summaries),
+            "accuracy_by_class": with_nulls(self.by_class),
         }
 
 
