@@ -1,8 +1,10 @@
-"""JSON that any reader takes: no NaN, no Infinity, in whatever a run or a command writes."""
+"""JSON that any reader takes: no NaN, no Infinity, in whatever a run or a command writes.
+
+The JSON of a run of every method is looked at where such runs are resumed.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -21,39 +23,10 @@ from molere_cli.report import compare_runs, render
 from molere_cli.run_dir import RunDir
 from molere_cli.tasks.evaluate import Evaluation
 from molere_cli_tests.fake_runs import erm_run, lrw_run
-from molere_cli_tests.test_baselines import RUNS, run_config
+from molere_cli_tests.strict_json import check_json_of, strict
+from molere_cli_tests.test_baselines import run_config
 from molere_cli_tests.test_scores import step_right_or_wrong
-from molere_cli_tests.test_training import METHODS, tiny_config, train_one
-
-
-def strict(text: str):
-    """JSON as the standard has it."""
-
-    def refuse(constant):
-        raise AssertionError(f"{constant} in {text[:200]}")
-
-    return json.loads(text, parse_constant=refuse)
-
-
-def check_json_of(run: RunDir) -> None:
-    files = [path for path in run.path.rglob("*.json*") if path.is_file()]
-    assert {path.name for path in files} >= {
-        *("config.json", "environment.json", "metrics.jsonl", "state.json")
-    }
-    for path in files:
-        text = path.read_text()
-        for part in text.splitlines() if path.suffix == ".jsonl" else [text]:
-            strict(part)
-
-
-@pytest.mark.parametrize("name", RUNS)
-def test_a_run_of_a_published_method_writes_json(name, registry, tmp_path):
-    check_json_of(train_one(run_config(name, epochs=2), registry, tmp_path))
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_run_of_a_method_of_the_core_writes_json(name, registry, tmp_path):
-    check_json_of(train_one(tiny_config(**METHODS[name]).updated(epochs=2), registry, tmp_path))
+from molere_cli_tests.test_training import tiny_config, train_one
 
 
 @pytest.fixture
