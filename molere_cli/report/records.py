@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,8 @@ class RunRecord:
     settings: all that defines the experiment, flat (`dataset_option.rho`), with the resolved precision and
     the split's strategy, score and delta. results: the last epoch's metrics that are numbers, accuracies in
     [0, 1].
-    started: ISO 8601. seconds: training time, all epochs together.
+    fingerprint: of the pool; test_fingerprint: of all test sets together, None where a version did not record
+    it. started: ISO 8601. seconds: training time, all epochs together.
     """
 
     path: Path
@@ -36,6 +39,7 @@ class RunRecord:
     data_seed: int
     seed: int
     fingerprint: str
+    test_fingerprint: str | None
     started: str
     results: Mapping[str, float]
     seconds: float
@@ -101,6 +105,7 @@ def load_record(run: RunDir) -> RunRecord:
             data_seed=config["data_seed"],
             seed=config["seed"],
             fingerprint=environment["fingerprint"],
+            test_fingerprint=_in_one(environment.get("test_fingerprints")),
             started=environment["started"],
             results={key: value for key, value in metrics[-1].items() if value is not None},
             seconds=sum(record["time/seconds"] for record in metrics),
@@ -109,6 +114,13 @@ def load_record(run: RunDir) -> RunRecord:
         raise RunError(
             f"{run.path} was not written by this version of MOLERE: it has no {error}; train it again"
         ) from error
+
+
+def _in_one(fingerprints: Mapping[str, str] | None) -> str | None:
+    if fingerprints is None:
+        return None
+    text = json.dumps(fingerprints, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def experiment_settings(config: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
 from molere_cli.run_dir import RunDir, finished_runs
 from molere_cli.tasks.build import feed_settings, make_empty_classifier
-from molere_cli.tasks.provenance import check_fingerprint, check_settings
+from molere_cli.tasks.provenance import check_fingerprint, check_settings, check_test_sets
 
 CORRUPTED = re.compile(r"(?:corrupted|[\w-]+-c):(\w+):(\d+)")
 
@@ -86,7 +86,9 @@ def evaluate_run(
     if dataset_option and dataset is None:
         raise ConfigError("--dataset-option goes with --dataset; the run's own dataset is as it was trained")
     class_names = data.dataset.class_names
-    if dataset is not None:
+    if dataset is None:
+        check_test_sets(run, data)
+    else:
         data = load_other_dataset(plan.config, data, registry, dataset, dataset_option or {})
     split = run.environment().get("split")
     validated_on = None if split is None else str(split["strategy"]).removeprefix("natural:")

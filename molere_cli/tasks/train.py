@@ -17,6 +17,7 @@ from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import RunError, SplitError
 from molere_cli.files import replacing, write_json
+from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import beat
 from molere_cli.metrics import summarize
 from molere_cli.progress import Progress
@@ -29,6 +30,7 @@ from molere_cli.tasks.provenance import (
     check_fingerprint,
     check_settings,
     check_split,
+    check_test_sets,
     checked_split,
     describe_environment,
     digests,
@@ -68,6 +70,7 @@ def _write_beginning(engine: Engine, split: Split | None, run: RunDir) -> None:
         "device": str(plan.device),
         "precision": plan.precision,
         "fingerprint": data.fingerprint,
+        "test_fingerprints": data.test_fingerprints(),
         "num_pool": len(data.dataset.pool),
         "num_mislabelled": data.num_mislabelled,
         "class_names": list(data.dataset.class_names),
@@ -119,6 +122,7 @@ def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progr
     )
     data = data or load_dataset(plan.config, registry)
     check_fingerprint(run, data)
+    check_test_sets(run, data)
     split = None
     if plan.needs_split:
         split = checked_split(run.split_path, data, note=progress.note)
@@ -163,7 +167,7 @@ def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examp
     if info.val_dataset is None:
         return None
     other = load_other_dataset(plan.config, data, plan.registry, info.val_dataset, {})
-    if other.fingerprint != info.val_fingerprint:
+    if not same_fingerprint(other.fingerprint, str(info.val_fingerprint)):
         raise SplitError(
             f"dataset {info.val_dataset!r}, which the split validates on, has changed since it was made: "
             f"fingerprint {other.fingerprint}, recorded {info.val_fingerprint}; make a new split"
