@@ -64,7 +64,7 @@ def cpu_name() -> str:
 
 def source_commit() -> str | None:
     """The commit of the checkout that MOLERE runs from, None for an installed package."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     git = ["git", "-C", str(root), "rev-parse", "HEAD"]
