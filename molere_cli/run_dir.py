@@ -1,7 +1,8 @@
 """A run on disk: what is where, written so that a reader never sees half a file.
 
 config.json           the settings in effect; `--config` takes it back
-environment.json      versions, machine, resolved device and precision, fingerprint, split provenance
+environment.json      versions, machine, resolved device and precision, fingerprints of the data, digests of
+                      settings and split, split provenance
 split.parquet         the split trained against (the last one, under MOLERE)
 metrics.jsonl         one line an epoch
 checkpoint/           classifier.safetensors, state.safetensors, state.json

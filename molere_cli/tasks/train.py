@@ -58,14 +58,14 @@ def train_run(
         RunError: `path` is taken.
     """
     engine = engine_on_split(plan, data, split, note=progress.note)
-    begin = partial(_write_beginning, engine, split)
+    begin = partial(_write_beginning, engine.plan.settings, _environment(engine, split), split)
     with new_run(path, begin, numbered=numbered, note=progress.note) as run:
         return _train(engine, run, [], progress=progress)
 
 
-def _write_beginning(engine: Engine, split: Split | None, run: RunDir) -> None:
+def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
     plan, data = engine.plan, engine.data
-    environment = {
+    return {
         **describe_environment(),
         "device": str(plan.device),
         "precision": plan.precision,
@@ -78,10 +78,15 @@ def _write_beginning(engine: Engine, split: Split | None, run: RunDir) -> None:
         "label": plan.label(split.info.strategy if split else None),
         "split": split_provenance(split.info) if split else None,
     }
-    write_json(run.path / "config.json", plan.settings)
+
+
+def _write_beginning(
+    settings: dict[str, Any], environment: dict[str, Any], split: Split | None, run: RunDir
+) -> None:
+    write_json(run.path / "config.json", settings)
     if split is not None:
         write_split(split, run.split_path)
-    began_with = digests(plan.settings, run.split_path if split else None)
+    began_with = digests(settings, run.split_path if split else None)
     write_json(run.path / "environment.json", {**environment, "digests": began_with})
 
 
