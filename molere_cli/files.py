@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -48,7 +49,38 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write an indented JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Plain values as JSON.
+
+    Raises:
+        ValueError: a number is nan or infinite, which JSON does not have; see `with_nulls`.
+    """
+    return json.dumps(value, indent=indent, allow_nan=False)
+
+
+def with_nulls(value: Any) -> Any:
+    """The same plain values, with None for every number that is nan or infinite."""
+    if isinstance(value, Mapping):
+        return {key: with_nulls(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_nulls(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def parse_json(text: str) -> Any:
+    """Plain values from JSON.
+
+    Raises:
+        ValueError: it is no JSON, or has a NaN or an Infinity.
+    """
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number in JSON")
 
 
 def claim_file(temporary: Path, path: Path) -> None:

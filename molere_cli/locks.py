@@ -20,6 +20,11 @@ from pathlib import Path
 
 from molere_cli.errors import RunError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 BEAT = 10.0
 """Seconds between two touches of a lock that is held, at least."""
 SILENCE = 600.0
@@ -40,7 +45,7 @@ class Owner:
     started: str
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host} (since {self.started})"
+        return f"process {self.pid} on {self.host} (since {self.started})" if self.pid else "another process"
 
     @property
     def is_here(self) -> bool:
@@ -48,7 +53,7 @@ class Owner:
         return self.host == socket.gethostname()
 
 
-UNKNOWN = Owner(0, "an unknown machine", "an unknown time")
+UNKNOWN = Owner(0, "", "")
 
 
 class Lock:
@@ -58,9 +63,12 @@ class Lock:
         self.path = path
         self._descriptor = descriptor
         self._touched = time.monotonic()
+
+    def sign(self) -> None:
+        """Say in the file whose it is."""
         here = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(here)).encode(), 0)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(asdict(here)).encode(), 0)
         _held.add(self)
 
     def release(self) -> None:
@@ -129,11 +137,14 @@ def take(path: Path, note: Note) -> Lock | Owner:
     """The lock, or who has it.
 
     Args:
-        note: told where the file system has no locks, so that this one keeps nobody out.
+        note: told where there are no locks to be had, so that this one keeps nobody out.
 
     Raises:
         RunError: the file cannot be made.
     """
+    if fcntl is None:
+        note("this system has no file locks: nothing keeps a second command from writing into the same run")
+        return Lock(path, -1)
     while True:
         with ExitStack() as stack:
             descriptor = _open(path)
@@ -146,6 +157,7 @@ def take(path: Path, note: Note) -> Lock | Owner:
             if left is not None and not left.is_here and _silence(descriptor) < SILENCE:
                 return left
             lock = Lock(path, descriptor)
+            lock.sign()
             stack.pop_all()
             return lock
 
@@ -163,12 +175,10 @@ def _open(path: Path) -> int:
 
 def _flock(descriptor: int, path: Path, note: Note) -> bool:
     try:
-        import fcntl
-
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except (ImportError, OSError):
+    except OSError:
         note(f"files in {path.parent} cannot be locked: nothing keeps a second command from writing there")
     return True
 

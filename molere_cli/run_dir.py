@@ -1,7 +1,8 @@
 """A run on disk: what is where, written so that a reader never sees half a file.
 
 config.json           the settings in effect; `--config` takes it back
-environment.json      versions, machine, resolved device and precision, fingerprint, split provenance
+environment.json      versions, machine, resolved device and precision, fingerprints of the data, digests of
+                      settings and split, split provenance
 split.parquet         the split trained against (the last one, under MOLERE)
 metrics.jsonl         one line an epoch
 checkpoint/           classifier.safetensors, state.safetensors, state.json
@@ -13,7 +14,6 @@ lock                  who is training it, while somebody is
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +24,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from molere_cli.errors import RunError
-from molere_cli.files import claim_folder, claim_name, hidden_beside, write_text
+from molere_cli.files import (
+    claim_folder,
+    claim_name,
+    hidden_beside,
+    json_text,
+    parse_json,
+    with_nulls,
+    write_text,
+)
 from molere_cli.locks import Lock, Note, locked
 
 CHECKPOINT_COMPLETE = "state.json"
@@ -82,13 +90,15 @@ class RunDir:
         return self._read_object("environment.json")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One record an epoch, oldest first."""
+        """One record an epoch, oldest first; None for what was no number."""
         name = "metrics.jsonl"
         return [self._parse(line, name) for line in self._read_text(name).splitlines()]
 
     def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Replace the records of all epochs."""
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        """Replace the records of all epochs; what is no number, such as the loss of a classifier that has
+        none, becomes null."""
+        lines = [json_text(with_nulls(record)) + "\n" for record in records]
+        write_text(self.path / "metrics.jsonl", "".join(lines))
 
     def mark_done(self) -> None:
         """Say that everything else has been written."""
@@ -166,7 +176,7 @@ class RunDir:
 
     def _parse(self, text: str, name: str) -> dict[str, Any]:
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except ValueError as error:
             raise RunError(f"{self.path / name} is damaged: {error}") from error
         if not isinstance(value, dict):

@@ -14,19 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Timer
 
-import pyarrow.parquet as pq
 import pytest
 
 from molere_cli.data.source import load_dataset
 from molere_cli.errors import RunError
 from molere_cli.progress import NoProgress
-from molere_cli.registry.registry import load_plugins
 from molere_cli.run_dir import RunDir, new_run
 from molere_cli.splits.artefact import read_split, write_new_split
-from molere_cli.tasks.evaluate import load_for_evaluation
 from molere_cli.tasks.scores import erm_run
 from molere_cli.tasks.train import resume_run
-from molere_cli_tests.processes import Together
+from molere_cli_tests.processes import Together, is_whole
 from molere_cli_tests.test_locks import holder
 from molere_cli_tests.test_splits import a_split
 from molere_cli_tests.test_training import KilledAfter, Notebook, tiny_config, train_one, without_times
@@ -40,24 +37,6 @@ PAIRS = 4
 def two() -> Iterator[Together]:
     with Together(2) as processes:
         yield processes
-
-
-def is_whole(path: Path, *, epochs: int = 1) -> bool:
-    """Whether the run is all there: every file, one record an epoch, a checkpoint of the last."""
-    run = RunDir(path)
-    names = {each.name for each in path.iterdir()} - {"split.parquet"}
-    state = json.loads((path / "checkpoint" / "state.json").read_text())
-    return (
-        names
-        == {
-            *("config.json", "environment.json", "metrics.jsonl", "checkpoint"),
-            *("pool.parquet", "predictions.parquet", "DONE"),
-        }
-        and [record["epoch"] for record in run.metrics()] == list(range(epochs))
-        and state["next_epoch"] == epochs
-        and pq.read_table(run.pool_path).num_rows == 100
-        and load_for_evaluation(run, load_plugins())[1].name == "digits"
-    )
 
 
 def names_in(folder: Path) -> list[str]:

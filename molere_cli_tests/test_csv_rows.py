@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from molere_cli import DataError, csv_rows
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import DataSettings
 from molere_cli.data.source import load_dataset
 from molere_cli.registry.registry import load_plugins
 
@@ -121,14 +121,14 @@ def test_every_list_of_ones_own_may_come_from_a_spreadsheet(tmp_path, encoding):
     lines = ["Path;Label;Split"]
     lines += [f"{number}.png;{'ab'[number % 2]};{'train' if number < 6 else 'test'}" for number in range(8)]
     (tmp_path / "list.csv").write_bytes("\r\n".join(lines).encode(encoding))
-    data = load_dataset(RunConfig(dataset=f"csv:{tmp_path / 'list.csv'}"), load_plugins())
+    data = load_dataset(DataSettings(dataset=f"csv:{tmp_path / 'list.csv'}"), load_plugins())
     assert data.dataset.pool.labels.tolist() == [0, 1, 0, 1, 0, 1]
 
 
 def test_labels_of_ones_own_may_come_from_a_spreadsheet(tmp_path):
     (tmp_path / "labels.csv").write_bytes("Index\tLabel\r\n5\t7\r\n".encode("utf-16"))
-    config = RunConfig(dataset="digits", label_noise=str(tmp_path / "labels.csv"))
-    pool = load_dataset(config, load_plugins()).dataset.pool
+    settings = DataSettings(dataset="digits", label_noise=str(tmp_path / "labels.csv"))
+    pool = load_dataset(settings, load_plugins()).dataset.pool
     assert pool.labels[pool.indices == 5].tolist() == [7]
 
 

@@ -80,6 +80,15 @@ def test_what_another_process_holds_is_refused_with_its_number_and_machine(tmp_p
         assert path.exists()
 
 
+def test_an_owner_who_has_not_signed_is_another_process(tmp_path):
+    """It may have been killed before it could, or stopped."""
+    path = tmp_path / "lock"
+    with holder(path):
+        os.truncate(path, 0)
+        with pytest.raises(RunError, match=r"^another process is at it; wait until "), hold(path):
+            pass
+
+
 def test_this_very_process_is_kept_out_too(tmp_path):
     again = hold(tmp_path / "lock")
     with hold(tmp_path / "lock"), pytest.raises(RunError, match=f"process {os.getpid()} "), again:
@@ -204,6 +213,15 @@ def test_a_file_system_without_locks_is_said_and_keeps_nobody_out(tmp_path, monk
         pass
     sentence = f"files in {tmp_path} cannot be locked: nothing keeps a second command from writing there"
     assert notes == [sentence] * 2
+
+
+def test_a_system_without_locks_is_said_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "fcntl", None)
+    notes = []
+    with hold(tmp_path / "lock", notes=notes), hold(tmp_path / "lock", notes=notes):
+        beat()
+    assert len(notes) == 2
+    assert notes[0].startswith("this system has no file locks: ")
 
 
 def test_a_lock_that_somebody_else_has_made_anew_is_left_alone(tmp_path):

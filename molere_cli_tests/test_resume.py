@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from molere_cli.progress import NoProgress
 from molere_cli.run_dir import RunDir
 from molere_cli.splits.artefact import Split, read_split, write_split
 from molere_cli.tasks.evaluate import evaluate_run
+from molere_cli.tasks.provenance import source_commit
 from molere_cli.tasks.scores import erm_run
 from molere_cli.tasks.split import new_split_file
 from molere_cli.tasks.train import resume_run
@@ -29,6 +31,7 @@ from molere_cli_tests.test_training import (
     without_times,
 )
 
+ROOT = Path(__file__).parents[1]
 LRW = {"method": "lrw", "split": "random", "delta": 0.25}
 
 
@@ -105,6 +108,13 @@ def test_a_run_of_a_version_that_kept_no_digests_is_resumed(registry, tmp_path):
     (run.path / "environment.json").write_text(json.dumps(environment))
     resumed = resume_run(run.path, registry, progress=NoProgress())
     assert without_times(resumed.metrics()) == without_times(whole.metrics())
+
+
+def test_a_run_says_which_commit_of_the_checkout_it_was_made_with():
+    git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    done = subprocess.run(git, capture_output=True, text=True)
+    expected = done.stdout.strip() if (ROOT / ".git").exists() and done.returncode == 0 else None
+    assert source_commit() == expected
 
 
 # --- split

@@ -51,6 +51,10 @@ class LoadedDataset:
         tuning = {"tuning": self.dataset.tuning} if self.dataset.tuning is not None else {}
         return {**self.dataset.tests, **tuning}
 
+    def test_fingerprints(self) -> dict[str, str]:
+        """A fingerprint of each of them, groups and all, by name; reads a part of every file."""
+        return {name: fingerprint(part, with_groups=True) for name, part in self.test_sets().items()}
+
 
 def load_dataset(settings: DataSettings, registry: Registry, *, to_train: bool = True) -> LoadedDataset:
     """The dataset that the settings name.

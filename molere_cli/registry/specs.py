@@ -106,7 +106,11 @@ class ImageReader(Protocol):
         """The decoded image, uint8 (3, H, W); raises DataError naming the file if it cannot be read."""
 
     def identities(self) -> Iterator[bytes]:
-        """What the fingerprint covers in place of pixels, in order: say each path and its size."""
+        """What the fingerprint covers in place of pixels, in order: say each path and its size.
+
+        A reader whose identities say nothing of what is in its files may have `sample(position)` too, some of
+        an image's bytes, as `FolderReader` has: the fingerprint then covers those.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -20,6 +20,7 @@ from torch import Tensor
 from molere_cli.config.explain import explain_validation
 from molere_cli.errors import SplitError
 from molere_cli.files import claim_file, claim_name, replacing, temporary_for
+from molere_cli.fingerprints import same_fingerprint
 from molere_cli.splits.quota import validation_size
 
 METADATA_KEY = b"molere"
@@ -236,7 +237,7 @@ def verify_split(
 
 def check_fingerprint(split: Split, fingerprint: str, *, source: str) -> None:
     """Raise SplitError unless the split was made for the pool of this fingerprint."""
-    if split.info.fingerprint != fingerprint:
+    if not same_fingerprint(split.info.fingerprint, fingerprint):
         raise SplitError(
             f"{source} was made for another pool (dataset {split.info.dataset!r}, fingerprint "
             f"{split.info.fingerprint}) than this one (fingerprint {fingerprint}); make a new split"

@@ -18,6 +18,7 @@ import torch
 
 from molere_cli.data.source import LoadedDataset
 from molere_cli.errors import RunError
+from molere_cli.fingerprints import same_fingerprint
 from molere_cli.run_dir import RunDir
 from molere_cli.splits.artefact import Split, load_split
 
@@ -74,13 +75,27 @@ def source_commit() -> str | None:
 
 
 def check_fingerprint(run: RunDir, data: LoadedDataset) -> None:
-    """Raise RunError if the data is not what the run was trained on."""
+    """Raise RunError if the pool is not what the run was trained on."""
     recorded = run.environment()["fingerprint"]
-    if recorded != data.fingerprint:
+    if not same_fingerprint(recorded, data.fingerprint):
         raise RunError(
             f"dataset {data.name!r} has changed since {run.path} was trained: "
             f"fingerprint {data.fingerprint}, recorded {recorded}"
         )
+
+
+def check_test_sets(run: RunDir, data: LoadedDataset) -> None:
+    """Raise RunError, naming it, if a test set is not what it was when the run began; a run of a version that
+    did not record them passes."""
+    present = data.test_fingerprints()
+    for name, recorded in run.environment().get("test_fingerprints", {}).items():
+        if name not in present:
+            raise RunError(f"dataset {data.name!r} has no test set {name!r} any more, which {run.path} has")
+        if not same_fingerprint(recorded, present[name]):
+            raise RunError(
+                f"test set {name!r} of dataset {data.name!r} has changed since {run.path} was trained: "
+                f"fingerprint {present[name]}, recorded {recorded}"
+            )
 
 
 def digests(settings: Mapping[str, Any], split: Path | None) -> dict[str, str]:

@@ -21,6 +21,7 @@ from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.predict import predict_feed
 from molere_cli.errors import RunError, SplitError
+from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import Note, locked
 from molere_cli.progress import Progress
 from molere_cli.randomness import derived_seed
@@ -121,11 +122,11 @@ def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset) -> bool:
     try:
         check_settings(run)
         environment = run.environment()
-        same_numbers = (environment["precision"], environment["fingerprint"]) == (
-            plan.precision,
-            data.fingerprint,
+        return (
+            environment["precision"] == plan.precision
+            and same_fingerprint(environment["fingerprint"], data.fingerprint)
+            and completed(run.config()) == plan.settings
         )
-        return same_numbers and completed(run.config()) == plan.settings
     except (RunError, KeyError):
         return False
 

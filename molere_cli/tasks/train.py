@@ -17,6 +17,7 @@ from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import RunError, SplitError
 from molere_cli.files import replacing, write_json
+from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import beat
 from molere_cli.metrics import summarize
 from molere_cli.progress import Progress
@@ -29,6 +30,7 @@ from molere_cli.tasks.provenance import (
     check_fingerprint,
     check_settings,
     check_split,
+    check_test_sets,
     checked_split,
     describe_environment,
     digests,
@@ -56,18 +58,19 @@ def train_run(
         RunError: `path` is taken.
     """
     engine = engine_on_split(plan, data, split, note=progress.note)
-    begin = partial(_write_beginning, engine, split)
+    begin = partial(_write_beginning, engine.plan.settings, _environment(engine, split), split)
     with new_run(path, begin, numbered=numbered, note=progress.note) as run:
         return _train(engine, run, [], progress=progress)
 
 
-def _write_beginning(engine: Engine, split: Split | None, run: RunDir) -> None:
+def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
     plan, data = engine.plan, engine.data
-    environment = {
+    return {
         **describe_environment(),
         "device": str(plan.device),
         "precision": plan.precision,
         "fingerprint": data.fingerprint,
+        "test_fingerprints": data.test_fingerprints(),
         "num_pool": len(data.dataset.pool),
         "num_mislabelled": data.num_mislabelled,
         "class_names": list(data.dataset.class_names),
@@ -75,10 +78,15 @@ def _write_beginning(engine: Engine, split: Split | None, run: RunDir) -> None:
         "label": plan.label(split.info.strategy if split else None),
         "split": split_provenance(split.info) if split else None,
     }
-    write_json(run.path / "config.json", plan.settings)
+
+
+def _write_beginning(
+    settings: dict[str, Any], environment: dict[str, Any], split: Split | None, run: RunDir
+) -> None:
+    write_json(run.path / "config.json", settings)
     if split is not None:
         write_split(split, run.split_path)
-    began_with = digests(plan.settings, run.split_path if split else None)
+    began_with = digests(settings, run.split_path if split else None)
     write_json(run.path / "environment.json", {**environment, "digests": began_with})
 
 
@@ -119,6 +127,7 @@ def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progr
     )
     data = data or load_dataset(plan.config.data, registry)
     check_fingerprint(run, data)
+    check_test_sets(run, data)
     split = None
     if plan.needs_split:
         split = checked_split(run.split_path, data, note=progress.note)
@@ -163,7 +172,7 @@ def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examp
     if info.val_dataset is None:
         return None
     other = load_other_dataset(plan.config.data, data, plan.registry, info.val_dataset, {})
-    if other.fingerprint != info.val_fingerprint:
+    if not same_fingerprint(other.fingerprint, str(info.val_fingerprint)):
         raise SplitError(
             f"dataset {info.val_dataset!r}, which the split validates on, has changed since it was made: "
             f"fingerprint {other.fingerprint}, recorded {info.val_fingerprint}; make a new split"
