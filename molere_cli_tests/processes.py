@@ -53,6 +53,8 @@ class Together:
             self._processes.append(process)
 
     def __enter__(self) -> Together:
+        for end in self._ends:
+            end.recv()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,6 +93,7 @@ def _serve(end: Connection, barrier: multiprocessing.synchronize.Barrier) -> Non
 
     importlib.import_module("molere_cli.tasks.seeds")
     load_plugins()
+    end.send("ready")
     while True:
         line, folder = end.recv()
         os.chdir(folder)
