@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LOWEST := .venv-lowest
 BENCHMARKS := hypergradient dual_pass precision meta_batch training evaluation compile loading input_pipeline scale startup
 
-.PHONY: demo test check docs bench lint types slow docs-check reproduce results result clean
+.PHONY: demo test check docs bench lint types slow docs-check check-lowest reproduce results result clean
 
 demo: $(INSTALLED)
 	$(BIN)/molere demo
@@ -32,6 +33,21 @@ docs-check: $(INSTALLED)
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python benchmarks/reproduce/results.py --check
 
+# The default tests on the lowest version of every dependency that pyproject.toml allows. The first time downloads
+# 3 GB, since torch comes with its CUDA libraries. Old libraries may warn, and each Typer words docs/cli.md its own way.
+check-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -m "not slow" -W default \
+		--deselect molere_cli_tests/test_docs.py::test_generated_pages_are_up_to_date
+
+$(LOWEST)/.installed: pyproject.toml .ci/lowest.py
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check packaging
+	$(LOWEST)/bin/python .ci/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt setuptools
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt \
+		--no-build-isolation --editable ".[dev]"
+	touch $@
+
 # The programme behind docs/results.md: runs what has no result yet; may be stopped and continued anywhere.
 reproduce: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reproduce/run.py
@@ -50,7 +66,7 @@ bench: $(INSTALLED)
 	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

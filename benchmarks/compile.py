@@ -8,19 +8,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import harness
 import torch
-from harness import (
-    interleave,
-    median,
-    option_parser,
-    print_header,
-    print_table,
-    progress,
-    set_threads,
-    spread,
-    timed,
-    times,
-)
 from one_step import CPU, NETWORKS, Problem
 from torch import Tensor
 from torch._dynamo.utils import counters
@@ -29,18 +18,15 @@ from molere_cli.engine.classifier import Classifier, RandomState
 from molere_cli.engine.hypergradient import alignment
 
 NETWORKS["small_cnn"] = ("small_cnn", 32)
-Passes = dict[str, Callable[[], object]]
+Passes = dict[str, harness.Run]
 
 
 def main() -> None:
-    parser = option_parser(__doc__, repetitions=5)
+    parser = harness.option_parser(__doc__, repetitions=5)
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=["wrn16_2", "small_cnn"])
     parser.add_argument("--batch-size", type=int, default=128)
-    options = parser.parse_args()
-    set_threads(options.threads)
-    if options.quick:
-        options.batch_size, options.repetitions, options.networks = 16, 2, ["small_cnn"]
-    print_header(
+    options = harness.parse(parser, quick={"batch_size": 16, "repetitions": 2, "networks": ["small_cnn"]})
+    harness.print_header(
         "torch.compile",
         f"Batch {options.batch_size}, channels last, default mode; medians of {options.repetitions} "
         "interleaved rounds after the first call and an untimed round",
@@ -57,13 +43,13 @@ def main() -> None:
                 rows += _measure(network, precision, options.batch_size, options.repetitions)
             notes.append(f"- {network}, the dual pass: {_verdict(network, options.batch_size)}")
     columns = ["pass", "eager ms", "+-", "compiled ms", "+-", "compiled / eager", "first call, s", "graphs"]
-    print_table(columns, rows)
+    harness.print_table(columns, rows)
     print("\n".join(notes))
 
 
 def _compile_something() -> None:
     """What the compiler does once on a machine, such as asking for its vector instructions."""
-    progress("starting the compiler")
+    harness.progress("starting the compiler")
     torch.compile(torch.nn.Linear(8, 8))(torch.ones(8, 8)).sum().backward()
 
 
@@ -107,26 +93,24 @@ def _measure(network: str, precision: torch.dtype, batch_size: int, repetitions:
     compiled = _passes(_compiled(_problem(network, precision, batch_size)))
     first, graphs = {}, {}
     for name, run in compiled.items():
-        progress(f"compiling {label}: {name}")
+        harness.progress(f"compiling {label}: {name}")
         counters.clear()
         started = time.perf_counter()
         run()
         first[name] = time.perf_counter() - started
         graphs[name] = _graphs()
-    actions = {(name, kind): run for kind, of in enumerate((eager, compiled)) for name, run in of.items()}
-    order = {f"{label}: {name}/{kind}": timed(actions[name, kind]) for name in eager for kind in (0, 1)}
-    seconds = interleave(order, repetitions=repetitions)
+    both = {"eager": eager, "compiled": compiled}
+    order = {f"{label}: {name}/{kind}": of[name] for name in eager for kind, of in both.items()}
+    found = harness.time_runs(order, repetitions=repetitions)
     rows = []
     for name in eager:
-        plain, fast = seconds[f"{label}: {name}/0"], seconds[f"{label}: {name}/1"]
+        plain, fast = found[f"{label}: {name}/eager"], found[f"{label}: {name}/compiled"]
         rows.append(
             [
                 f"{label}: {name}",
-                f"{1000 * median(plain):.1f}",
-                spread(plain),
-                f"{1000 * median(fast):.1f}",
-                spread(fast),
-                times(median(fast) / median(plain)),
+                *plain.cells(".1f", per_second=1000),
+                *fast.cells(".1f", per_second=1000),
+                fast.over(plain),
                 f"{first[name]:.1f}",
                 graphs[name],
             ]

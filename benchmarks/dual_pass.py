@@ -6,18 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import harness
 import torch
-from harness import (
-    interleave,
-    median,
-    option_parser,
-    print_header,
-    print_table,
-    set_threads,
-    spread,
-    timed,
-    times,
-)
 from one_step import CPU, Problem, settled_state
 from torch import Tensor
 from torch.func import functional_call
@@ -66,15 +56,12 @@ def own_times(run: Callable[[], object]) -> dict[str, tuple[float, int]]:
 
 
 def main() -> None:
-    parser = option_parser(__doc__, repetitions=7)
+    parser = harness.option_parser(__doc__, repetitions=7)
     parser.add_argument("--batch-size", type=int, default=128)
-    options = parser.parse_args()
-    set_threads(options.threads)
-    if options.quick:
-        options.batch_size, options.repetitions = 16, 2
+    options = harness.parse(parser, quick={"batch_size": 16, "repetitions": 2})
     state = settled_state(NETWORK, batch_size=options.batch_size)
     problem = Problem(NETWORK, batch_size=options.batch_size, state=state)
-    print_header(
+    harness.print_header(
         "The dual pass",
         f"{NETWORK}, batch {options.batch_size}, fp32, channels last",
         "Own time of operators by torch.profiler over one pass after one unprofiled; calls of convolution "
@@ -86,7 +73,7 @@ def main() -> None:
     direction = {name: torch.randn_like(value) for name, value in before.items()}
     randomness = RandomState.capture(CPU)
     fast = problem.classifier.step_losses(problem.images, problem.labels, randomness)
-    passes: dict[str, Callable[[], object]] = {
+    passes: dict[str, harness.Run] = {
         "forward": lambda: problem.losses(problem.classifier.forward(problem.images).logits),
         "backward": partial(_backward, problem),
         "dual forward": lambda: alignment(fast, before, direction),
@@ -103,20 +90,17 @@ def main() -> None:
             for kind in (*KINDS, "other")
         ]
         rows.append([name, f"{total:.0f}", *cells])
-    print_table(["pass", "own ms", *(f"{kind} (calls)" for kind in KINDS), "other (calls)"], rows)
-    actions = {
-        "plain step": timed(problem.step),
-        "dual pass": timed(passes["dual forward"]),
-        "dual pass without": timed(lambda: alignment(_plain_losses(problem), before, direction)),
+    harness.print_table(["pass", "own ms", *(f"{kind} (calls)" for kind in KINDS), "other (calls)"], rows)
+    actions: dict[str, harness.Run] = {
+        "plain step": problem.step,
+        "dual pass": passes["dual forward"],
+        "dual pass without": lambda: alignment(_plain_losses(problem), before, direction),
     }
-    seconds = interleave(actions, repetitions=options.repetitions)
-    base = median(seconds["plain step"])
-    print_table(
+    timings = harness.time_runs(actions, repetitions=options.repetitions)
+    base = timings["plain step"]
+    harness.print_table(
         ["pass", "ms", "+-", "/ plain step"],
-        [
-            [name, f"{1000 * median(own):.1f}", spread(own), times(median(own) / base)]
-            for name, own in seconds.items()
-        ],
+        [[name, *own.cells(".1f", per_second=1000), own.over(base)] for name, own in timings.items()],
     )
 
 

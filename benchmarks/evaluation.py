@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import harness
 import torch
-from harness import (
-    interleave,
-    median,
-    option_parser,
-    print_header,
-    print_table,
-    set_threads,
-    spread,
-    timed,
-    times,
-)
 from one_step import CPU, NETWORKS, build_network, random_batch
 
 from molere_cli.data.feed import FeedSettings
@@ -31,15 +21,12 @@ def predict_all(classifier: Classifier, images: torch.Tensor, batch_size: int) -
 
 
 def main() -> None:
-    parser = option_parser(__doc__, repetitions=7)
+    parser = harness.option_parser(__doc__, repetitions=7)
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=["wrn16_2", "resnet18"])
     parser.add_argument("--images", type=int, default=2048)
-    options = parser.parse_args()
-    set_threads(options.threads)
-    if options.quick:
-        options.images, options.repetitions = 64, 2
+    options = harness.parse(parser, quick={"images": 64, "repetitions": 2})
     sizes = [batch for batch in SIZES if batch <= options.images]
-    print_header(
+    harness.print_header(
         "Passes without gradients",
         f"{options.images} images in eval mode, fp32, channels last; medians of {options.repetitions} "
         "interleaved rounds",
@@ -48,24 +35,18 @@ def main() -> None:
         size = NETWORKS[network][1]
         classifier = Classifier(build_network(network), device=CPU, precision=torch.float32)
         images = random_batch(size, options.images, seed=0)[0].contiguous(memory_format=torch.channels_last)
-        actions = {str(batch): timed(partial(predict_all, classifier, images, batch)) for batch in sizes}
-        seconds = interleave(actions, repetitions=options.repetitions)
-        best = min(median(own) for own in seconds.values())
+        runs = {str(batch): partial(predict_all, classifier, images, batch) for batch in sizes}
+        timings = harness.time_runs(runs, repetitions=options.repetitions)
+        best = min(timings.values(), key=lambda own: own.median)
         chosen = FeedSettings(
             mean=(0, 0, 0), std=(1, 1, 1), augment="none", image_size=(size, size), device=CPU, workers=0
         ).evaluation_batch_size
         print(f"### {network}, {size} px; MOLERE takes batches of {chosen}\n")
-        print_table(
+        harness.print_table(
             ["batch", "s", "+-", "images/s", "/ fastest"],
             [
-                [
-                    name,
-                    f"{median(own):.3f}",
-                    spread(own),
-                    f"{options.images / median(own):,.0f}",
-                    times(median(own) / best),
-                ]
-                for name, own in seconds.items()
+                [name, *own.cells(".3f"), f"{options.images / own.median:,.0f}", own.over(best)]
+                for name, own in timings.items()
             ],
         )
 

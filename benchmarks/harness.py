@@ -20,15 +20,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from molere_cli.tasks.provenance import cpu_name, source_commit, versions
 
 ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("MOLERE_DATA", ROOT.parent / "shared" / "data"))
 NOTHING = "-"
 
 
@@ -47,12 +50,46 @@ class Clock:
         self.seconds += time.perf_counter() - self._started
 
 
+Run = Callable[[], object]
 Action = Callable[[Clock], object]
 
 
-def timed(run: Callable[[], object]) -> Action:
-    """An action of which everything counts."""
+@dataclass(frozen=True)
+class Timing:
+    """The seconds that each repetition of a row took."""
 
+    seconds: Sequence[float] = ()
+
+    @property
+    def median(self) -> float:
+        """Seconds; nan of nothing."""
+        return statistics.median(self.seconds) if self.seconds else math.nan
+
+    @property
+    def spread(self) -> str:
+        """Half the distance between the quartiles, in percent of the median."""
+        if len(self.seconds) < 2:
+            return NOTHING
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return f"{50 * (high - low) / self.median:.0f}%"
+
+    def cells(self, form: str, *, per_second: float = 1.0) -> tuple[str, str]:
+        """The median and its spread, for a table; per_second: units of the table in a second."""
+        return format(per_second * self.median, form), self.spread
+
+    def over(self, base: Timing) -> str:
+        """How many times the median of `base`, `1.33x`."""
+        return times(self.median / base.median)
+
+
+def time_runs(runs: Mapping[str, Run], *, repetitions: int, warmups: int = 1) -> dict[str, Timing]:
+    """As `interleave`, of runs of which everything counts."""
+    return interleave(
+        {name: _timed(run) for name, run in runs.items()}, repetitions=repetitions, warmups=warmups
+    )
+
+
+def _timed(run: Run) -> Action:
     def action(clock: Clock) -> None:
         with clock:
             run()
@@ -60,10 +97,8 @@ def timed(run: Callable[[], object]) -> Action:
     return action
 
 
-def interleave(
-    actions: Mapping[str, Action], *, repetitions: int, warmups: int = 1
-) -> dict[str, list[float]]:
-    """Seconds of each repetition, by action; all actions take turns, first in `warmups` untimed rounds."""
+def interleave(actions: Mapping[str, Action], *, repetitions: int, warmups: int = 1) -> dict[str, Timing]:
+    """The timing of each action; all take turns, first in `warmups` untimed rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(-warmups, repetitions):
         for name, action in actions.items():
@@ -73,20 +108,7 @@ def interleave(
             if number >= 0:
                 seconds[name].append(clock.seconds)
             progress(f"round {number + 1}/{repetitions} {name}: {clock.seconds:.4g} s")
-    return seconds
-
-
-def median(seconds: Sequence[float]) -> float:
-    """The median, nan of nothing."""
-    return statistics.median(seconds) if seconds else math.nan
-
-
-def spread(seconds: Sequence[float]) -> str:
-    """Half the distance between the quartiles, in percent of the median."""
-    if len(seconds) < 2:
-        return NOTHING
-    low, _, high = statistics.quantiles(seconds, n=4, method="inclusive")
-    return f"{50 * (high - low) / median(seconds):.0f}%"
+    return {name: Timing(own) for name, own in seconds.items()}
 
 
 def progress(message: str) -> None:
@@ -97,43 +119,57 @@ def progress(message: str) -> None:
 # --- options
 
 
-def option_parser(description: str | None, *, repetitions: int) -> argparse.ArgumentParser:
-    """The options that every benchmark takes."""
-    summary = (description or "").partition("\n")[0]
+def option_parser(
+    documentation: str | None, *, repetitions: int, memory: bool = False
+) -> argparse.ArgumentParser:
+    """The options that every benchmark takes.
+
+    memory: with `--no-memory` too, and the row that a child process is to run.
+    """
+    summary = (documentation or "").partition("\n")[0]
     parser = argparse.ArgumentParser(description=summary)
     parser.add_argument("--repetitions", type=int, default=repetitions, help="rounds (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="torch's CPU threads (default: torch's choice)")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
+    if memory:
+        parser.add_argument("--no-memory", action="store_true", help="leave out the memory column")
+        parser.add_argument("--memory-row", help=argparse.SUPPRESS)
     return parser
 
 
-def add_memory_options(parser: argparse.ArgumentParser) -> None:
-    """`--no-memory`, and the row that a child process is to run."""
-    parser.add_argument("--no-memory", action="store_true", help="leave out the memory column")
-    parser.add_argument("--memory-row", help=argparse.SUPPRESS)
+def parse(parser: argparse.ArgumentParser, *, quick: Mapping[str, Any]) -> argparse.Namespace:
+    """The options of the command line; fixes torch's threads.
 
-
-def set_threads(num_threads: int | None) -> None:
-    """Fix torch's threads; None leaves torch's choice."""
-    if num_threads is not None:
-        torch.set_num_threads(num_threads)
+    quick: what `--quick` makes of them. A number is lowered to this one, anything else is replaced.
+    """
+    options = parser.parse_args()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if options.quick:
+        for name, small in quick.items():
+            given = getattr(options, name)
+            setattr(options, name, min(given, small) if isinstance(small, int) else small)
+    return options
 
 
 # --- memory
 
 
-def peak_memory(row: str, *more: str) -> int:
-    """What one row needs, in bytes, by running this very command for that row in a process of its own.
+def peak_memory(row: str, options: argparse.Namespace, *more: str) -> float:
+    """What one row needs, in bytes, by running this very command for that row in a process of its own; nan
+    under `--no-memory`.
 
     more: further arguments for that process.
     """
+    if options.no_memory:
+        return math.nan
     progress(f"memory of {row}")
     command = [sys.executable, *sys.argv, *more, "--memory-row", row]
     found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return int(json.loads(found.stdout.splitlines()[-1]))
 
 
-def report_peak(run: Callable[[], object]) -> None:
+def report_peak(run: Run) -> None:
     """In the child process, with data and model loaded: print the peak of `run` over the present size."""
     gc.collect()
     # Resets the high-water mark, which else might stem from loading (proc(5), clear_refs).
@@ -143,7 +179,7 @@ def report_peak(run: Callable[[], object]) -> None:
     print(json.dumps(_status("VmHWM") - loaded))
 
 
-def report_peak_with_workers(run: Callable[[], object]) -> None:
+def report_peak_with_workers(run: Run) -> None:
     """In the child process: print the peak of this process and its workers together, looked at ten times a
     second. All counts, the interpreter and torch too; a page that processes share counts once."""
     peak, over = 0, threading.Event()
@@ -156,9 +192,11 @@ def report_peak_with_workers(run: Callable[[], object]) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    run()
-    over.set()
-    watcher.join()
+    try:
+        run()
+    finally:  # or a run that fails would leave its process waiting for the watcher
+        over.set()
+        watcher.join()
     print(json.dumps(peak))
 
 

@@ -8,30 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import harness
 import peers
 import torch
-from harness import (
-    NOTHING,
-    Action,
-    Clock,
-    add_memory_options,
-    interleave,
-    mebibytes,
-    median,
-    option_parser,
-    peak_memory,
-    print_header,
-    print_table,
-    progress,
-    report_peak,
-    set_threads,
-    spread,
-    times,
-)
 from one_step import (
     NETWORKS,
     Problem,
     central_differences,
+    error_and_cosine,
     forward_mode_alone,
     forward_mode_on_top,
     plain_step,
@@ -41,7 +25,7 @@ from torch import Tensor
 
 BF16 = torch.bfloat16
 PACKAGES = {"higher": "higher", "torchopt": "torchopt", "betty": "betty-ml"}
-Make = Callable[[Problem], Callable[[Clock], Tensor | None]]
+Make = Callable[[Problem], Callable[[harness.Clock], Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +45,7 @@ class Row:
         )
 
 
-def _own(run: Callable[[Problem, Clock], Tensor | None]) -> Make:
+def _own(run: Callable[[Problem, harness.Clock], Tensor | None]) -> Make:
     return lambda problem: partial(run, problem)
 
 
@@ -104,27 +88,23 @@ ROWS = {
 class Measured:
     """What is known of a row; `failure` says why nothing is."""
 
-    seconds: list[float] = field(default_factory=list)
+    timing: harness.Timing = field(default_factory=harness.Timing)
     found: Tensor | None = None
     peak: float = math.nan
     failure: str | None = None
 
 
 def main() -> None:
-    parser = option_parser(__doc__, repetitions=15)
+    parser = harness.option_parser(__doc__, repetitions=15, memory=True)
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--peers", nargs="*", choices=list(PACKAGES), default=list(PACKAGES))
-    add_memory_options(parser)
-    options = parser.parse_args()
-    set_threads(options.threads)
-    if options.quick:
-        options.batch_size, options.repetitions = min(options.batch_size, 32), min(options.repetitions, 3)
+    options = harness.parse(parser, quick={"batch_size": 32, "repetitions": 3})
     if options.memory_row:
         network, _, row = options.memory_row.partition("/")
         _report_row(row, network, options.batch_size)
         return
-    print_header(
+    harness.print_header(
         "One hypergradient",
         f"Batch {options.batch_size}, the same for validation; SGD; free per-example weights; train mode; "
         f"medians of {options.repetitions} interleaved rounds",
@@ -143,7 +123,7 @@ def main() -> None:
 def _report_row(name: str, network: str, batch_size: int) -> None:
     row = ROWS[name]
     run = row.make(row.problem(network, batch_size=batch_size))
-    report_peak(lambda: [run(Clock()) for _ in range(3)])
+    harness.report_peak(lambda: [run(harness.Clock()) for _ in range(3)])
 
 
 def _measure_network(network: str, options: argparse.Namespace) -> None:
@@ -156,15 +136,14 @@ def _measure_network(network: str, options: argparse.Namespace) -> None:
         action = _prepared(ROWS[name], problem, measured[name], may_fail=name in PACKAGES)
         if action is not None:
             actions[name] = action
-    for name, seconds in interleave(actions, repetitions=options.repetitions).items():
-        measured[name].seconds = seconds
-        if not options.no_memory:
-            measured[name].peak = peak_memory(f"{network}/{name}")
-    progress("reference in float64")
+    for name, timing in harness.interleave(actions, repetitions=options.repetitions).items():
+        measured[name].timing = timing
+        measured[name].peak = harness.peak_memory(f"{network}/{name}", options)
+    harness.progress("reference in float64")
     double = Problem(network, batch_size=options.batch_size, dtype=torch.float64, state=state)
-    reference_B = peers.second_order(double)(Clock())
+    reference_B = peers.second_order(double)(harness.Clock())
     print(f"### {network}, {NETWORKS[network][1]} px\n")
-    print_table(
+    harness.print_table(
         [
             "fp32 where not said",
             "computes",
@@ -181,11 +160,11 @@ def _measure_network(network: str, options: argparse.Namespace) -> None:
     )
 
 
-def _prepared(row: Row, problem: Problem, measured: Measured, *, may_fail: bool) -> Action | None:
+def _prepared(row: Row, problem: Problem, measured: Measured, *, may_fail: bool) -> harness.Action | None:
     """The row's action, once it has run; None, with the reason kept, where a peer does not work here."""
     try:
         run = row.make(problem)
-        measured.found = run(Clock())
+        measured.found = run(harness.Clock())
     except Exception as error:  # a peer that is missing or broken is a row, not the end of the benchmark
         if not may_fail:
             raise
@@ -197,29 +176,25 @@ def _prepared(row: Row, problem: Problem, measured: Measured, *, may_fail: bool)
 def _cells(name: str, measured: dict[str, Measured], reference_B: Tensor) -> Sequence[str]:
     row, own = ROWS[name], measured[name]
     if own.failure is not None:
-        return [row.label, f"does not run: {own.failure}", *[NOTHING] * 8]
+        return [row.label, f"does not run: {own.failure}", *[harness.NOTHING] * 8]
     plain = measured["plain"]
     of_precision = measured["plain bf16"] if row.precision == BF16 else plain
-    seconds = median(own.seconds)
     return [
         row.label,
         row.work,
-        f"{1e3 * seconds:.1f}",
-        spread(own.seconds),
-        times(seconds / median(plain.seconds)),
-        times(seconds / median(of_precision.seconds)),
+        *own.timing.cells(".1f", per_second=1000),
+        own.timing.over(plain.timing),
+        own.timing.over(of_precision.timing),
         *_agreement(own.found, reference_B),
-        mebibytes(own.peak),
-        times(own.peak / plain.peak),
+        harness.mebibytes(own.peak),
+        harness.times(own.peak / plain.peak),
     ]
 
 
 def _agreement(found_B: Tensor | None, reference_B: Tensor) -> tuple[str, str]:
     if found_B is None:
-        return NOTHING, NOTHING
-    found_B = found_B.detach().double()
-    error = float((found_B - reference_B).norm() / reference_B.norm())
-    cosine = float(torch.nn.functional.cosine_similarity(found_B, reference_B, dim=0))
+        return harness.NOTHING, harness.NOTHING
+    error, cosine = error_and_cosine(found_B.detach(), reference_B)
     return f"{error:.1e}", f"{cosine:.6f}"
 
 

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 import torch
-from harness import (
-    add_memory_options,
-    interleave,
-    mebibytes,
-    median,
-    option_parser,
-    peak_memory,
-    print_header,
-    print_table,
-    progress,
-    report_peak_with_workers,
-    set_threads,
-    spread,
-    timed,
-    times,
-)
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -37,27 +22,21 @@ from molere_cli.registry.registry import load_plugins
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NUM_CLASSES, JPEG_SIZE = 10, 224
-Epoch = Callable[[], object]
 
 
 def main() -> None:
-    parser = option_parser(__doc__, repetitions=5)
+    parser = harness.option_parser(__doc__, repetitions=5, memory=True)
     parser.add_argument("--examples", type=int, default=10_240, help="CIFAR-shaped images")
     parser.add_argument("--jpegs", type=int, default=2_000, help=f"JPEGs of {JPEG_SIZE} pixels")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    add_memory_options(parser)
-    options = parser.parse_args()
-    set_threads(options.threads)
+    options = harness.parse(parser, quick={"examples": 2048, "jpegs": 256, "repetitions": 2})
     if options.memory_row:
         epoch = folder_epochs(options.folder, options)[options.memory_row]
-        report_peak_with_workers(epoch)
+        harness.report_peak_with_workers(epoch)
         return
-    if options.quick:
-        options.examples, options.jpegs = min(options.examples, 2048), min(options.jpegs, 256)
-        options.repetitions = min(options.repetitions, 2)
-    print_header(
+    harness.print_header(
         "Input pipeline",
         f"One epoch of batches of {options.batch_size}, float32 and normalised, nothing trained on them; "
         f"medians of {options.repetitions} interleaved rounds after an untimed one; {options.workers} "
@@ -71,34 +50,35 @@ def main() -> None:
         write_jpegs(Path(folder), options.jpegs)
         title = f"A folder of {options.jpegs} JPEGs of {JPEG_SIZE} px: random resized crop, flip"
         epochs = folder_epochs(Path(folder), options)
-        measured = {} if options.no_memory else {row: peak_memory(row, "--folder", folder) for row in epochs}
+        rows = [] if options.no_memory else list(epochs)
+        measured = {row: harness.peak_memory(row, options, "--folder", folder) for row in rows}
         _report(title, epochs, options.jpegs, options, memory=measured)
 
 
 def _report(
     title: str,
-    epochs: dict[str, Epoch],
+    epochs: dict[str, harness.Run],
     num_images: int,
     options: argparse.Namespace,
     *,
-    memory: dict[str, int],
+    memory: dict[str, float],
 ) -> None:
     """A table of images per second; ratios to the first peer, which is the second row."""
-    found = interleave({label: timed(run) for label, run in epochs.items()}, repetitions=options.repetitions)
-    peer = median(found[list(epochs)[1]])
+    found = harness.time_runs(epochs, repetitions=options.repetitions)
+    peer = found[list(epochs)[1]]
     rows = [
         [
             label,
-            f"{num_images / median(s):,.0f}",
-            spread(s),
-            times(peer / median(s)),
-            *([mebibytes(memory[label])] if memory else []),
+            f"{num_images / own.median:,.0f}",
+            own.spread,
+            peer.over(own),
+            *([harness.mebibytes(memory[label])] if memory else []),
         ]
-        for label, s in found.items()
+        for label, own in found.items()
     ]
     print(f"### {title}\n")
     columns = ["pipeline", "images/s", "+-", "/ second row"]
-    print_table([*columns, "peak memory"] if memory else columns, rows)
+    harness.print_table([*columns, "peak memory"] if memory else columns, rows)
 
 
 def _exhaust(batches: Iterable[object], num_images: int) -> None:
@@ -112,7 +92,7 @@ def _exhaust(batches: Iterable[object], num_images: int) -> None:
     assert seen == num_images, (seen, num_images)
 
 
-def _feed_epoch(feed: Feed, batch_size: int) -> Epoch:
+def _feed_epoch(feed: Feed, batch_size: int) -> harness.Run:
     def run() -> None:
         batches = epoch_batches(torch.arange(len(feed)), batch_size, seed=0)
         _exhaust(feed.training(batches, seed=0), len(feed))
@@ -140,7 +120,7 @@ class PerImage(Dataset[Any]):
         return self.transform(image), self.labels[position]
 
 
-def cifar_epochs(options: argparse.Namespace) -> dict[str, Epoch]:
+def cifar_epochs(options: argparse.Namespace) -> dict[str, harness.Run]:
     """MOLERE's batched augmentation, and torchvision's transforms image by image."""
     generator = torch.Generator().manual_seed(0)
     shape = (options.examples, 3, 32, 32)
@@ -182,7 +162,7 @@ def _torchvision_transform() -> Any:
     )
 
 
-def _loader_epoch(loader: Iterable[object], num_images: int) -> Epoch:
+def _loader_epoch(loader: Iterable[object], num_images: int) -> harness.Run:
     return lambda: _exhaust(loader, num_images)
 
 
@@ -191,7 +171,7 @@ def _loader_epoch(loader: Iterable[object], num_images: int) -> Epoch:
 
 def write_jpegs(root: Path, num_images: int) -> None:
     """`root/train/CLASS/*.jpg` and one test image a class: smooth colours with some grain."""
-    progress(f"writing {num_images} JPEGs")
+    harness.progress(f"writing {num_images} JPEGs")
     rng = np.random.default_rng(0)
     for number in range(num_images):
         _write_jpeg(rng, root / "train" / f"class{number % NUM_CLASSES}" / f"{number}.jpg")
@@ -207,7 +187,7 @@ def _write_jpeg(rng: np.random.Generator, path: Path) -> None:
     Image.fromarray(pixels).save(path, quality=90)
 
 
-def folder_epochs(root: Path, options: argparse.Namespace) -> dict[str, Epoch]:
+def folder_epochs(root: Path, options: argparse.Namespace) -> dict[str, harness.Run]:
     """MOLERE's streamed feed and timm's loader, with and without its prefetcher, on the same files."""
     spec = load_plugins().datasets.get("folder")
     dataset = spec.load(

@@ -4,22 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from statistics import fmean
-from statistics import median as middle
+from statistics import fmean, median
 
+import harness
 import torch
-from harness import (
-    interleave,
-    median,
-    option_parser,
-    print_header,
-    print_table,
-    progress,
-    set_threads,
-    spread,
-    timed,
-    times,
-)
 from one_step import CPU, LR, NETWORKS, LabelledImages, Problem, forward_mode, real_batches
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,20 +33,17 @@ class Point:
 
 
 def main() -> None:
-    parser = option_parser(__doc__, repetitions=20)
+    parser = harness.option_parser(__doc__, repetitions=20)
     parser.add_argument("--epochs", type=int, default=10, help="of training (default: %(default)s)")
     parser.add_argument("--train", type=int, default=5120, help="training examples (default: %(default)s)")
     parser.add_argument("--val", type=int, default=4096, help="validation pool (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=128)
-    options = parser.parse_args()
-    set_threads(options.threads)
-    if options.quick:
-        options.epochs, options.train, options.val, options.repetitions = 2, 512, 512, 3
+    options = harness.parse(parser, quick={"epochs": 2, "train": 512, "val": 512, "repetitions": 3})
     num_train, num_val = (count // options.batch_size for count in (options.train, options.val))
     batches = real_batches(IMAGE_SIZE, options.batch_size, num_batches=num_train + num_val)
     images, labels = (torch.cat(parts) for parts in zip(*batches[num_train:], strict=True))
     points = trained_points(batches[:num_train], (images, labels), num_epochs=options.epochs)
-    print_header(
+    harness.print_header(
         "The validation batch and the hypergradient",
         f"small_cnn on CIFAR-10 at {IMAGE_SIZE} px, fp32, {num_train * options.batch_size} training "
         f"examples, SGD with lr {LR}; through the first step after each of {len(points)} epochs, on another "
@@ -83,7 +68,7 @@ def trained_points(training: list[LabelledImages], val: LabelledImages, *, num_e
             problem = _problem(state, batch, val)
             problem.step()
             state = problem.module.state_dict()
-        progress(f"epoch {epoch + 1} of {num_epochs}")
+        harness.progress(f"epoch {epoch + 1} of {num_epochs}")
         problem = _problem(state, training[epoch % len(training)], val)
         before = problem.copy_of_parameters()
         problem.step()
@@ -102,7 +87,7 @@ def _measure(points: list[Point], pool: LabelledImages, *, num_draws: int) -> No
     signs: dict[int, list[float]] = {size: [] for size in SIZES}
     ratios: dict[int, list[float]] = {size: [] for size in SIZES}
     for number, (point, whole_B) in enumerate(zip(points, exact_B, strict=True)):
-        progress(f"draws of point {number + 1} of {len(points)}")
+        harness.progress(f"draws of point {number + 1} of {len(points)}")
         for size in SIZES:
             found_RB = torch.stack(
                 [point.hypergradient(_draw(pool, size, generator)) for _ in range(num_draws)]
@@ -110,8 +95,7 @@ def _measure(points: list[Point], pool: LabelledImages, *, num_draws: int) -> No
             cosines[size] += F.cosine_similarity(found_RB, whole_B[None], dim=1).tolist()
             signs[size].append(float((found_RB.sign() == whole_B.sign()).double().mean()))
             ratios[size] += (whole_B.abs() / found_RB.std(0)).tolist()
-    seconds = _seconds(points[-1], {size: _draw(pool, size, generator) for size in SIZES}, num_draws)
-    base = median(seconds["plain step"])
+    timings = _timings(points[-1], {size: _draw(pool, size, generator) for size in SIZES}, num_draws)
     rows = [
         [
             str(size),
@@ -119,9 +103,9 @@ def _measure(points: list[Point], pool: LabelledImages, *, num_draws: int) -> No
             f"{torch.tensor(cosines[size]).quantile(0.05):.3f}",
             f"{min(cosines[size]):.3f}",
             f"{100 * fmean(signs[size]):.0f}%",
-            f"{middle(ratios[size]):.2f}",
-            times(median(seconds[str(size)]) / base),
-            spread(seconds[str(size)]),
+            f"{median(ratios[size]):.2f}",
+            timings[str(size)].over(timings["plain step"]),
+            timings[str(size)].spread,
         ]
         for size in SIZES
     ]
@@ -135,13 +119,13 @@ def _measure(points: list[Point], pool: LabelledImages, *, num_draws: int) -> No
         "cost",
         "+-",
     ]
-    print_table(columns, rows)
+    harness.print_table(columns, rows)
 
 
-def _seconds(point: Point, val: dict[int, LabelledImages], num_rounds: int) -> dict[str, list[float]]:
+def _timings(point: Point, val: dict[int, LabelledImages], num_rounds: int) -> dict[str, harness.Timing]:
     """Of a plain step and, by size, of what comes on top of it; the steps move on from the point."""
-    updates = {str(size): timed(partial(point.hypergradient, part)) for size, part in val.items()}
-    return interleave({"plain step": timed(point.problem.step), **updates}, repetitions=num_rounds)
+    updates = {str(size): partial(point.hypergradient, part) for size, part in val.items()}
+    return harness.time_runs({"plain step": point.problem.step, **updates}, repetitions=num_rounds)
 
 
 def _draw(pool: LabelledImages, size: int, generator: torch.Generator) -> LabelledImages:

@@ -6,11 +6,10 @@ theta' = theta - lr (1/B) sum_i w_i grad l_i(theta).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 import torch
-from harness import ROOT, Clock
+from harness import DATA, Clock
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -59,9 +58,8 @@ def random_batch(size: int, num_examples: int, *, seed: int) -> tuple[Tensor, Te
 
 def real_batches(size: int, num_examples: int, *, num_batches: int) -> list[LabelledImages]:
     """Batches of CIFAR-10's training images from MOLERE_DATA or ../shared/data, resized and normalised."""
-    folder = os.environ.get("MOLERE_DATA", str(ROOT.parent / "shared" / "data"))
     config = RunConfig.of(
-        dataset=f"parquet:{folder}/cifar10", image_size=size, limit_train=num_batches * num_examples
+        dataset=f"parquet:{DATA}/cifar10", image_size=size, limit_train=num_batches * num_examples
     )
     plan = make_plan(config.updated(method="erm", device="cpu"), load_plugins())
     data = load_dataset(plan.config.data, plan.registry)
@@ -131,6 +129,13 @@ def settled_state(network: str, *, batch_size: int, num_steps: int = 3) -> dict[
     for _ in range(num_steps):
         problem.step()
     return {name: value.clone() for name, value in problem.module.state_dict().items()}
+
+
+def error_and_cosine(found_B: Tensor, exact_B: Tensor) -> tuple[float, float]:
+    """Of a hypergradient against the one in float64: relative error in the Euclidean norm, and cosine."""
+    found_B = found_B.double()
+    error = float((found_B - exact_B).norm() / exact_B.norm())
+    return error, float(F.cosine_similarity(found_B, exact_B, dim=0))
 
 
 # --- MOLERE's rows: each adds to the clock what it is about, and returns the hypergradient (B,), if any

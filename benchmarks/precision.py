@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from statistics import median as middle
+from statistics import median
 
+import harness
 import peers
 import torch
-from harness import Clock, option_parser, print_header, print_table, progress, set_threads
 from one_step import (
     CPU,
     NETWORKS,
     LabelledImages,
     Problem,
+    error_and_cosine,
     forward_mode,
     forward_mode_alone,
     real_batches,
@@ -22,7 +23,7 @@ from molere_cli.engine.classifier import RandomState
 
 
 def ours(problem: Problem) -> Tensor:
-    return forward_mode_alone(problem, Clock())
+    return forward_mode_alone(problem, harness.Clock())
 
 
 def bf16_passes(problem: Problem) -> Tensor:
@@ -34,20 +35,13 @@ def bf16_passes(problem: Problem) -> Tensor:
 
 
 def second_order(problem: Problem) -> Tensor:
-    found = peers.second_order(problem)(Clock())
+    found = peers.second_order(problem)(harness.Clock())
     assert found is not None
     return found
 
 
-def error_and_cosine(found_B: Tensor, exact_B: Tensor) -> tuple[float, float]:
-    """Relative error in the Euclidean norm, and cosine."""
-    found_B = found_B.double()
-    error = float((found_B - exact_B).norm() / exact_B.norm())
-    return error, float(torch.nn.functional.cosine_similarity(found_B, exact_B, dim=0))
-
-
 def main() -> None:
-    parser = option_parser(__doc__, repetitions=5)
+    parser = harness.option_parser(__doc__, repetitions=5)
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument(
@@ -56,11 +50,9 @@ def main() -> None:
         default=10,
         help="steps of SGD beforehand, as in training (default: %(default)s)",
     )
-    options = parser.parse_args()
-    set_threads(options.threads)
-    if options.quick:
-        options.batch_size, options.repetitions, options.networks, options.warmup = 8, 2, ["wrn16_2"], 1
-    print_header(
+    quick = {"batch_size": 8, "repetitions": 2, "networks": ["wrn16_2"], "warmup": 1}
+    options = harness.parse(parser, quick=quick)
+    harness.print_header(
         "Exactness of the hypergradient",
         f"CIFAR-10 images, batch {options.batch_size}, the same for validation; at each of "
         f"{options.repetitions} steps of SGD (lr 0.1) after {options.warmup} others, each on its own batch; "
@@ -73,7 +65,7 @@ def main() -> None:
     for network in options.networks:
         rows += _measure(network, options.batch_size, num_steps=options.repetitions, warmup=options.warmup)
     columns = ["network", "by", "error, median", "error, worst", "cosine, median", "cosine, worst"]
-    print_table(columns, rows)
+    harness.print_table(columns, rows)
 
 
 def _measure(network: str, batch_size: int, *, num_steps: int, warmup: int) -> list[list[str]]:
@@ -95,7 +87,7 @@ def _measure(network: str, batch_size: int, *, num_steps: int, warmup: int) -> l
             )
 
         if step >= warmup:
-            progress(f"{network}, step {step - warmup + 1} of {num_steps}")
+            harness.progress(f"{network}, step {step - warmup + 1} of {num_steps}")
             exact_B = second_order(problem(torch.float64))
             for name, found_B in {
                 "MOLERE, fp32": ours(problem()),
@@ -111,9 +103,9 @@ def _measure(network: str, batch_size: int, *, num_steps: int, warmup: int) -> l
         [
             network,
             name,
-            f"{middle(e for e, _ in values):.1e}",
+            f"{median(e for e, _ in values):.1e}",
             f"{max(e for e, _ in values):.1e}",
-            f"{middle(c for _, c in values):.6f}",
+            f"{median(c for _, c in values):.6f}",
             f"{min(c for _, c in values):.6f}",
         ]
         for name, values in found.items()

@@ -5,28 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import harness
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from harness import (
-    NOTHING,
-    ROOT,
-    interleave,
-    median,
-    option_parser,
-    print_header,
-    print_table,
-    progress,
-    set_threads,
-    spread,
-    timed,
-    times,
-)
 from torch import nn
 
 from molere_cli import Dataset, Examples
@@ -44,28 +31,25 @@ from molere_cli.run_dir import RunDir
 from molere_cli.splits.artefact import load_split, write_split
 from molere_cli.tasks.split import make_split
 
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(harness.ROOT))
 from molere_cli_tests import fake_runs
 
 NUM_CLASSES, DELTA, FEATURE_DIM, BATCH_SIZE = 100, 0.1, 128, 128
 POOLS, RUNS = (10_000, 100_000, 1_000_000), (10, 100, 1000)
 SEEDS = 5
 SLACK = 1.5  # cost per row may grow by this from the smallest size to the largest
-Run = Callable[[], object]
 
 
 def main() -> None:
-    parser = option_parser(__doc__, repetitions=5)
+    parser = harness.option_parser(__doc__, repetitions=5)
     parser.add_argument("--pools", type=int, nargs="+", default=list(POOLS))
     parser.add_argument("--splitter-pools", type=int, nargs="+", default=list(POOLS))
     parser.add_argument("--splitter-repetitions", type=int, default=3)
     parser.add_argument("--runs", type=int, nargs="+", default=list(RUNS), help="multiples of 10")
-    options = parser.parse_args()
-    set_threads(options.threads)
+    options = harness.parse(parser, quick={"repetitions": 2, "splitter_repetitions": 2})
     if options.quick:
-        options.repetitions = options.splitter_repetitions = 2
         options.splitter_pools = [size for size in options.splitter_pools if size <= 100_000]
-    print_header(
+    harness.print_header(
         "Scale",
         f"{NUM_CLASSES} classes, delta {DELTA}; medians of interleaved rounds after an untimed one; growth "
         "is the cost per row over that of the size before, 1.00x where cost is linear",
@@ -76,19 +60,19 @@ def main() -> None:
         _report_compare(Path(folder), options)
 
 
-def _report(title: str, unit: str, actions: Mapping[int, Run], repetitions: int) -> None:
+def _report(title: str, unit: str, runs: Mapping[int, harness.Run], repetitions: int) -> None:
     """A table of sizes with their cost per row, and whether it stays the same."""
-    sizes = sorted(actions)
-    named = {f"{title} {size:,}": timed(actions[size]) for size in sizes}
-    found = list(interleave(named, repetitions=repetitions).values())
-    each = [median(seconds) / size for seconds, size in zip(found, sizes, strict=True)]
-    growth = [NOTHING] + [times(after / before) for before, after in pairwise(each)]
+    sizes = sorted(runs)
+    named = {f"{title} {size:,}": runs[size] for size in sizes}
+    found = list(harness.time_runs(named, repetitions=repetitions).values())
+    each = [timing.median / size for timing, size in zip(found, sizes, strict=True)]
+    growth = [harness.NOTHING] + [harness.times(after / before) for before, after in pairwise(each)]
     rows = [
-        [f"{size:,}", f"{median(seconds):.4f}", spread(seconds), f"{1e6 * cost:.3f}", grown]
-        for size, seconds, cost, grown in zip(sizes, found, each, growth, strict=True)
+        [f"{size:,}", *timing.cells(".4f"), f"{1e6 * cost:.3f}", grown]
+        for size, timing, cost, grown in zip(sizes, found, each, growth, strict=True)
     ]
     print(f"### {title}\n")
-    print_table([unit, "s", "+-", "us each", "growth"], rows)
+    harness.print_table([unit, "s", "+-", "us each", "growth"], rows)
     if len(sizes) > 1:
         whole = each[-1] / each[0]
         verdict = "no more than linear" if whole <= SLACK else "MORE THAN LINEAR"
@@ -162,7 +146,7 @@ def _report_splitter(options: argparse.Namespace) -> None:
     _report(title, "examples", actions, options.splitter_repetitions)
 
 
-def splitter_epoch(size: int) -> Run:
+def splitter_epoch(size: int) -> harness.Run:
     """One `SplitterTraining.update` on a pool of small images.
 
     The classifier is as cheap as one can be, since it is the splitter's cost that is asked for.
@@ -204,7 +188,7 @@ def write_runs(root: Path, num_runs: int) -> Path:
     """`num_runs` finished runs: ERM and LRW on a hard split at as many learning rates as it takes."""
     if num_runs % (2 * SEEDS):
         raise SystemExit(f"--runs {num_runs}: give multiples of {2 * SEEDS}")
-    progress(f"writing {num_runs} runs")
+    harness.progress(f"writing {num_runs} runs")
     for number in range(num_runs // 2):
         experiment, seed = divmod(number, SEEDS)
         config = {"seed": seed, "lr": 0.001 * (experiment + 1)}

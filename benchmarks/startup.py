@@ -5,55 +5,34 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from harness import (
-    ROOT,
-    interleave,
-    median,
-    option_parser,
-    print_header,
-    print_table,
-    set_threads,
-    spread,
-    timed,
-    times,
-)
+import harness
 
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(harness.ROOT))
 from molere_cli_tests import fake_runs
 
 NUM_RUNS, SEEDS = 20, 5
 
 
 def main() -> None:
-    parser = option_parser(__doc__, repetitions=15)
-    options = parser.parse_args()
-    set_threads(options.threads)
-    if options.quick:
-        options.repetitions = min(options.repetitions, 3)
-    print_header(
+    parser = harness.option_parser(__doc__, repetitions=15)
+    options = harness.parse(parser, quick={"repetitions": 3})
+    harness.print_header(
         "Start-up",
         f"Wall time of whole processes, files in the page cache; medians of {options.repetitions} "
         "interleaved rounds after an untimed one",
     )
     with tempfile.TemporaryDirectory() as folder:
         _write_runs(Path(folder))
-        found = interleave(
-            {label: timed(run) for label, run in commands(folder).items()},
-            repetitions=options.repetitions,
-        )
-    python = median(found["python -c pass"])
-    rows = [
-        [label, f"{median(seconds):.3f}", spread(seconds), times(median(seconds) / python)]
-        for label, seconds in found.items()
-    ]
-    print_table(["command", "s", "+-", "/ bare Python"], rows)
+        found = harness.time_runs(commands(folder), repetitions=options.repetitions)
+    python = found["python -c pass"]
+    rows = [[label, *timing.cells(".3f"), timing.over(python)] for label, timing in found.items()]
+    harness.print_table(["command", "s", "+-", "/ bare Python"], rows)
 
 
-def commands(runs: str) -> dict[str, Callable[[], object]]:
+def commands(runs: str) -> dict[str, harness.Run]:
     """What is timed, with two processes to compare with."""
     molere = str(Path(sys.executable).with_name("molere"))
     lines = {

@@ -9,22 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import harness
 import torch
-from harness import (
-    add_memory_options,
-    interleave,
-    mebibytes,
-    median,
-    option_parser,
-    peak_memory,
-    print_header,
-    print_table,
-    report_peak,
-    set_threads,
-    spread,
-    timed,
-    times,
-)
 from meta_weight_net import MetaWeightNetLoop
 from torch import Tensor
 
@@ -81,7 +67,7 @@ def all_rows() -> dict[str, Row]:
 
 
 def main() -> None:
-    parser = option_parser(__doc__, repetitions=5)
+    parser = harness.option_parser(__doc__, repetitions=5, memory=True)
     parser.add_argument(
         "--rows", nargs="+", default=["*"], metavar="PATTERN", help="of: " + ", ".join(all_rows())
     )
@@ -89,19 +75,14 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=2560, help="pool size (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--backbone", default="wrn16_2")
-    add_memory_options(parser)
-    options = parser.parse_args()
-    set_threads(options.threads)
-    if options.quick:
-        options.examples, options.batch_size = min(options.examples, 256), min(options.batch_size, 32)
-        options.repetitions = min(options.repetitions, 2)
+    options = harness.parse(parser, quick={"examples": 256, "batch_size": 32, "repetitions": 2})
     rows, data = all_rows(), synthetic_data(options.examples)
     if options.memory_row:
-        report_peak(make_epoch(rows[options.memory_row], data, options))
+        harness.report_peak(make_epoch(rows[options.memory_row], data, options))
         return
     chosen = _chosen(rows, options.rows)
     num_steps = math.ceil(options.examples / options.batch_size)
-    print_header(
+    harness.print_header(
         "Epochs of training",
         f"{options.backbone}, {SIZE} px, {options.examples} examples in memory, crop and flip, batch "
         f"{options.batch_size} ({num_steps} steps an epoch, the same for every row), validation "
@@ -127,10 +108,10 @@ def _measure(rows: dict[str, Row], data: LoadedDataset, options: argparse.Namesp
     epochs = {key: make_epoch(row, data, options) for key, row in rows.items()}
     for run in epochs.values():
         run()
-    blocks = {key: timed(_block(run, rows[key].splitter_interval)) for key, run in epochs.items()}
-    found = interleave(blocks, repetitions=options.repetitions, warmups=0)
-    seconds = {key: median(found[key]) / row.splitter_interval for key, row in rows.items()}
-    peaks = {key: math.nan if options.no_memory else peak_memory(key) for key in rows}
+    blocks = {key: _block(run, rows[key].splitter_interval) for key, run in epochs.items()}
+    found = harness.time_runs(blocks, repetitions=options.repetitions, warmups=0)
+    seconds = {key: found[key].median / row.splitter_interval for key, row in rows.items()}
+    peaks = {key: harness.peak_memory(key, options) for key in rows}
     table = []
     for key, row in rows.items():
         erm = f"erm/{row.precision}"
@@ -141,15 +122,15 @@ def _measure(rows: dict[str, Row], data: LoadedDataset, options: argparse.Namesp
                 row.work,
                 str(math.ceil(num_steps / row.interval)) if row.interval else "0",
                 f"{seconds[key]:.3f}",
-                spread(found[key]),
+                found[key].spread,
                 f"{1e3 * seconds[key] / num_steps:.1f}",
-                times(seconds[key] / seconds["erm/fp32"]),
-                times(seconds[key] / seconds[erm]),
-                mebibytes(peaks[key]),
-                times(peaks[key] / peaks[erm]),
+                harness.times(seconds[key] / seconds["erm/fp32"]),
+                harness.times(seconds[key] / seconds[erm]),
+                harness.mebibytes(peaks[key]),
+                harness.times(peaks[key] / peaks[erm]),
             ]
         )
-    print_table(
+    harness.print_table(
         [
             "row",
             "precision",

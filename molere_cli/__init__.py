@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from molere_cli.errors import ConfigError, DataError, MolereError, SplitError, TrainingError
+from molere_cli.errors import ConfigError, DataError, MolereError, PluginError, SplitError, TrainingError
 from molere_cli.registry.hookspecs import hookimpl
 from molere_cli.registry.specs import (
     IMAGENET_MEAN,
@@ -109,6 +109,7 @@ __all__ = [
     "MethodSpec",
     "MolereError",
     "Options",
+    "PluginError",
     "ReweighterInput",
     "ReweighterRequest",
     "ReweighterSpec",

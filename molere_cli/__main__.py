@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import signal
 import sys
+import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -20,7 +22,7 @@ from molere_cli.commands.evaluate import evaluate
 from molere_cli.commands.plugins import plugins
 from molere_cli.commands.split import split
 from molere_cli.commands.train import train
-from molere_cli.errors import MolereError
+from molere_cli.errors import MolereError, PluginError
 from molere_cli.registry.offers import PluginWarning
 
 app = typer.Typer(
@@ -43,26 +45,42 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+class Shown:
+    """How much of an error is shown."""
+
+    traceback = False
+
+
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error comes from: molere --debug train ...")
+    ] = False,
 ) -> None:
     """Find the hard examples of a dataset, and train on them by learned reweighting."""
+    context.ensure_object(Shown).traceback = debug
 
 
 def main() -> None:
     """Run the command line; a user's mistake becomes one sentence on stderr and exit code 1."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = warning_display()
     # At its end the interpreter would spend a second or two on the search for unused objects among torch's
     # hundreds of thousands, although the system takes all of them back at once.
     atexit.register(gc.freeze)
+    shown = Shown()
     try:
         with stopped_by_exception():
-            app(prog_name="molere")
+            app(prog_name="molere", obj=shown)
     except MolereError as error:
-        typer.echo(f"molere: {error}", err=True)
+        if shown.traceback:
+            traceback.print_exception(error)
+        of_a_plugin = isinstance(error, PluginError) and error.__cause__ is not None
+        hint = " (molere --debug shows where)" if of_a_plugin and not shown.traceback else ""
+        typer.echo(f"molere: {error}{hint}", err=True)
         sys.exit(1)
 
 
@@ -86,9 +104,18 @@ def stopped_by_exception() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *place: object, **_rest: object) -> None:
-    prefix = "warning" if category is PluginWarning else category.__name__
-    typer.echo(f"{prefix}: {message}", err=True)
+def warning_display() -> Callable[..., None]:
+    """What shows a warning as one line, once for every text: Python's own count of which have been shown
+    starts anew whenever a library changes the filters."""
+
+    @functools.cache
+    def echo(line: str) -> None:
+        typer.echo(line, err=True)
+
+    def show(message: Warning | str, category: type[Warning], *_place: object, **_rest: object) -> None:
+        echo(f"{'warning' if category is PluginWarning else category.__name__}: {message}")
+
+    return show
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
     ├── DataError          a dataset is missing, unreadable or unusable
     ├── SplitError         a split file or split request is invalid
     ├── RunError           a run directory is missing, unfinished or inconsistent
-    └── TrainingError      training cannot go on (non-finite loss, unsupported optimizer)
+    ├── TrainingError      training cannot go on (non-finite loss, unsupported optimizer)
+    └── PluginError        what a third party's plugin does, or gives, cannot be used
 
 `molere_cli.__main__` turns these, and only these, into one sentence and exit code 1.
 """
@@ -38,3 +39,7 @@ class RunError(MolereError):
 
 class TrainingError(MolereError):
     """Training cannot go on."""
+
+
+class PluginError(MolereError):
+    """What a third party's plugin does, or gives, cannot be used; the text names plugin, hook and object."""

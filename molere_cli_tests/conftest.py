@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
+import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import hypothesis
 import pytest
@@ -12,6 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from molere_cli import BackboneSpec, Dataset, DatasetSpec, Examples, hookimpl
+from molere_cli import __main__ as entry
 from molere_cli.registry.registry import Registry, load_plugins
 
 TINY_SIZE, TINY_CLASSES = 64, 4
@@ -24,6 +29,31 @@ hypothesis.settings.load_profile("molere")
 @pytest.fixture
 def runner() -> CliRunner:
     return CliRunner()
+
+
+class Done(NamedTuple):
+    code: int | str | None
+    out: str
+    err: str
+
+    @property
+    def last_line(self) -> str:
+        return self.out.splitlines()[-1]
+
+
+@pytest.fixture
+def molere(monkeypatch, capsys):
+    """Runs `molere LINE` in this process, through `main`."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+    def call(line: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["molere", *shlex.split(line)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            entry.main()
+        return Done(left.value.code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from molere_cli.tasks.build import build_engine
 from molere_cli.tasks.scores import erm_config
 from molere_cli.tasks.train import collapse_of, resume_run
 from molere_cli_tests.conftest import TINY_SIZE
+from molere_cli_tests.strict_json import check_json_of
 from molere_cli_tests.test_baselines import RUNS, run_config
 from molere_cli_tests.test_training import (
     KilledAfter,
@@ -42,6 +43,7 @@ def test_a_killed_run_resumes_to_the_same_bits(name, registry, tmp_path):
     (unfinished,) = (tmp_path / "cut").iterdir()
     resumed = resume_run(unfinished, registry, progress=NoProgress())
     assert resumed.is_done
+    check_json_of(resumed)
     assert_same_tensors(tensors_of(whole), tensors_of(resumed))
     assert without_times(whole.metrics()) == without_times(resumed.metrics())
     assert (whole.path / "pool.parquet").read_bytes() == (resumed.path / "pool.parquet").read_bytes()

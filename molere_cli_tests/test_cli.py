@@ -11,7 +11,6 @@ import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,33 +23,9 @@ from molere_cli.commands import console
 from molere_cli.config.run_config import OWNERS, RunConfig, field_of, flag_name
 from molere_cli.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
+from molere_cli_tests.conftest import Done
 
 SMALL = "--limit-train 100 --epochs 2 --precision fp32 --quiet"
-
-
-class Done(NamedTuple):
-    code: int | str | None
-    out: str
-    err: str
-
-    @property
-    def last_line(self) -> str:
-        return self.out.splitlines()[-1]
-
-
-@pytest.fixture
-def molere(monkeypatch, capsys):
-    """Runs `molere LINE` in this process, through `main`."""
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-
-    def call(line: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["molere", *shlex.split(line)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            entry.main()
-        return Done(left.value.code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture
@@ -368,7 +343,7 @@ def test_a_list_may_take_most_of_the_pool_but_not_all_of_a_class(in_tmp, molere)
     write_list([])
     assert_refused(
         molere("split --strategy file:mine.csv --limit-train 100 --quiet"),
-        "the split that 'file:mine.csv' made has no validation example",
+        "mine.csv has no row below its header",
     )
 
 
@@ -385,7 +360,7 @@ def test_a_list_settles_delta_and_score(train, molere):
         assert f"{name} has no effect with method 'lrw'" in done.err
     assert not Path("runs").exists()
     assert_refused(
-        molere("split --strategy file:no.csv --quiet"), "cannot read the list of validation examples"
+        molere("split --strategy file:no.csv --quiet"), "cannot read no.csv: No such file or directory"
     )
 
 
@@ -602,6 +577,24 @@ def test_plugins_tells_of_names_that_are_offered_twice(molere, monkeypatch):
         "method 'focal' is offered as molere_baselines:focal and molere_mine:focal; "
         "focal alone is molere_baselines:focal\n"
     )
+
+
+def test_a_plugin_that_offers_a_name_of_ours_breaks_no_command(in_tmp, molere, monkeypatch):
+    registry = load_plugins()
+    specs = [
+        MethodSpec(name=name, description="", build="math:sqrt", label="Mine") for name in ("focal", "erm")
+    ]
+    mine = SimpleNamespace(register_methods=hookimpl(lambda register: [register(spec) for spec in specs]))
+    registry.add(mine, "molere_mine")
+    monkeypatch.setattr("molere_cli.registry.registry.load_plugins", lambda: registry)
+    monkeypatch.setattr(warnings, "filters", [])  # as in a process that is not pytest's
+    done = molere(f"train --method focal --seeds 0,1 {SMALL}")
+    assert done == Done(
+        0,
+        "runs/digits-focal-s0\nruns/digits-focal-s1\n",
+        "warning: method 'focal' is molere_baselines:focal; say molere_mine:focal for the other\n",
+    )
+    assert molere(f"train --method mbr {SMALL}").err == ""
 
 
 def test_a_filter_searches_the_families(molere):

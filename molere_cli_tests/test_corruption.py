@@ -143,8 +143,8 @@ def test_labels_from_a_file_replace_those_of_their_indices(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n", "no header with the columns index and label"),
-        ("index,label\nx,0\n", "line 2: 'x' is no index"),
+        ("a,b\n1,2\n", "there is no column 'index'; there are: a, b"),
+        ("index,label\nx,0\n", "line 2: the index 'x' is no whole number"),
         ("index,label\n0,0\n0,1\n", "line 3: index 0 stands there twice"),
         ("index,label\n0,7\n", "line 2: '7' is neither a class name nor a class number"),
         ("index,label\n5,1\n", "names no example of the pool"),
@@ -157,7 +157,7 @@ def test_a_bad_label_file_is_one_sentence(text: str, message: str, tmp_path: Pat
 
 
 def test_a_missing_label_file_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot read the labels in .*none.csv"):
+    with pytest.raises(DataError, match=r"cannot read .*none.csv: No such file"):
         labels_from_file(tmp_path / "none.csv", torch.tensor([0]), torch.tensor([0]), ["cat"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Generator
 from molere_cli import DatasetSpec, Examples
 from molere_cli.config.sections import DataSettings
 from molere_cli.data.augmentation import ImageStore, crop_padding
+from molere_cli.data.check import check_dataset
 from molere_cli.data.feed import (
     FeedSettings,
     InMemoryFeed,
@@ -24,7 +26,7 @@ from molere_cli.data.feed import (
 )
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import split_off, stratified_holdout, subset
-from molere_cli.data.source import check_dataset, limit_pool, load_dataset
+from molere_cli.data.source import limit_pool, load_dataset
 from molere_cli.errors import ConfigError, DataError
 from molere_cli.registry.registry import Offer
 from molere_cli_tests.conftest import tiny_dataset, tiny_examples
@@ -398,6 +400,91 @@ def test_a_dataset_that_makes_no_sense_is_refused(changes, sentence):
     with pytest.raises(DataError) as caught:
         check_dataset(replace(tiny_dataset(), **changes), name="x")
     assert str(caught.value) == sentence
+
+
+def eight(**changes):
+    """Eight examples with all members, some of them changed."""
+    whole = {
+        "groups": torch.arange(8) // 4,
+        "indices": torch.arange(8),
+        "clean_labels": torch.arange(8) % 4,
+    }
+    return replace(tiny_examples(8, seed=0), **{**whole, **changes})
+
+
+IMAGES = tiny_examples(8, seed=0).images
+HALVES = torch.arange(8) // 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"images": IMAGES.float()}, "has images of dtype float32, not uint8"),
+        ({"images": IMAGES[:, :1]}, "has images of shape (8, 1, 8, 8), not (N, 3, H, W)"),
+        ({"images": IMAGES.permute(0, 2, 3, 1)}, "has images of shape (8, 8, 8, 3), not (N, 3, H, W)"),
+        ({"images": IMAGES[:, 0]}, "has images of shape (8, 8, 8), not (N, 3, H, W)"),
+        ({"images": IMAGES[:, :, :0]}, "has images of shape (8, 3, 0, 8), not (N, 3, H, W)"),
+        ({"images": IMAGES[:5]}, "has 5 images for 8 labels"),
+        ({"images": list(IMAGES)}, "has list for images, no tensor and no ImageReader"),
+        ({"images": ListReader(IMAGES[:5])}, "has 5 images for 8 labels"),
+        ({"images": ListReader(IMAGES.float())}, "has images of dtype float32, not uint8"),
+        ({"images": ListReader(IMAGES[:, 0])}, "has images of shape (8, 8), not (3, H, W)"),
+        ({"images": ListReader(IMAGES.numpy())}, "reads its first image as ndarray, not as a tensor"),
+        ({"labels": (torch.arange(8) % 4).int()}, "has labels of dtype int32, not int64"),
+        ({"labels": torch.zeros(8, 1).long()}, "has labels of shape (8, 1), not (N,)"),
+        ({"labels": [0] * 8}, "has list for labels, not a tensor"),
+        ({"labels": torch.arange(8)}, "has label 7, but there are 4 classes"),
+        ({"groups": torch.arange(3)}, "has 3 groups for 8 labels"),
+        ({"groups": HALVES.float()}, "has groups of dtype float32, not int64"),
+        ({"groups": HALVES[:, None]}, "has groups of shape (8, 1), not (N,)"),
+        ({"groups": HALVES + 1}, "has group 2, but there are 2 group_names"),
+        ({"groups": HALVES - 2}, "has group -2; groups start at {lowest} there"),
+        ({"indices": torch.arange(9)}, "has 9 indices for 8 labels"),
+        ({"indices": torch.arange(8.0)}, "has indices of dtype float32, not int64"),
+        ({"indices": HALVES * 7}, "has index 0 twice"),
+        ({"clean_labels": HALVES[:7]}, "has 7 clean_labels for 8 labels"),
+        ({"clean_labels": HALVES.bool()}, "has clean_labels of dtype bool, not int64"),
+        ({"clean_labels": HALVES + 4}, "has clean label 5, but there are 4 classes"),
+    ],
+)
+@pytest.mark.parametrize("part", ["pool", "odd", "tuning"])
+def test_a_member_that_makes_no_sense_is_named(changes, what, part):
+    examples, whole = eight(**changes), replace(tiny_dataset(), group_names=("low", "high"))
+    check_dataset(replace(whole, pool=eight(), tests={"odd": eight()}, tuning=eight()), name="x")
+    parts = {"odd": {"tests": {"fine": eight(), "odd": examples}}}.get(part, {part: examples})
+    with pytest.raises(DataError) as caught:
+        check_dataset(replace(whole, **parts), name="x")
+    lowest = 0 if part == "pool" else -1
+    assert str(caught.value) == f"the {part} of dataset 'x' {what.format(lowest=lowest)}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"class_names": ()}, "has no class_names"),
+        ({"class_names": tuple("abca")}, "has class_names with 'a' twice"),
+        ({"class_names": ["a"]}, "has class_names ['a'], which is no tuple of non-empty strings"),
+        ({"class_names": ("a", "")}, "has class_names ('a', ''), which is no tuple of non-empty strings"),
+        ({"class_names": (0, 1)}, "has class_names (0, 1), which is no tuple of non-empty strings"),
+        ({"group_names": ("g", "g")}, "has group_names with 'g' twice"),
+        ({"mean": (0.5, 0.5)}, "has mean (0.5, 0.5), which is not three finite numbers"),
+        ({"mean": 0.5}, "has mean 0.5, which is not three finite numbers"),
+        ({"mean": (0.5, 0.5, math.nan)}, "has mean (0.5, 0.5, nan), which is not three finite numbers"),
+        ({"std": (0.5, 0.0, 0.5)}, "has std (0.5, 0.0, 0.5), which is not three positive numbers"),
+        ({"std": (0.5, math.inf, 0.5)}, "has std (0.5, inf, 0.5), which is not three positive numbers"),
+        ({"augment": "flip"}, "has augment 'flip'; it can be none, crop, crop-flip"),
+        ({"tests": [tiny_examples(8, seed=0)]}, "has no test set"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_whole_dataset_is_named(changes, what):
+    with pytest.raises(DataError) as caught:
+        check_dataset(replace(tiny_dataset(), **changes), name="x")
+    assert str(caught.value) == f"dataset 'x' {what}"
+
+
+def test_a_part_that_is_no_examples_is_named():
+    with pytest.raises(DataError, match=r"^the pool of dataset 'x' is tuple, not Examples$"):
+        check_dataset(replace(tiny_dataset(), pool=(IMAGES, HALVES)), name="x")
 
 
 def test_a_loaded_dataset_names_its_test_sets_and_indices(registry):

@@ -568,6 +568,19 @@ def test_arrow_files_that_datasets_has_saved_are_read(offline):
     assert dataset.class_names == ("cat", "dog")
 
 
+def test_what_datasets_has_saved_is_opened_without_a_guess_at_its_format(offline, monkeypatch):
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    table = {"image": [{"bytes": png(pixels_of(number)), "path": None} for number in range(10)]}
+    table["label"] = [number % 2 for number in range(10)]
+    saved = offline / "saved"
+    datasets.DatasetDict({"train": datasets.Dataset.from_dict(table, features=features)}).save_to_disk(saved)
+    with pytest.raises(DataError, match="cannot load"):
+        load_hub(saved, config="day")
+    monkeypatch.delattr(datasets, "load_dataset")
+    pool = load_hub(saved).pool
+    assert torch.equal(pool.images, expected_images(pool.indices.tolist()))
+
+
 def test_of_several_configurations_one_is_chosen(offline):
     for name, numbers in (("day", range(10)), ("night", range(10, 16))):
         write_folder(offline / "pets" / name, train=rows(numbers), test=rows([20]))

@@ -120,7 +120,7 @@ def test_both_eyes_of_a_patient_are_on_one_side_and_grades_in_proportion(retinas
         ("image,level\n0_left,5\n", ", line 2: the level is 5; it can be 0 to 4"),
         ("image,level\n0_left,0\n0_left\n", ", line 3: there are 1 cells under 2 columns"),
         ("image,level\n99_left,0\n", ", line 2: there is no file {root}/train/99_left.jpeg"),
-        ("image\n0_left\n", ", line 1: there is no column 'level'"),
+        ("image\n0_left\n", ", line 1: there is no column 'level'; there are: image"),
     ],
 )
 def test_a_row_of_no_use_is_named(text, sentence, retinas, tmp_path):

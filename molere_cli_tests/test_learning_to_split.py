@@ -18,7 +18,6 @@ from molere_cli.data.source import load_dataset
 from molere_cli.progress import NoProgress
 from molere_cli.tasks.build import training_context
 from molere_cli.tasks.split import make_split
-from molere_cli_tests.test_cli import molere  # noqa: F401
 from molere_cli_tests.test_training import tiny_config
 
 
@@ -147,7 +146,7 @@ def test_the_predictor_is_measured_on_examples_that_it_never_saw(linear, monkeyp
     assert gap == pytest.approx(float(expected))
 
 
-def test_the_split_file_names_the_strategy_and_needs_no_run(molere, tmp_path, monkeypatch):  # noqa: F811
+def test_the_split_file_names_the_strategy_and_needs_no_run(molere, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ls, "MAX_ROUNDS", 2)
     monkeypatch.setattr(ls, "MAX_EPOCHS", 1)

@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 import pytest
 
 from molere_cli import BackboneFamily, BackboneSpec, MethodSpec, SplitSpec, hookimpl
-from molere_cli.errors import UnknownNameError
+from molere_cli.errors import PluginError, UnknownNameError
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry, empty_registry, is_first_party, load_plugins
 
@@ -167,7 +167,7 @@ def test_families_are_not_listed_at_registration():
     lazy = BackboneFamily(prefix="lazy", description="", list_names=never, build=never)
     registry = registry_of(one=Backbones(lazy))
     assert [offer.spec.prefix for offer in registry.families.offers] == ["lazy"]
-    with pytest.raises(AssertionError, match="nothing is listed"):
+    with pytest.raises(PluginError, match="nothing is listed"):
         registry.backbone("lazy:net")
 
 
@@ -463,6 +463,30 @@ def test_a_string_that_leads_nowhere_is_found_by_the_check(entry_point, field, t
         registry.check()
     (problem,) = registry.problems
     assert problem.message == f"says {text!r} for {field} of its method 'm', which {wrong}"
+
+
+@pytest.mark.parametrize(("field", "value"), [("build", None), ("options", dict), ("options", BackboneSpec)])
+def test_a_value_of_another_kind_is_a_problem_at_once(entry_point, field, value):
+    given = {"name": "m", "description": "", "label": "M", "build": never, field: value}
+
+    class Plugin:
+        @hookimpl
+        def register_methods(self, register):
+            register(MethodSpec(**given))
+
+    with pytest.warns(PluginWarning, match=f"failed in register_methods: TypeError: {field} is "):
+        assert registry_of(p=Plugin()).methods.offers == []
+
+
+def test_a_string_that_leads_to_something_else_is_named_when_it_is_needed():
+    registry = registry_of(
+        p=Backbones(BackboneSpec(name="net", description="", build=never, options="enum:Enum"))
+    )
+    with pytest.raises(PluginError) as caught:
+        registry.backbone("net").options()
+    assert str(caught.value) == (
+        "plugin p: backbone 'net' says 'enum:Enum' for options, which is something else"
+    )
 
 
 def test_the_check_survives_a_module_that_exits(entry_point):

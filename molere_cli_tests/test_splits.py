@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from molere_cli import SplitRequest
-from molere_cli.errors import MolereError, SplitError
+from molere_cli.errors import DataError, MolereError, SplitError
 from molere_cli.registry.registry import Registry, empty_registry
 from molere_cli.splits.artefact import Split, SplitInfo, load_split, read_split, verify_split, write_split
 from molere_cli.splits.quota import select_by_quota, validation_size
@@ -281,7 +281,7 @@ def listed(path: Path, text: str, *, encoding: str = "utf-8") -> Tensor:
     [
         ("index\n98\n82\n", "utf-8"),
         ("label,index\r\nb,82\r\na, 98\r\n\r\n", "utf-8"),
-        ("index;\n98\n82\n".replace(";", ",note"), "utf-8-sig"),
+        ("index,note\n98,\n82,b\n", "utf-8-sig"),
     ],
 )
 def test_listed_examples_are_chosen_by_stable_index(tmp_path, text, encoding):
@@ -294,14 +294,14 @@ def test_listed_examples_are_chosen_by_stable_index(tmp_path, text, encoding):
     [
         ("index\n98\n97\n", "mine.csv, line 3: the pool has no example of index 97"),
         ("index\n98\n82\n98\n", "mine.csv, line 4: index 98 stands there twice"),
-        ("index\n98\n-2\n", "mine.csv, line 3: '-2' is no index"),
-        ("label,index\n98\n", "mine.csv, line 2: '' is no index"),
-        ("98\n82\n", "mine.csv must have a header with one column index"),
-        ("", "mine.csv must have a header with one column index"),
+        ("index\n98\n-2\n", "mine.csv, line 3: the index '-2' is no whole number"),
+        ("label,index\n98\n", "mine.csv, line 2: there are 1 cells under 2 columns"),
+        ("98\n82\n", "mine.csv, line 1: there is no column 'index'; there are: 98"),
+        ("", "mine.csv, line 1: there is no column 'index'; there are: none"),
     ],
 )
 def test_what_is_wrong_with_a_list_names_file_and_line(tmp_path, text, sentence):
-    with pytest.raises(SplitError) as caught:
+    with pytest.raises(DataError) as caught:
         listed(tmp_path / "mine.csv", text)
     assert str(caught.value).endswith(sentence)
 

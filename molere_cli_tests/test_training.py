@@ -21,6 +21,7 @@ from molere_cli.progress import NoProgress
 from molere_cli.tasks.build import build_engine
 from molere_cli.tasks.seeds import parse_seeds, train_seeds
 from molere_cli.tasks.train import collapse_of, resume_run
+from molere_cli_tests.strict_json import check_json_of
 
 
 def tiny_config(**changes) -> RunConfig:
@@ -106,6 +107,7 @@ def test_a_killed_run_resumes_to_the_same_bits(name, registry, tmp_path):
     (unfinished,) = [p for p in (tmp_path / "cut").iterdir() if not (p / "DONE").exists()]
     resumed = resume_run(unfinished, registry, progress=NoProgress())
     assert resumed.is_done
+    check_json_of(resumed)
     assert_same_tensors(tensors_of(whole), tensors_of(resumed))
     assert without_times(whole.metrics()) == without_times(resumed.metrics())
     for file in ("predictions.parquet", "pool.parquet"):

@@ -116,6 +116,6 @@ def kinds_of(data: LoadedDataset) -> dict[str, Mask]:
     return kinds
 
 
-def rounded(value: float) -> float | None:
-    """Six digits after the point; None for nan."""
-    return None if math.isnan(value) else round(float(value), DIGITS)
+def rounded(value: float | None) -> float | None:
+    """Six digits after the point; None for what is no number."""
+    return None if value is None or math.isnan(value) else round(float(value), DIGITS)

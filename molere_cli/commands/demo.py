@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,13 +22,14 @@ def demo(
     from rich.progress import track
 
     from molere_cli.commands.console import stderr
-    from molere_cli.files import unique_path
+    from molere_cli.files import claim_name
     from molere_cli.report import render
     from molere_cli.tasks.compare import compare
     from molere_cli.tasks.demo import demo_commands, demo_runs, num_demo_runs
     from molere_cli.tasks.seeds import parse_seeds
 
-    numbers, folder = parse_seeds(seeds), unique_path(out)
+    numbers = parse_seeds(seeds)
+    folder = claim_name(out, partial(Path.mkdir, parents=True), numbered=True)
     if not quiet:
         stderr.print("The runs are those of:", highlight=False)
         for command in demo_commands(seeds):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +43,7 @@ def evaluate(
 ) -> None:
     """Evaluate a run from its checkpoint alone."""
     from molere_cli.commands.flags import key_values
+    from molere_cli.files import json_text
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.evaluate import evaluate_run
 
@@ -56,7 +56,7 @@ def evaluate(
         dataset_option=key_values("dataset_option", dataset_option or []),
     )
     if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=2))
+        typer.echo(json_text(found.as_json(), indent=2))
     else:
         print_evaluation(found)
 

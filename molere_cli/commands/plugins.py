@@ -72,6 +72,6 @@ def _family_rows(registry: Registry, pattern: str) -> list[tuple[str, str, str, 
         if pattern == "*":
             rows.append(("backbones", f"{prefix}:*", offer.plugin, offer.spec.description))
         else:
-            names = [name for name in offer.spec.list_names() if fnmatchcase(name, pattern)]
+            names = [name for name in offer.spec.members() if fnmatchcase(name, pattern)]
             rows += [("backbones", f"{prefix}:{name}", offer.plugin, "") for name in names]
     return rows

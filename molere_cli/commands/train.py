@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +36,7 @@ def train(
     from molere_cli.commands.console import progress_display
     from molere_cli.config.from_flags import swept
     from molere_cli.errors import ConfigError
+    from molere_cli.files import json_text
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.seeds import parse_seeds, train_seeds
     from molere_cli.tasks.train import resume_run
@@ -58,7 +58,7 @@ def train(
                 numbers = parse_seeds(seeds) if seeds else [settings.machine.seed]
                 finished += train_seeds(settings, numbers, registry, runs=runs, out=out, progress=progress)
     if as_json:
-        typer.echo(json.dumps([{"path": str(run.path), **run.metrics()[-1]} for run in finished], indent=2))
+        typer.echo(json_text([{"path": str(run.path), **run.metrics()[-1]} for run in finished], indent=2))
     else:
         for run in finished:
             typer.echo(run.path)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from molere_cli.data.fingerprint import sample_of
 from molere_cli.errors import ConfigError
 from molere_cli.randomness import derived_generator
 from molere_cli.registry.specs import Dataset, Examples, ImageReader
@@ -106,3 +107,7 @@ class PatchedReader:
         """The images' own, each followed by its colour."""
         for identity, pixels in zip(self.reader.identities(), self.pixels_N3, strict=True):
             yield identity + bytes(pixels.tolist())
+
+    def sample(self, position: int) -> bytes:
+        """The image's own."""
+        return sample_of(self.reader, position)

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from molere_cli.data.fingerprint import sample_of
 from molere_cli.errors import ConfigError
 from molere_cli.randomness import derived_generator
 from molere_cli.registry.specs import Examples, ImageReader
@@ -136,3 +137,6 @@ class CorruptedReader:
 
     def identities(self) -> Iterator[bytes]:
         return self.reader.identities()
+
+    def sample(self, position: int) -> bytes:
+        return sample_of(self.reader, position)

@@ -1,13 +1,20 @@
-"""The rows of a CSV file with a header, each knowing the line it stands on."""
+"""The rows of a CSV file with a header, each knowing the line it stands on.
+
+Files come from spreadsheets too: with a byte order mark, as UTF-8 or UTF-16, with semicolons or tabs for
+commas, and with headers that somebody has typed.
+"""
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from molere_cli.errors import DataError
+
+DELIMITERS = ",;\t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +34,7 @@ class CsvRow:
         Raises:
             DataError: it is none, or not below `below`.
         """
-        cell = self.cells[column]
+        cell = self.cells[column].strip()
         if not (cell.isascii() and cell.isdecimal()):
             raise self.error(f"the {column} {cell!r} is no whole number")
         if below is not None and int(cell) >= below:
@@ -39,34 +46,69 @@ class CsvRow:
         return DataError(f"{self.path}, line {self.line}: {what}")
 
 
-def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[CsvRow]:
-    """Every row of a CSV file in order, with `columns` alone; blank lines are passed over.
+def csv_rows(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Iterator[CsvRow]:
+    """Every row of a CSV file in order, with `columns` and what the file has of `optional`; blank lines are
+    passed over.
+
+    Names of columns match without regard to case and to space around them.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has no row or one of another length.
     """
     some = False
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+        with path.open(newline="", encoding=_encoding(path)) as file:
+            delimiter = _delimiter(file.readline(), (*columns, *optional))
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = next(reader, [])
-            for column in columns:
-                if header.count(column) != 1:
-                    there = "no column" if column not in header else "more than one column"
-                    raise DataError(f"{path}, line 1: there is {there} {column!r}")
-            places = {column: header.index(column) for column in columns}
+            places = _places(path, header, columns, optional)
             for cells in reader:
                 if not cells:
                     continue
                 if len(cells) != len(header):
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: there are {len(cells)} cells under "
-                        f"{len(header)} columns"
-                    )
+                    what = f"there are {len(cells)} cells under {len(header)} columns"
+                    raise DataError(f"{path}, line {reader.line_num}: {what}")
                 some = True
                 yield CsvRow(path, reader.line_num, {name: cells[place] for name, place in places.items()})
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DataError(f"cannot read {path}: {reason}") from error
     if not some:
         raise DataError(f"{path} has no row below its header")
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        starts_utf_16 = file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
+    return "utf-16" if starts_utf_16 else "utf-8-sig"
+
+
+def _folded(names: Sequence[str]) -> list[str]:
+    return [name.strip().casefold() for name in names]
+
+
+def _delimiter(header: str, wanted: Sequence[str]) -> str:
+    """The one by which the header line has most of the columns; the comma unless another does better."""
+
+    def num_found(delimiter: str) -> int:
+        return len({*_folded(wanted)} & {*_folded(next(csv.reader([header], delimiter=delimiter), []))})
+
+    return max(DELIMITERS, key=num_found)
+
+
+def _places(
+    path: Path, header: Sequence[str], columns: Sequence[str], optional: Sequence[str]
+) -> dict[str, int]:
+    """Which cell of a row each column is."""
+    there, places = _folded(header), {}
+    for column in (*columns, *optional):
+        (name,) = _folded([column])
+        if there.count(name) > 1:
+            raise DataError(f"{path}, line 1: there is more than one column {column!r}")
+        if name in there:
+            places[column] = there.index(name)
+        elif column in columns:
+            listed = ", ".join(header[:10]) or "none"
+            raise DataError(f"{path}, line 1: there is no column {column!r}; there are: {listed}")
+    return places

@@ -12,6 +12,8 @@ from torchvision.transforms.v2 import functional as transforms
 
 from molere_cli.errors import DataError
 
+SAMPLE = 1024
+
 
 class FolderReader:
     """Reads the images of a folder; paths are relative to it."""
@@ -43,3 +45,15 @@ class FolderReader:
             except OSError as error:
                 raise DataError(f"cannot read the image {self.root / path}: {error.strerror}") from error
             yield f"{path}:{size}".encode()
+
+    def sample(self, position: int) -> bytes:
+        """The first and the last kilobyte of the file; raises DataError naming one that cannot be read."""
+        path = self.root / self.paths[position]
+        try:
+            with open(path, "rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                first = file.read(SAMPLE)
+                file.seek(max(0, size - SAMPLE))
+                return first + file.read(SAMPLE)
+        except OSError as error:
+            raise DataError(f"cannot read the image {path}: {error.strerror}") from error

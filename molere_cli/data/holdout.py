@@ -8,6 +8,7 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from molere_cli.data.fingerprint import sample_of
 from molere_cli.errors import DataError
 from molere_cli.registry.specs import Examples, ImageReader
 
@@ -74,3 +75,6 @@ class ReaderSubset:
     def identities(self) -> Iterator[bytes]:
         every = list(self.reader.identities())
         return (every[position] for position in self.positions.tolist())
+
+    def sample(self, position: int) -> bytes:
+        return sample_of(self.reader, int(self.positions[position]))

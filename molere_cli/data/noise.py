@@ -5,7 +5,6 @@ Test and tuning sets stay clean. Shapes: N examples, C classes.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from scipy.stats import truncnorm
 from torch import Tensor
 
+from molere_cli.data.csv_rows import csv_rows
 from molere_cli.errors import ConfigError, DataError
 from molere_cli.randomness import derived_generator, derived_seed
 
@@ -93,39 +93,27 @@ def instance_noise(
 def labels_from_file(path: Path, labels_N: Tensor, indices_N: Tensor, class_names: Sequence[str]) -> Tensor:
     """Labels int64 (N,) with those of a CSV file in place of the pool's.
 
-    The file has a header `index,label`: the index in the full pool, and the name or number of a class. Rows
-    of examples that a sub-sample left out are passed over.
+    The file has the columns `index` and `label`: the index in the full pool, and the name or number of a
+    class. Rows of examples that a sub-sample left out are passed over.
 
     Raises:
         DataError: the file, or a row of it, cannot be used; the sentence names it.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames is None or not {"index", "label"} <= set(reader.fieldnames):
-                raise DataError(f"{path} has no header with the columns index and label")
-            rows = [(number, row["index"], row["label"]) for number, row in enumerate(reader, start=2)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"cannot read the labels in {path}: {reason}") from error
     position_of = {index: position for position, index in enumerate(indices_N.tolist())}
     number_of: Mapping[str, int] = {name: number for number, name in enumerate(class_names)}
     noisy_N, seen = labels_N.clone(), set()
-    for line, index_text, label_text in rows:
-        where = f"{path}, line {line}"
-        if not (index_text or "").isdecimal():
-            raise DataError(f"{where}: {index_text!r} is no index")
-        index = int(index_text)
+    for row in csv_rows(path, ("index", "label")):
+        index, text = row.number("index"), row["label"]
         if index in seen:
-            raise DataError(f"{where}: index {index} stands there twice")
+            raise row.error(f"index {index} stands there twice")
         seen.add(index)
-        label = number_of.get(label_text)
-        if label is None and (label_text or "").isdecimal() and int(label_text) < len(class_names):
-            label = int(label_text)
+        label = number_of.get(text)
+        if label is None and text.isdecimal() and int(text) < len(class_names):
+            label = int(text)
         if label is None:
-            raise DataError(f"{where}: {label_text!r} is neither a class name nor a class number")
+            raise row.error(f"{text!r} is neither a class name nor a class number")
         if index in position_of:
             noisy_N[position_of[index]] = label
-    if seen and not seen & position_of.keys():
+    if not seen & position_of.keys():
         raise DataError(f"{path} names no example of the pool; its indices run up to {int(indices_N.max())}")
     return noisy_N

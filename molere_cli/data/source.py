@@ -11,12 +11,13 @@ from torch import Tensor
 
 from molere_cli.config.explain import validate_options
 from molere_cli.config.sections import DataSettings
+from molere_cli.data.check import check_dataset
 from molere_cli.data.colour_patch import with_colour_patch
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import stratified_holdout, subset
 from molere_cli.data.noise import labels_from_file, noisy_labels
 from molere_cli.data.skew import skewed_positions
-from molere_cli.errors import ConfigError, DataError
+from molere_cli.errors import ConfigError
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Dataset, DatasetRequest, Examples
 
@@ -50,6 +51,10 @@ class LoadedDataset:
         tuning = {"tuning": self.dataset.tuning} if self.dataset.tuning is not None else {}
         return {**self.dataset.tests, **tuning}
 
+    def test_fingerprints(self) -> dict[str, str]:
+        """A fingerprint of each of them, groups and all, by name; reads a part of every file."""
+        return {name: fingerprint(part, with_groups=True) for name, part in self.test_sets().items()}
+
 
 def load_dataset(settings: DataSettings, registry: Registry, *, to_train: bool = True) -> LoadedDataset:
     """The dataset that the settings name.
@@ -80,8 +85,9 @@ def load_dataset(settings: DataSettings, registry: Registry, *, to_train: bool =
         data_dir=settings.data_dir,
         download=settings.download,
     )
-    dataset = spec.load(request)
-    check_dataset(dataset, name=settings.dataset)
+    dataset = spec.expected(spec.load(request), Dataset, hook="load")
+    with spec.watched("what load gave"):
+        check_dataset(dataset, name=settings.dataset)
     dataset = under_protocols(dataset, settings)
     return LoadedDataset(settings.dataset, dataset, fingerprint(dataset.pool))
 
@@ -192,33 +198,6 @@ def _noisy_pool(pool: Examples, settings: DataSettings, *, class_names: Sequence
             images=pool.images if isinstance(pool.images, Tensor) else None,
         )
     return replace(pool, labels=noisy_N, clean_labels=pool.labels)
-
-
-def check_dataset(dataset: Dataset, *, name: str) -> None:
-    """Raise DataError for an empty or ill-shaped set, a label without a name, or a pool group below 0."""
-    if not dataset.tests:
-        raise DataError(f"dataset {name!r} has no test set")
-    tuning = {"tuning": dataset.tuning} if dataset.tuning is not None else {}
-    for set_name, examples in {"pool": dataset.pool, **dataset.tests, **tuning}.items():
-        if len(examples) == 0:
-            raise DataError(f"the {set_name} of dataset {name!r} is empty")
-        if len(examples.images) != len(examples):
-            raise DataError(
-                f"the {set_name} of dataset {name!r} has {len(examples.images)} images "
-                f"for {len(examples)} labels"
-            )
-        low, high = int(examples.labels.min()), int(examples.labels.max())
-        if low < 0 or high >= len(dataset.class_names):
-            raise DataError(
-                f"the {set_name} of dataset {name!r} has label {low if low < 0 else high}, "
-                f"but there are {len(dataset.class_names)} classes"
-            )
-
-    groups = dataset.pool.groups
-    if groups is not None and int(groups.min()) < 0:
-        raise DataError(
-            f"the pool of dataset {name!r} has group {int(groups.min())}; groups start at 0 there"
-        )
 
 
 def limit_pool(pool: Examples, num_examples: int, *, seed: int) -> Examples:

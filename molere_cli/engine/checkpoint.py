@@ -1,13 +1,13 @@
 """Everything a resume needs, both ways: nested state to safetensors plus JSON, and back. No pickle.
 
 Tensors go to `state.safetensors`, named by number and path; the rest to `state.json`, where
-`{"$tensor": name}` stands for a tensor and `{"$items": [[key, value]...]}` for a mapping whose keys are
-not all strings.
+`{"$tensor": name}` stands for a tensor, `{"$items": [[key, value]...]}` for a mapping whose keys are not all
+strings, and `{"$float": "nan"}` (inf, -inf) for what JSON has no number for.
 """
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from molere_cli.errors import RunError
+from molere_cli.files import json_text, parse_json, write_text
 from molere_cli.run_dir import CHECKPOINT_COMPLETE
 
 TENSORS = "state.safetensors"
@@ -38,6 +39,8 @@ def pack(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
     if isinstance(value, list | tuple):
         items = [pack(item, tensors, f"{path}/{number}") for number, item in enumerate(value)]
         return {"$tuple": items} if isinstance(value, tuple) else items
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": str(value)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"state at {path!r} is a {type(value).__name__}, which a checkpoint cannot hold")
@@ -51,6 +54,8 @@ def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return value
     if "$tensor" in value:
         return tensors[value["$tensor"]]
+    if "$float" in value:
+        return float(value["$float"])
     if "$tuple" in value:
         return tuple(unpack(item, tensors) for item in value["$tuple"])
     if "$items" in value:
@@ -64,7 +69,7 @@ def save_state(state: Mapping[str, Any], module: nn.Module, folder: Path) -> Non
     packed = pack(state, tensors)
     save_file(classifier_tensors(module), folder / CLASSIFIER)
     save_file(tensors, folder / TENSORS)
-    (folder / CHECKPOINT_COMPLETE).write_text(json.dumps(packed), encoding="utf-8")
+    write_text(folder / CHECKPOINT_COMPLETE, json_text(packed))
 
 
 def load_state(folder: Path) -> Any:
@@ -75,7 +80,7 @@ def load_state(folder: Path) -> Any:
     """
     try:
         tensors = load_file(folder / TENSORS)
-        return unpack(json.loads((folder / CHECKPOINT_COMPLETE).read_text(encoding="utf-8")), tensors)
+        return unpack(parse_json((folder / CHECKPOINT_COMPLETE).read_text(encoding="utf-8")), tensors)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise RunError(f"the checkpoint {folder} cannot be read: {error}") from error
 

@@ -213,6 +213,15 @@ def tensor_places(module: nn.Module) -> dict[str, list[str]]:
     return {name: places[id(tensor)] for name, tensor in named}
 
 
+def build_backbone(spec: BackboneSpec, request: BackboneRequest) -> nn.Module:
+    """The network; draws its initial parameters from the global random state.
+
+    Raises:
+        PluginError: a third party's cannot be built.
+    """
+    return spec.expected(spec.build(request), nn.Module, hook="build")
+
+
 def build_classifier(
     spec: BackboneSpec,
     request: BackboneRequest,
@@ -224,19 +233,22 @@ def build_classifier(
     """The classifier for a backbone; draws its initial parameters from the global random state.
 
     Raises:
+        PluginError: a third party's backbone cannot be built, or fails in its first pass.
         TrainingError: what the backbone makes of a batch is not (B, C) logits.
     """
-    classifier = Classifier(
-        spec.build(request), device=device, precision=precision, freeze_backbone=freeze_backbone
-    )
+    module = build_backbone(spec, request)
+    classifier = Classifier(module, device=device, precision=precision, freeze_backbone=freeze_backbone)
     height, width = request.image_size
     # A trial on two blank images, so that what cannot work is known before anything is trained.
-    try:
-        logits = classifier.predict(torch.zeros(2, 3, height, width, device=device)).logits
-    except RuntimeError as error:
-        raise TrainingError(
-            f"backbone {spec.name!r} cannot take images of {height} x {width} pixels: {_first_line(error)}"
-        ) from error
+    images = torch.zeros(2, 3, height, width, device=device)
+    with spec.watched("forward"):
+        try:
+            logits = classifier.predict(images).logits
+        except RuntimeError as error:
+            size = f"{height} x {width}"
+            raise TrainingError(
+                f"backbone {spec.name!r} cannot take images of {size} pixels: {_first_line(error)}"
+            ) from error
     if logits.shape != (2, request.num_classes):
         raise TrainingError(
             f"backbone {spec.name!r} gives outputs of shape {tuple(logits.shape)} for 2 images "

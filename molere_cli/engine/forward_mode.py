@@ -35,6 +35,10 @@ class fast_forward_mode(TorchFunctionMode):
             return _convolution(func, *args, **kwargs)
         if func is F.batch_norm:
             return _batch_norm(*args, **kwargs)
+        if func is F.group_norm:
+            # Up to torch 2.7 its forward derivative asks for a view that channels last does not have.
+            input, *rest = args
+            return func(input.contiguous(), *rest, **kwargs)
         return func(*args, **kwargs)
 
 

@@ -58,6 +58,7 @@ class TrainingLoop:
         Raises:
             TrainingError: the loss or its gradient is not finite; parameters are as they were before that
                 step.
+            PluginError: a third party's method fails, or gives what cannot be used.
         """
         while self.next_epoch < self.settings.epochs:
             epoch, started = self.next_epoch, time.perf_counter()
@@ -100,7 +101,9 @@ class TrainingLoop:
             self.pool_record.add(step, weights_B)
             if on_step:
                 on_step(in_epoch + 1, len(batches), loss)
-        return {**self._split_metrics(), **totals.metrics(), **self.method.metrics(), "lr": self._lr()}
+        metrics = totals.metrics()
+        self._check_weights(math.isfinite(metrics.get("weights/mean", 1.0)), f"epoch {epoch + 1}")
+        return {**self._split_metrics(), **metrics, **self.method.metrics(), "lr": self._lr()}
 
     def _forward(self, epoch: int, in_epoch: int, batch: Batch) -> Step:
         # From here the forward pass can be replayed with the same dropout masks (STEP 4).
@@ -115,7 +118,7 @@ class TrainingLoop:
         self.optimizer.zero_grad(set_to_none=True)
         weighted_loss.backward()
         norm = self._gradient_norm()
-        loss = self._checked(step, weighted_loss.detach(), norm)
+        loss = self._checked(step, weights_B, weighted_loss.detach(), norm)
         if self.settings.clip_grad is not None:
             clip_grads_with_norm_(self.classifier.module.parameters(), self.settings.clip_grad, norm)
             step.clipping = Clipping(self.settings.clip_grad, norm)
@@ -127,7 +130,7 @@ class TrainingLoop:
         parameters = self.classifier.module.parameters()
         return get_total_norm([p.grad for p in parameters if p.grad is not None])
 
-    def _checked(self, step: Step, loss: Tensor, norm: Tensor) -> float:
+    def _checked(self, step: Step, weights_B: Tensor | None, loss: Tensor, norm: Tensor) -> float:
         """The loss as a number, once it and the gradient are known to be finite.
 
         A finite loss may have a gradient that is not (a root at 0, an overflow on the way back), and one
@@ -135,13 +138,18 @@ class TrainingLoop:
         """
         # Both in one transfer: each wait for a GPU costs more than the numbers do.
         loss_value, norm_value = torch.stack([loss.double(), norm.double()]).tolist()
+        when = f"epoch {step.epoch + 1}, step {step.in_epoch + 1}"
         for name, value in (("training loss", loss_value), ("gradient's norm", norm_value)):
             if not math.isfinite(value):
-                raise TrainingError(
-                    f"the {name} became {value} in epoch {step.epoch + 1}, step {step.in_epoch + 1}; "
-                    f"lower --lr or set --clip-grad 1{self.method.remedy}"
-                )
+                self._check_weights(weights_B is None or bool(weights_B.isfinite().all()), when)
+                remedy = f"lower --lr or set --clip-grad 1{self.method.remedy}"
+                raise TrainingError(f"the {name} became {value} in {when}; {remedy}")
         return float(loss_value)
+
+    def _check_weights(self, are_finite: bool, when: str) -> None:
+        """Raise PluginError for a third party's weights that are not; asked where the host waits anyway."""
+        if not are_finite and self.method.third_party is not None:
+            raise self.method.third_party.error(f"gave weights that are not finite in {when}")
 
     def _split_metrics(self) -> dict[str, float]:
         in_validation = self.method.in_validation()

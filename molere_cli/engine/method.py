@@ -18,6 +18,7 @@ from molere_cli.data.feed import Batch, Feed, epoch_batches
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.step import Step
 from molere_cli.engine.validation_batches import ValidationBatches
+from molere_cli.registry.references import Spec
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,6 +79,8 @@ class Method(ABC):
 
     remedy: str = ""
     """What else to try where the loss is no longer finite, behind `lower --lr or set --clip-grad 1`."""
+    third_party: Spec | None = None
+    """Whose mistakes it makes, set by the engine for what is not MOLERE's own."""
 
     options: Any
 

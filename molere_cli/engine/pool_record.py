@@ -108,7 +108,8 @@ class EpochTotals:
             self.weights.append(weights_B)
 
     def metrics(self) -> dict[str, float]:
-        """Mean loss and accuracy; spread of the weights and effective sample size as a fraction."""
+        """Mean loss and accuracy; spread of the weights and effective sample size as a fraction, which is 0
+        where all weights are."""
         losses = torch.cat(self.losses)
         metrics = {
             "train/loss": float(losses.mean()),
@@ -116,11 +117,12 @@ class EpochTotals:
         }
         if self.weights:
             weights = torch.cat(self.weights).double()
+            squares = weights.square().sum()
             metrics |= {
                 "weights/mean": float(weights.mean()),
                 "weights/std": float(weights.std(correction=0)),
                 "weights/min": float(weights.min()),
                 "weights/max": float(weights.max()),
-                "weights/ess": float(weights.sum() ** 2 / weights.square().sum() / len(weights)),
+                "weights/ess": float(weights.sum() ** 2 / squares / len(weights)) if squares else 0.0,
             }
         return metrics

@@ -23,7 +23,6 @@ from molere_cli.registry.offers import Offer, PluginWarning, Shelf, chosen, unkn
 from molere_cli.registry.references import wrong_references
 from molere_cli.registry.specs import (
     BackboneFamily,
-    BackboneRequest,
     BackboneSpec,
     DatasetSpec,
     MethodSpec,
@@ -86,19 +85,19 @@ class Registry:
                 member = name.removeprefix(start)
                 # A prefixed name is asked of its own family alone: listing imports what the family is of.
                 may_be = name.startswith(start) if start else family.plain_names and ":" not in name
-                if may_be and member in family.list_names():
-                    found.append(Offer(family_member(family, member), place, offer.first_party))
+                if may_be and member in family.members():
+                    found.append(Offer(family.member(member), place, offer.first_party))
         return found
 
     def _known_backbones(self, name: str) -> list[str]:
         """The names to compare an unknown one with: those of its prefix if it has one."""
         prefix = name.partition(":")[0]
         if own := [offer.spec for offer in self.families.offers if offer.spec.prefix == prefix != name]:
-            return [f"{prefix}:{member}" for family in own for member in family.list_names()]
+            return [f"{prefix}:{member}" for family in own for member in family.members()]
         known = [offer.spec.name for offer in self.backbones.offers]
         for offer in self.families.offers:
             start = "" if offer.spec.plain_names else f"{offer.spec.prefix}:"
-            known += [f"{start}{member}" for member in offer.spec.list_names()]
+            known += [f"{start}{member}" for member in offer.spec.members()]
         return known
 
     def split(self, text: str) -> tuple[SplitSpec, str | None]:
@@ -161,7 +160,8 @@ class Registry:
             if any(offer.plugin == plugin for offer in shelf.offers if offer.spec.name == spec.name):
                 self._problem(plugin, f"registers the {shelf.kind} {spec.name!r} twice; the first counts")
             else:
-                shelf.offers.append(Offer(spec, plugin, first_party))
+                owned = spec if first_party else spec.of(plugin)
+                shelf.offers.append(Offer(owned, plugin, first_party))
 
         return keep
 
@@ -173,7 +173,7 @@ class Registry:
         # does not silence the others.
         try:
             implementation(register=keep)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._problem(name, f"failed in {hook_name}: {type(error).__name__}: {error}")
 
     def _problem(self, plugin: str, message: str) -> None:
@@ -188,7 +188,7 @@ class Registry:
             return
         try:
             plugin = entry.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._problem(entry.name, f"failed to import: {type(error).__name__}: {error}")
             return
         self.add(plugin, entry.name, first_party=is_first_party(entry))
@@ -201,15 +201,6 @@ class Registry:
         for offer in self.offers():
             for message in wrong_references(offer.spec):
                 self._problem(offer.plugin, message)
-
-
-def family_member(family: BackboneFamily, name: str) -> BackboneSpec:
-    """One member of a family, as if it had been registered singly."""
-
-    def build(request: BackboneRequest) -> Any:
-        return family.build(name, request)
-
-    return BackboneSpec(name=name, description=family.description, build=build, options=family.options)
 
 
 def is_first_party(entry: EntryPoint) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from molere_cli.registry.references import Reference, Spec
+from molere_cli.registry.references import Call, Reference, Spec
 
 if TYPE_CHECKING:
     from torch import BoolTensor, Generator, Tensor, nn
@@ -48,7 +48,7 @@ class BackboneSpec(Spec):
 
     kind = "backbone"
 
-    build: Reference[Callable[[BackboneRequest], nn.Module]] = Reference()
+    build: Call[Callable[[BackboneRequest], nn.Module]] = Call()
     options: Reference[type[Options]] = Reference(Options)
 
 
@@ -64,13 +64,31 @@ class BackboneFamily(Spec):
 
     prefix: str
     name: str = field(init=False)
-    list_names: Reference[Callable[[], Sequence[str]]] = Reference()
-    build: Reference[Callable[[str, BackboneRequest], nn.Module]] = Reference()
+    list_names: Call[Callable[[], Sequence[str]]] = Call()
+    build: Call[Callable[[str, BackboneRequest], nn.Module]] = Call()
     options: Reference[type[Options]] = Reference(Options)
     plain_names: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.prefix)
+
+    def members(self) -> Sequence[str]:
+        """The names that it lists.
+
+        Raises:
+            PluginError: a third party's list fails, or is none.
+        """
+        return self.expected(self.list_names(), Sequence, hook="list_names")
+
+    def member(self, name: str) -> BackboneSpec:
+        """One of them, as if it had been registered singly."""
+        unwatched = self.of(None)  # as the member is watched itself
+
+        def build(request: BackboneRequest) -> nn.Module:
+            return unwatched.build(name, request)
+
+        member = BackboneSpec(name=name, description=self.description, build=build, options=self.options)
+        return member.of(self.plugin)
 
 
 # --- datasets
@@ -88,7 +106,11 @@ class ImageReader(Protocol):
         """The decoded image, uint8 (3, H, W); raises DataError naming the file if it cannot be read."""
 
     def identities(self) -> Iterator[bytes]:
-        """What the fingerprint covers in place of pixels, in order: say each path and its size."""
+        """What the fingerprint covers in place of pixels, in order: say each path and its size.
+
+        A reader whose identities say nothing of what is in its files may have `sample(position)` too, some of
+        an image's bytes, as `FolderReader` has: the fingerprint then covers those.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -170,7 +192,7 @@ class DatasetSpec(Spec):
 
     kind = "dataset"
 
-    load: Reference[Callable[[DatasetRequest], Dataset]] = Reference()
+    load: Call[Callable[[DatasetRequest], Dataset]] = Call()
     options: Reference[type[Options]] = Reference(Options)
     argument: str | None = None
     card: DatasetCard | None = None
@@ -216,7 +238,7 @@ class SplitSpec(Spec):
 
     kind = "split strategy"
 
-    choose: Reference[Callable[[SplitRequest], BoolTensor | Tensor]] = Reference()
+    choose: Call[Callable[[SplitRequest], BoolTensor | Tensor]] = Call()
     needs_score: bool = False
     needs_delta: bool = True
     needs_training: bool = False
@@ -275,8 +297,8 @@ class ReweighterSpec(Spec):
 
     kind = "reweighter"
 
-    build: Reference[Callable[[ReweighterRequest], nn.Module]] = Reference()
-    lr: Reference[float | Callable[[int], float]] = Reference()
+    build: Call[Callable[[ReweighterRequest], nn.Module]] = Call()
+    lr: Call[float | Callable[[int], float]] = Call()
     weight_bound: float | None = None
     options: Reference[type[Options]] = Reference(Options)
     needs_features: bool = False
@@ -300,7 +322,7 @@ class MethodSpec(Spec):
 
     kind = "method"
 
-    build: Reference[Callable[[Any], Any]] = Reference()
+    build: Call[Callable[[Any], Any]] = Call()
     label: str
     split: Literal["required", "optional", "none"] = "none"
     takes_other_validation: bool = False

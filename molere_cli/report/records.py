@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 from molere_cli.config.run_config import completed
 from molere_cli.errors import RunError
-from molere_cli.run_dir import RunDir
+from molere_cli.run_dir import RunDir, run_paths
 
 # What may differ between runs that count as the same experiment; `split` holds a path as often as a name,
 # so the split's provenance takes its place.
@@ -25,8 +27,10 @@ class RunRecord:
     """One finished run.
 
     settings: all that defines the experiment, flat (`dataset_option.rho`), with the resolved precision and
-    the split's strategy, score and delta. results: the last epoch's metrics, accuracies in [0, 1].
-    started: ISO 8601. seconds: training time, all epochs together.
+    the split's strategy, score and delta. results: the last epoch's metrics that are numbers, accuracies in
+    [0, 1].
+    fingerprint: of the pool; test_fingerprint: of all test sets together, None where a version did not record
+    it. started: ISO 8601. seconds: training time, all epochs together.
     """
 
     path: Path
@@ -35,6 +39,7 @@ class RunRecord:
     data_seed: int
     seed: int
     fingerprint: str
+    test_fingerprint: str | None
     started: str
     results: Mapping[str, float]
     seconds: float
@@ -53,7 +58,7 @@ def find_runs(root: Path) -> list[Path]:
     Raises:
         RunError: there is none.
     """
-    found = sorted(path.parent for path in root.glob("*/config.json"))
+    found = run_paths(root)
     if not found:
         raise RunError(f"there is no run under {root}; make one with `molere train`")
     return found
@@ -100,14 +105,22 @@ def load_record(run: RunDir) -> RunRecord:
             data_seed=config["data_seed"],
             seed=config["seed"],
             fingerprint=environment["fingerprint"],
+            test_fingerprint=_in_one(environment.get("test_fingerprints")),
             started=environment["started"],
-            results=metrics[-1],
+            results={key: value for key, value in metrics[-1].items() if value is not None},
             seconds=sum(record["time/seconds"] for record in metrics),
         )
     except KeyError as error:
         raise RunError(
             f"{run.path} was not written by this version of MOLERE: it has no {error}; train it again"
         ) from error
+
+
+def _in_one(fingerprints: Mapping[str, str] | None) -> str | None:
+    if fingerprints is None:
+        return None
+    text = json.dumps(fingerprints, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def experiment_settings(config: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,10 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
+from molere_cli.fingerprints import same_fingerprint
 from molere_cli.report.records import RunRecord
 
 SeedPair = tuple[int, int]
@@ -23,12 +25,14 @@ DATA_SETTINGS = frozenset(
         "label_noise",
         "noise_rate",
         "fingerprint",
+        "test_fingerprint",
     }
 )
 START_SETTINGS = frozenset({"backbone", "backbone_option", "weights", "freeze_backbone"})
 BASELINE_SETTINGS = DATA_SETTINGS | START_SETTINGS | {"precision"}
 METHOD_SETTINGS = frozenset({"method", "method_option", "train_on"})
 LABEL_ORDER = ("ERM", "LRW-Easy", "LRW-Random", "LRW-Hard", "MOLERE")
+FINGERPRINTS = ("fingerprint", "test_fingerprint")
 FINGERPRINT_SHOWN = 8
 
 
@@ -128,19 +132,29 @@ def seeds_text(pairs: Iterable[SeedPair]) -> str:
 
 
 def _settings_with_fingerprints(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Each record's settings; with its fingerprint where one data_seed has led to different data.
+    """Each record's settings; with its fingerprints where one data_seed has led to different data.
 
     Fingerprints differ between data seeds by right, so they only tell rows apart where they contradict.
     """
     found = defaultdict(set)
     identities = [_part_key(record.settings, DATA_SETTINGS) for record in records]
     for record, identity in zip(records, identities, strict=True):
-        found[identity, record.data_seed].add(record.fingerprint)
-    contradicted = {identity for (identity, _seed), prints in found.items() if len(prints) > 1}
+        for name in FINGERPRINTS:
+            found[identity, name, record.data_seed].add(getattr(record, name))
+    contradicted = {(identity, name) for (identity, name, _seed), prints in found.items() if _differ(prints)}
     return [
-        {**record.settings, **({"fingerprint": record.fingerprint} if identity in contradicted else {})}
+        {
+            **record.settings,
+            **{name: getattr(record, name) for name in FINGERPRINTS if (identity, name) in contradicted},
+        }
         for record, identity in zip(records, identities, strict=True)
     ]
+
+
+def _differ(fingerprints: set[str | None]) -> bool:
+    """Whether any two are of different data; None is not known."""
+    known = [fingerprint for fingerprint in fingerprints if fingerprint is not None]
+    return not all(same_fingerprint(one, other) for one, other in combinations(known, 2))
 
 
 def _newest_by_seeds(records: Sequence[RunRecord]) -> tuple[dict[SeedPair, RunRecord], list[str]]:
@@ -200,8 +214,8 @@ def _text(settings: Mapping[str, Any], name: str) -> str:
     if name not in settings:
         return ""
     value = settings[name]
-    if name == "fingerprint":
-        value = value[:FINGERPRINT_SHOWN]
+    if name in FINGERPRINTS:
+        value = "+".join(part[:FINGERPRINT_SHOWN] for part in (value or "unknown").split("+"))
     return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from typing import Any, Literal
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from molere_cli.files import json_text
 from molere_cli.report.cells import Footnotes, Grid, explanation, grids
 from molere_cli.report.comparison import Comparison, Result
 from molere_cli.report.rows import seeds_text
@@ -29,7 +29,7 @@ def render(comparison: Comparison, format: Format = "table", *, width: int | Non
         width: columns of the terminal, for `table`; None: as wide as the table is.
     """
     if format == "json":
-        return json.dumps([as_json(result, comparison) for result in comparison.results], indent=2)
+        return json_text([as_json(result, comparison) for result in comparison.results], indent=2)
     if format == "csv":
         return as_csv(comparison)
     footnotes = Footnotes()

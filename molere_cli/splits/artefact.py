@@ -6,6 +6,7 @@ Shapes: N examples of the pool.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from molere_cli.config.explain import explain_validation
 from molere_cli.errors import SplitError
-from molere_cli.files import replacing
+from molere_cli.files import claim_file, claim_name, replacing, temporary_for
+from molere_cli.fingerprints import same_fingerprint
 from molere_cli.splits.quota import validation_size
 from molere_cli.splits.scores import hardness
 
@@ -101,6 +103,20 @@ def write_split(split: Split, path: Path) -> None:
     """Write the split to `path`, whole or not at all; the folder is made if need be."""
     with replacing(path) as temporary:
         pq.write_table(_to_table(split), temporary)
+
+
+def write_new_split(split: Split, path: Path, *, numbered: bool) -> Path:
+    """Write the split to a file that was not there before, whole or not at all; its path.
+
+    Args:
+        numbered: whether `path` gets a number if it is taken.
+
+    Raises:
+        FileExistsError: it is taken, and may not be numbered.
+    """
+    with temporary_for(path) as temporary:
+        pq.write_table(_to_table(split), temporary)
+        return claim_name(path, partial(claim_file, temporary), numbered=numbered, suffix=path.suffix)
 
 
 def _to_table(split: Split) -> pa.Table:
@@ -228,7 +244,7 @@ def verify_split(
 
 def check_fingerprint(split: Split, fingerprint: str, *, source: str) -> None:
     """Raise SplitError unless the split was made for the pool of this fingerprint."""
-    if split.info.fingerprint != fingerprint:
+    if not same_fingerprint(split.info.fingerprint, fingerprint):
         raise SplitError(
             f"{source} was made for another pool (dataset {split.info.dataset!r}, fingerprint "
             f"{split.info.fingerprint}) than this one (fingerprint {fingerprint}); make a new split"

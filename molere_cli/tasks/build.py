@@ -12,14 +12,20 @@ from torch import Tensor, nn
 from molere_cli.config.plan import Plan
 from molere_cli.data.feed import Feed, FeedSettings, make_feed, resolve_image_size
 from molere_cli.data.source import LoadedDataset
-from molere_cli.engine.classifier import Classifier, build_classifier, isolated_randomness
+from molere_cli.engine.classifier import (
+    Classifier,
+    build_backbone,
+    build_classifier,
+    isolated_randomness,
+)
 from molere_cli.engine.loop import TrainingLoop
-from molere_cli.engine.method import TrainingContext
+from molere_cli.engine.method import Method, TrainingContext
 from molere_cli.engine.optimizer import build_optimizer
 from molere_cli.engine.start import load_weights
+from molere_cli.engine.third_party import CheckedMethod, watch_forward
 from molere_cli.methods.splitter import FeaturesSplitter, ImageSplitter
 from molere_cli.randomness import derived_seed
-from molere_cli.registry.specs import BackboneRequest, Examples, ReweighterRequest
+from molere_cli.registry.specs import BackboneRequest, Examples, MethodSpec, ReweighterRequest
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +64,19 @@ def build_engine(
         classifier=context.classifier,
         optimizer=context.optimizer,
         feed=context.feed,
-        method=plan.method.build(context),
+        method=make_method(plan.method, context),
     )
     return Engine(plan, data, context.feed, context.feed.settings, context.classifier, loop)
+
+
+def make_method(spec: MethodSpec, context: TrainingContext) -> Method:
+    """The method; a third party's is checked in all it does.
+
+    Raises:
+        PluginError: a third party's cannot be built.
+    """
+    method: Method = spec.expected(spec.build(context), Method, hook="build")
+    return method if spec.plugin is None else CheckedMethod(method, spec, context)
 
 
 def training_context(
@@ -165,8 +181,9 @@ def _make_reweighter(
     image_size: tuple[int, int],
     hardness: Tensor | None,
 ) -> nn.Module:
-    assert plan.reweighter is not None
-    wants_features = plan.reweighter.needs_features
+    spec = plan.reweighter
+    assert spec is not None
+    wants_features = spec.needs_features
     request = ReweighterRequest(
         num_examples=len(data.dataset.pool),
         num_classes=data.num_classes,
@@ -176,7 +193,8 @@ def _make_reweighter(
     )
     with isolated_randomness(plan.device):
         torch.manual_seed(derived_seed(plan.config.machine.seed, "reweighter"))
-        return plan.reweighter.build(request).to(plan.device)
+        reweighter = spec.expected(spec.build(request), nn.Module, hook="build")
+    return watch_forward(reweighter.to(plan.device), spec)
 
 
 def _make_splitter(
@@ -190,5 +208,5 @@ def _make_splitter(
         request = BackboneRequest(
             num_classes=data.num_classes, image_size=image_size, options=plan.backbone_options
         )
-        backbone = plan.backbone.build(request).to(memory_format=torch.channels_last)
+        backbone = build_backbone(plan.backbone, request).to(memory_format=torch.channels_last)
         return ImageSplitter(backbone, feature_dim, data.num_classes)

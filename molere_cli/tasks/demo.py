@@ -65,7 +65,7 @@ def _train(settings: dict[str, Any], runs: Path) -> Path:
     from molere_cli.tasks.seeds import train_seeds
 
     config = RunConfig.of(**settings)
-    # Two processes may want the same free name, so each row names its directory itself.
+    # Named by its split too, so that the folder reads like the table.
     name = "-".join(str(settings[key]) for key in ("method", "split") if key in settings)
     path = runs / f"colour-digits-{name}-s{config.machine.seed}"
     (run,) = train_seeds(

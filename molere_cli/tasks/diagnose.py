@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from molere_cli.config.plan import Plan, make_plan
+from molere_cli.config.plan import Plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.method import TrainingContext
@@ -30,7 +30,7 @@ from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import MethodSpec
 from molere_cli.splits.artefact import Split
 from molere_cli.tasks.build import build_engine
-from molere_cli.tasks.scores import erm_config
+from molere_cli.tasks.scores import erm_plan
 
 Advice = Literal["reweight", "do not reweight", "unclear"]
 
@@ -111,7 +111,7 @@ def diagnose(
     Raises:
         ConfigError: `config` names something that no plugin offers.
     """
-    plan = make_plan(erm_config(config), registry)
+    plan = erm_plan(config, registry)
     hard_N = split.in_validation
     right: dict[tuple[str, int], list[Tensor]] = {}
     for number, (hard_out, others_out) in enumerate(held_out_halves(split, seed=config.machine.seed)):

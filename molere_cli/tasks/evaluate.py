@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from molere_cli.engine.checkpoint import load_classifier
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.predict import predict_sets
 from molere_cli.errors import ConfigError, RunError
+from molere_cli.files import with_nulls
 from molere_cli.metrics import among_present, class_accuracies, summarize
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
 from molere_cli.run_dir import RunDir, finished_runs
 from molere_cli.tasks.build import feed_settings, make_empty_classifier
-from molere_cli.tasks.provenance import check_fingerprint
+from molere_cli.tasks.provenance import check_fingerprint, check_settings, check_test_sets
 
 CORRUPTED = re.compile(r"(?:corrupted|[\w-]+-c):(\w+):(\d+)")
 
@@ -48,16 +49,13 @@ class Evaluation:
     by_class: dict[str, dict[str, float]]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, null for nan."""
+        """Plain values, None for what is no number."""
         return {
             "run": str(self.run),
             "label": self.label,
             "dataset": self.dataset,
-            "metrics": self.summaries,
-            "accuracy_by_class": {
-                name: {key: None if math.isnan(value) else value for key, value in classes.items()}
-                for name, classes in self.by_class.items()
-            },
+            "metrics": with_nulls(self.summaries),
+            "accuracy_by_class": with_nulls(self.by_class),
         }
 
 
@@ -88,7 +86,9 @@ def evaluate_run(
     if dataset_option and dataset is None:
         raise ConfigError("--dataset-option goes with --dataset; the run's own dataset is as it was trained")
     class_names = data.dataset.class_names
-    if dataset is not None:
+    if dataset is None:
+        check_test_sets(run, data)
+    else:
         data = load_other_dataset(plan.config.data, data, registry, dataset, dataset_option or {})
     split = run.environment().get("split")
     validated_on = None if split is None else str(split["strategy"]).removeprefix("natural:")
@@ -165,16 +165,16 @@ def load_for_evaluation(
     """A run's classifier from its checkpoint alone, with the dataset it was trained on.
 
     Raises:
-        RunError: no checkpoint, or the dataset has changed.
+        RunError: no checkpoint, or settings or dataset have changed.
     """
+    check_settings(run)
     config = validate_config(run.config(), source=str(run.path / "config.json"))
-    checkpoint = run.checkpoint()
-    if checkpoint is None:
+    if run.checkpoint() is None:
         raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
     plan = make_plan(config, registry, precision=run.environment()["precision"])
     data = load_dataset(config.data, registry)
     check_fingerprint(run, data)
     settings = feed_settings(plan, data)
     classifier = make_empty_classifier(plan, data, settings.image_size)
-    load_classifier(classifier.module, checkpoint)
+    run.read_checkpoint(partial(load_classifier, classifier.module))
     return plan, data, classifier, settings

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from molere_cli.config.plan import make_plan
+from molere_cli.config.plan import Plan, make_plan
 from molere_cli.config.run_config import RunConfig, completed
 from molere_cli.config.sections import InPlay
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.predict import predict_feed
 from molere_cli.errors import RunError, SplitError
-from molere_cli.files import unique_path
+from molere_cli.fingerprints import same_fingerprint
+from molere_cli.locks import Note, locked
 from molere_cli.progress import Progress
 from molere_cli.randomness import derived_seed
+from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry
-from molere_cli.run_dir import RunDir, finished_runs
+from molere_cli.run_dir import RunDir, finished_runs, unfinished_runs
 from molere_cli.tasks.build import build_engine, training_context
-from molere_cli.tasks.train import train_run
+from molere_cli.tasks.provenance import check_settings
+from molere_cli.tasks.train import resume_run, train_run
 
 OUT_OF_FOLD = "oof-margin"
 
 
 def erm_context(config: RunConfig, registry: Registry, data: LoadedDataset) -> TrainingContext:
-    return training_context(make_plan(erm_config(config), registry), data, None)
+    return training_context(erm_plan(config, registry), data, None)
 
 
 def erm_config(config: RunConfig) -> RunConfig:
@@ -38,24 +44,89 @@ def erm_config(config: RunConfig) -> RunConfig:
     return config.restricted(InPlay(split="optional"), method="erm", train_on="all", method_option={})
 
 
+def erm_plan(config: RunConfig, registry: Registry) -> Plan:
+    """The plan of `erm_config`; silent on who else offers an `erm`, since nobody has typed that name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)
+        return make_plan(erm_config(config), registry)
+
+
 def erm_run(
     config: RunConfig, registry: Registry, data: LoadedDataset, *, runs: Path, progress: Progress
 ) -> RunDir:
-    """A finished ERM run with these settings under `runs`: found, or trained."""
-    plan = make_plan(erm_config(config), registry)
-    for run in finished_runs(runs):
-        same = _same_run(run, plan.settings, precision=plan.precision, fingerprint=data.fingerprint)
-        if same and (config.split.score == OUT_OF_FOLD or has_score(run, config.split.score)):
+    """A finished ERM run with these settings under `runs`: found, waited for, gone on with, or trained.
+
+    Of several processes that need it, one trains it, or the next one if that dies.
+    """
+    plan = erm_plan(config, registry)
+
+    def found() -> RunDir | None:
+        fitting = (run for run in finished_runs(runs) if _is_run_of(run, plan, data))
+        usable = (
+            run for run in fitting if config.split.score == OUT_OF_FOLD or has_score(run, config.split.score)
+        )
+        if (run := next(usable, None)) is not None:
             progress.note(f"taking hardness scores from {run.path}")
-            return run
-    return train_run(plan, data, None, unique_path(runs / plan.run_name), progress=progress)
+        return run
+
+    if (run := found()) is not None:
+        return run
+    with _lock_of(plan, data, runs=runs, note=progress.note, wait=True):
+        return (
+            found()
+            or _gone_on_with(plan, data, runs=runs, progress=progress)
+            or train_run(plan, data, None, runs / plan.run_name, numbered=True, progress=progress)
+        )
 
 
-def _same_run(run: RunDir, settings: Mapping[str, Any], *, precision: str, fingerprint: str) -> bool:
+def _gone_on_with(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress) -> RunDir | None:
+    """The first unfinished run as planned that can be finished, once it is."""
+    for run in unfinished_runs(runs):
+        if _is_run_of(run, plan, data):
+            progress.note(f"hardness scores are to come from {run.path}, which is unfinished")
+            try:
+                return resume_run(run.path, plan.registry, data=data, wait=True, progress=progress)
+            except RunError as error:
+                progress.note(f"{error}; going on without it")
+    return None
+
+
+@contextmanager
+def announced(plan: Plan, data: LoadedDataset, *, runs: Path, note: Note) -> Iterator[None]:
+    """While the planned run trains: let those who need it for hardness scores know, if it is such a run."""
+    with ExitStack() as stack:
+        if plan.settings == erm_plan(plan.config, plan.registry).settings:
+            # Somebody else may train one like it for scores; this one is wanted for itself.
+            with suppress(RunError):
+                stack.enter_context(_lock_of(plan, data, runs=runs, note=note))
+        yield
+
+
+@contextmanager
+def _lock_of(
+    plan: Plan, data: LoadedDataset, *, runs: Path, note: Note, wait: bool = False
+) -> Iterator[None]:
+    identity = json.dumps([plan.settings, plan.precision, data.fingerprint], sort_keys=True)
+    path = runs / f".erm-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.lock"
+    doing, was_there = "is training the ERM run that hardness scores come from", runs.exists()
     try:
+        with locked(path, doing=doing, note=note, wait=wait):
+            yield
+    finally:
+        if not was_there:
+            with suppress(OSError):  # a run has come of it
+                runs.rmdir()
+
+
+def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset) -> bool:
+    try:
+        check_settings(run)
         environment = run.environment()
-        same_numbers = (environment["precision"], environment["fingerprint"]) == (precision, fingerprint)
-        return same_numbers and completed(run.config()) == settings
+        return (
+            environment["precision"] == plan.precision
+            and same_fingerprint(environment["fingerprint"], data.fingerprint)
+            and completed(run.config()) == plan.settings
+        )
     except (RunError, KeyError):
         return False
 

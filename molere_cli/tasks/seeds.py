@@ -8,11 +8,11 @@ from pathlib import Path
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset, load_dataset
-from molere_cli.errors import ConfigError, RunError
-from molere_cli.files import unique_path
+from molere_cli.errors import ConfigError
 from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
-from molere_cli.run_dir import RunDir
+from molere_cli.run_dir import RunDir, taken
+from molere_cli.tasks.scores import announced
 from molere_cli.tasks.split import split_for
 from molere_cli.tasks.train import train_run
 
@@ -57,10 +57,12 @@ def train_seeds(
     if out is not None and len(seeds) > 1:
         raise ConfigError("--out names one run, but there are several seeds; leave it out")
     if out is not None and out.exists():
-        raise RunError(f"{out} exists already; choose another --out, or `--resume {out}` if it is unfinished")
+        raise taken(out)
     plans = [make_plan(config.updated(seed=seed), registry) for seed in seeds]
     data = data or load_dataset(config.data, registry)
     for plan in plans:
         split = split_for(plan, data, runs=runs, progress=progress)
-        path = out or unique_path(runs / plan.run_name)
-        yield train_run(plan, data, split, path, progress=progress)
+        path, numbered = out or runs / plan.run_name, out is None
+        with announced(plan, data, runs=path.parent, note=progress.note):
+            run = train_run(plan, data, split, path, numbered=numbered, progress=progress)
+        yield run

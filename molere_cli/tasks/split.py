@@ -8,21 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from molere_cli.config.files import validate_config
 from molere_cli.config.plan import Plan, check_takes_other_validation
 from molere_cli.config.run_config import RunConfig, flag_name
 from molere_cli.config.sections import SPLIT_SUFFIX
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
+from molere_cli.engine.third_party import checked_tensor
 from molere_cli.errors import ConfigError, RunError
-from molere_cli.files import unique_path
 from molere_cli.progress import Progress
 from molere_cli.randomness import derived_generator
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import SplitRequest
 from molere_cli.run_dir import RunDir, dataset_slug
-from molere_cli.splits.artefact import Split, SplitInfo, load_split, verify_split, write_split
+from molere_cli.splits.artefact import Split, SplitInfo, verify_split, write_new_split
 from molere_cli.splits.scores import hardness
-from molere_cli.tasks.provenance import check_fingerprint, versions
+from molere_cli.tasks.provenance import check_fingerprint, check_settings, checked_split, versions
 from molere_cli.tasks.scores import OUT_OF_FOLD, erm_context, erm_run, out_of_fold_margins, read_score
 
 
@@ -57,7 +59,7 @@ def new_split_file(
     """
     strategy, _argument = registry.split(config.split.split)
     if out is not None and out.exists():
-        raise RunError(f"{out} exists already; choose another --out")
+        raise _taken(out)
     run = None if erm is None else RunDir(erm)
     if run is not None:
         config = config_of_erm_run(run, config)
@@ -65,13 +67,20 @@ def new_split_file(
     split = make_split(config, registry, data, erm=run, runs=runs, progress=progress)
     what = f"{split.info.delta:g}" if split.info.val_dataset is None else dataset_slug(split.info.val_dataset)
     name = f"{dataset_slug(config.data.dataset)}-{strategy.name}-{what}{SPLIT_SUFFIX}"
-    path = out or unique_path(Path("splits") / name)
-    write_split(split, path)
-    return NewSplit(path, config, split, data)
+    path = out or Path("splits") / name
+    try:
+        return NewSplit(write_new_split(split, path, numbered=out is None), config, split, data)
+    except FileExistsError as error:
+        raise _taken(path) from error
+
+
+def _taken(path: Path) -> RunError:
+    return RunError(f"{path} exists already; choose another --out")
 
 
 def config_of_erm_run(run: RunDir, given: RunConfig) -> RunConfig:
     """The configuration of an ERM run, with what was given of a split's own settings."""
+    check_settings(run)
     config = validate_config(run.config(), source=str(run.path / "config.json"))
     method = config.method.method
     if method != "erm" or config.split.train_on != "all":
@@ -91,25 +100,11 @@ def split_for(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress
     if not plan.needs_split:
         return None
     if plan.config.split.split_is_file:
-        split = checked_split(Path(plan.config.split.split), data, progress=progress)
+        split = checked_split(Path(plan.config.split.split), data, note=progress.note)
         if split.info.val_dataset is not None:
             check_takes_other_validation(plan.method, split.info.val_dataset)
         return split
     return make_split(plan.config, plan.registry, data, erm=None, runs=runs, progress=progress)
-
-
-def checked_split(path: Path, data: LoadedDataset, *, progress: Progress) -> Split:
-    """A split file, verified against the dataset; what is merely odd is noted."""
-    split, notes = load_split(
-        path,
-        labels_N=data.dataset.pool.labels,
-        indices_N=data.pool_indices,
-        fingerprint=data.fingerprint,
-        num_classes=data.num_classes,
-    )
-    for note in notes:
-        progress.note(note)
-    return split
 
 
 def make_split(
@@ -139,19 +134,25 @@ def make_split(
         check_fingerprint(erm, data)
         score = read_score(erm, config.split.score)
         aum = read_score(erm, "aum") if config.split.score == "forgetting" else None
-    in_validation = strategy.choose(
-        SplitRequest(
-            labels=data.dataset.pool.labels,
-            indices=data.pool_indices,
-            clean_labels=data.dataset.pool.clean_labels,
-            hardness=None if score is None else hardness(score, config.split.score, aum_N=aum),
-            delta=config.split.delta,
-            generator=derived_generator(config.machine.seed, "split", strategy.name),
-            argument=argument,
-            training=erm_context(config, registry, data) if strategy.needs_training else None,
-            note=progress.note,
-        )
-    ).bool()
+    request = SplitRequest(
+        labels=data.dataset.pool.labels,
+        indices=data.pool_indices,
+        clean_labels=data.dataset.pool.clean_labels,
+        hardness=None if score is None else hardness(score, config.split.score, aum_N=aum),
+        delta=config.split.delta,
+        generator=derived_generator(config.machine.seed, "split", strategy.name),
+        argument=argument,
+        training=erm_context(config, registry, data) if strategy.needs_training else None,
+        note=progress.note,
+    )
+    in_validation = checked_tensor(
+        strategy,
+        strategy.choose(request),
+        "a mask",
+        hook="choose",
+        shape=tuple(request.labels.shape),
+        dtype=torch.bool,
+    )
     other: LoadedDataset | None = None
     if strategy.argument_is_dataset and argument is not None:
         other = load_other_dataset(config.data, data, registry, argument, {})

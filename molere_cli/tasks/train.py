@@ -15,16 +15,26 @@ from molere_cli.data.source import LoadedDataset, load_dataset, load_other_datas
 from molere_cli.engine.checkpoint import load_classifier, load_state, save_state
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
-from molere_cli.errors import SplitError
+from molere_cli.errors import RunError, SplitError
 from molere_cli.files import replacing, write_json
+from molere_cli.fingerprints import same_fingerprint
+from molere_cli.locks import beat
 from molere_cli.metrics import summarize
 from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
-from molere_cli.run_dir import RunDir
-from molere_cli.splits.artefact import Split, SplitInfo, read_split, write_split
+from molere_cli.run_dir import RunDir, new_run
+from molere_cli.splits.artefact import Split, SplitInfo, write_split
 from molere_cli.tasks.build import Engine, build_engine
-from molere_cli.tasks.provenance import check_fingerprint, describe_environment
+from molere_cli.tasks.provenance import (
+    check_fingerprint,
+    check_settings,
+    check_split,
+    check_test_sets,
+    checked_split,
+    describe_environment,
+    digests,
+)
 from molere_cli.tasks.results import learned_split, pool_table, split_provenance, write_predictions
 
 COLLAPSE_CHECK_UPDATES = 100
@@ -36,16 +46,31 @@ def train_run(
     split: Split | None,
     path: Path,
     *,
+    numbered: bool = False,
     progress: Progress,
 ) -> RunDir:
-    """Train as planned and write the run directory `path`, which must not exist yet."""
-    run = RunDir(path)
+    """Train as planned and write a new run directory.
+
+    Args:
+        numbered: whether `path` gets a number if it is taken.
+
+    Raises:
+        RunError: `path` is taken.
+    """
     engine = engine_on_split(plan, data, split, note=progress.note)
-    environment = {
+    begin = partial(_write_beginning, engine.plan.settings, _environment(engine, split), split)
+    with new_run(path, begin, numbered=numbered, note=progress.note) as run:
+        return _train(engine, run, [], progress=progress)
+
+
+def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
+    plan, data = engine.plan, engine.data
+    return {
         **describe_environment(),
         "device": str(plan.device),
         "precision": plan.precision,
         "fingerprint": data.fingerprint,
+        "test_fingerprints": data.test_fingerprints(),
         "num_pool": len(data.dataset.pool),
         "num_mislabelled": data.num_mislabelled,
         "class_names": list(data.dataset.class_names),
@@ -53,39 +78,77 @@ def train_run(
         "label": plan.label(split.info.strategy if split else None),
         "split": split_provenance(split.info) if split else None,
     }
-    write_json(path / "config.json", engine.plan.settings)
-    write_json(path / "environment.json", environment)
+
+
+def _write_beginning(
+    settings: dict[str, Any], environment: dict[str, Any], split: Split | None, run: RunDir
+) -> None:
+    write_json(run.path / "config.json", settings)
     if split is not None:
         write_split(split, run.split_path)
-    return _train(engine, run, [], label=environment["label"], progress=progress)
+    began_with = digests(settings, run.split_path if split else None)
+    write_json(run.path / "environment.json", {**environment, "digests": began_with})
 
 
-def resume_run(path: Path, registry: Registry, *, progress: Progress) -> RunDir:
+def resume_run(
+    path: Path,
+    registry: Registry,
+    *,
+    data: LoadedDataset | None = None,
+    wait: bool = False,
+    progress: Progress,
+) -> RunDir:
     """Go on with an unfinished run from its last checkpoint; a finished one is returned as it is.
 
+    Args:
+        data: the run's dataset, if it has been loaded already.
+        wait: for another process that is training it.
+
     Raises:
-        RunError: `path` is no run, or the dataset has changed since.
+        RunError: `path` is no run, its settings, split, metrics or dataset are not what they were, or another
+            process is training it.
+        SplitError: its split is none of this dataset.
     """
     run = RunDir(path)
-    config, environment = run.config(), run.environment()
+    run.config()  # raises for what is no run
     if run.is_done:
         progress.note(f"{path} is finished; nothing to resume")
         return run
+    with run.locked(note=progress.note, wait=wait):
+        return run if run.is_done else _go_on(run, registry, data, progress=progress)
+
+
+def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progress: Progress) -> RunDir:
+    check_settings(run)
     plan = make_plan(
-        validate_config(config, source=str(path / "config.json")),
+        validate_config(run.config(), source=str(run.path / "config.json")),
         registry,
-        precision=environment["precision"],
+        precision=run.environment()["precision"],
     )
-    data = load_dataset(plan.config.data, registry)
+    data = data or load_dataset(plan.config.data, registry)
     check_fingerprint(run, data)
-    split = read_split(run.split_path) if plan.needs_split else None
-    engine = engine_on_split(plan, data, split)
-    checkpoint = run.checkpoint()
-    if checkpoint is not None:
+    check_test_sets(run, data)
+    split = None
+    if plan.needs_split:
+        split = checked_split(run.split_path, data, note=progress.note)
+        check_split(run)
+    engine = engine_on_split(plan, data, split, note=progress.note)
+    run.settle_checkpoint()
+    if (checkpoint := run.checkpoint()) is not None:
         engine.loop.load_state_dict(load_state(checkpoint))
         load_classifier(engine.classifier.module, checkpoint)
-    done = run.metrics()[: engine.loop.next_epoch] if engine.loop.next_epoch else []
-    return _train(engine, run, done, label=environment["label"], progress=progress)
+    return _train(engine, run, _records(run, engine.loop.next_epoch), progress=progress)
+
+
+def _records(run: RunDir, num_epochs: int) -> list[dict[str, Any]]:
+    """The metrics of the first epochs; a run may have been killed after it wrote those of one more."""
+    records = run.metrics()[:num_epochs] if num_epochs else []
+    if [record.get("epoch") for record in records] != list(range(num_epochs)):
+        raise RunError(
+            f"{run.path / 'metrics.jsonl'} is damaged: it lacks some of the {num_epochs} epochs that the "
+            "checkpoint has; train a new run"
+        )
+    return records
 
 
 def engine_on_split(
@@ -111,7 +174,7 @@ def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examp
     if info.val_dataset is None:
         return None
     other = load_other_dataset(plan.config.data, data, plan.registry, info.val_dataset, {})
-    if other.fingerprint != info.val_fingerprint:
+    if not same_fingerprint(other.fingerprint, str(info.val_fingerprint)):
         raise SplitError(
             f"dataset {info.val_dataset!r}, which the split validates on, has changed since it was made: "
             f"fingerprint {other.fingerprint}, recorded {info.val_fingerprint}; make a new split"
@@ -119,10 +182,8 @@ def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examp
     return other.dataset.pool
 
 
-def _train(
-    engine: Engine, run: RunDir, records: list[dict[str, Any]], *, label: str, progress: Progress
-) -> RunDir:
-    config = engine.plan.config
+def _train(engine: Engine, run: RunDir, records: list[dict[str, Any]], *, progress: Progress) -> RunDir:
+    config, label = engine.plan.config, run.environment()["label"]
     progress.run_started(label, seed=config.machine.seed, num_epochs=config.classifier.epochs, path=run.path)
     loop, warned = engine.loop, False
     for metrics in loop.epochs(partial(_report_step, loop, progress)):
@@ -146,6 +207,7 @@ def _train(
 
 
 def _report_step(loop: TrainingLoop, progress: Progress, step: int, num_steps: int, loss: float) -> None:
+    beat()
     progress.step_taken(epoch=loop.next_epoch, step=step, num_steps=num_steps, loss=loss)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from molere_cli import DataError, Dataset, DatasetRequest
@@ -28,10 +29,11 @@ def load_hub(request: DatasetRequest) -> Dataset:
         import datasets
     except ImportError as error:
         raise DataError("hf: needs the package datasets; pip install 'molere[huggingface]'") from error
+    assert request.argument is not None
     name = request.argument
     datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(name, request.options.config)
+        found = _load(name, request.options.config)
     except Exception as error:  # datasets raises many kinds for "not there" and "no network"
         if "Config name is missing" in str(error):
             configs = sorted(datasets.get_dataset_config_names(name))
@@ -49,6 +51,18 @@ def load_hub(request: DatasetRequest) -> Dataset:
         None if test is None else _rows(found[test], f"hf:{name}, split {test}"),
         request,
     )
+
+
+def _load(name: str, config: str | None) -> Any:
+    """`datasets.load_dataset`, but what `save_to_disk` wrote is opened as it is.
+
+    There older releases of `load_dataset` would read the JSON beside the arrow files as if it were the data.
+    """
+    import datasets
+
+    if config is None and Path(name, "dataset_dict.json").is_file():
+        return datasets.load_from_disk(name)
+    return datasets.load_dataset(name, config)
 
 
 def _rows(split: Any, name: str) -> Rows:

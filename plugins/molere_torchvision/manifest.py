@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -14,27 +12,18 @@ from torch import Tensor
 from molere_cli import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    CsvRow,
     DataError,
     Dataset,
     DatasetRequest,
     Examples,
     FolderReader,
+    csv_rows,
     split_off,
 )
 
 REQUIRED, OPTIONAL = ("path", "label"), ("group", "split")
 PARTS = ("train", "tuning", "test")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One image; `line` is the line of the file that its row ends on, counted from 1."""
-
-    line: int
-    path: str
-    label: str
-    group: str
-    split: str
 
 
 def load_manifest(request: DatasetRequest) -> Dataset:
@@ -49,19 +38,20 @@ def load_manifest(request: DatasetRequest) -> Dataset:
     """
     assert request.argument is not None
     path, options = Path(request.argument), request.options
-    rows, has_groups, has_splits = _read(path)
+    rows = _read(path)
+    has_groups, has_splits = "group" in rows[0].cells, "split" in rows[0].cells
     if has_splits:
         _check_parts(path, rows, tuning_fraction=options.tuning)
-    class_names = _names(row.label for row in rows if row.split in {"train", ""})
-    group_names = _names(row.group for row in rows) if has_groups else ()
-    _check_test_labels(path, rows, class_names)
+    class_names = _names(row["label"] for row in rows if not has_splits or row["split"] == "train")
+    group_names = _names(row["group"] for row in rows) if has_groups else ()
+    _check_test_labels(rows, class_names)
 
     def examples(part: str) -> Examples:
-        members = [row for row in rows if row.split == part]
+        members = [row for row in rows if not has_splits or row["split"] == part]
         return Examples(
-            images=FolderReader(path.parent, [row.path for row in members]),
-            labels=_numbers((row.label for row in members), class_names),
-            groups=_numbers((row.group for row in members), group_names) if has_groups else None,
+            images=FolderReader(path.parent, [os.path.normpath(row["path"]) for row in members]),
+            labels=_numbers((row["label"] for row in members), class_names),
+            groups=_numbers((row["group"] for row in members), group_names) if has_groups else None,
         )
 
     tuning: Examples | None
@@ -85,57 +75,32 @@ def load_manifest(request: DatasetRequest) -> Dataset:
     )
 
 
-def _read(path: Path) -> tuple[list[Row], bool, bool]:
-    """The rows, and whether they have groups and splits."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or ()
-            for name in REQUIRED:
-                if name not in columns:
-                    raise DataError(f"{path}, line 1: there is no column {name!r}; it needs path,label")
-            for name in (*REQUIRED, *OPTIONAL):
-                if list(columns).count(name) > 1:
-                    raise DataError(f"{path}, line 1: there are two columns {name!r}")
-            wanted = [name for name in (*REQUIRED, *OPTIONAL) if name in columns]
-            rows = list(_checked(path, reader, wanted))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"cannot read the list of images {path}: {reason}") from error
-    if not rows:
-        raise DataError(f"{path} has no row below its header")
-    return rows, "group" in wanted, "split" in wanted
-
-
-def _checked(path: Path, reader: csv.DictReader[str], wanted: list[str]) -> Iterator[Row]:
-    line_of: dict[str, int] = {}
-    for cells in reader:
-        line = reader.line_num
-        where = f"{path}, line {line}"
-        for name in wanted:
-            if not cells[name]:
-                raise DataError(f"{where}: the {name} is empty")
-        image = os.path.normpath(cells["path"])
+def _read(path: Path) -> list[CsvRow]:
+    rows, line_of = list(csv_rows(path, REQUIRED, optional=OPTIONAL)), dict[str, int]()
+    for row in rows:
+        for column, cell in row.cells.items():
+            if not cell:
+                raise row.error(f"the {column} is empty")
+        image = os.path.normpath(row["path"])
         if image in line_of:
-            raise DataError(f"{where}: {cells['path']} stands in line {line_of[image]} already")
+            raise row.error(f"{row['path']} stands in line {line_of[image]} already")
         if not (path.parent / image).is_file():
-            raise DataError(f"{where}: there is no file {path.parent / image}")
-        split = cells["split"] if "split" in wanted else ""
-        if "split" in wanted and split not in PARTS:
-            raise DataError(f"{where}: unknown split {split!r}; say train, tuning or test")
-        line_of[image] = line
-        yield Row(line, image, cells["label"], cells["group"] if "group" in wanted else "", split)
+            raise row.error(f"there is no file {path.parent / image}")
+        if "split" in row.cells and row["split"] not in PARTS:
+            raise row.error(f"unknown split {row['split']!r}; say train, tuning or test")
+        line_of[image] = row.line
+    return rows
 
 
-def _check_test_labels(path: Path, rows: list[Row], class_names: tuple[str, ...]) -> None:
+def _check_test_labels(rows: list[CsvRow], class_names: tuple[str, ...]) -> None:
     known = set(class_names)
     for row in rows:
-        if row.label not in known:
-            raise DataError(f"{path}, line {row.line}: no training image has the label {row.label!r}")
+        if row["label"] not in known:
+            raise row.error(f"no training image has the label {row['label']!r}")
 
 
-def _check_parts(path: Path, rows: list[Row], *, tuning_fraction: float) -> None:
-    there = {row.split for row in rows}
+def _check_parts(path: Path, rows: list[CsvRow], *, tuning_fraction: float) -> None:
+    there = {row["split"] for row in rows}
     for part in ("train", "test"):
         if part not in there:
             raise DataError(f"{path} has no row with split {part}; add some, or leave the column out")
