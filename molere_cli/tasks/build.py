@@ -189,7 +189,7 @@ def _make_reweighter(
         num_classes=data.num_classes,
         feature_dim=_feature_dim(classifier, image_size) if wants_features else None,
         options=plan.reweighter_options,
-        hardness=hardness if plan.reweighter.needs_hardness else None,
+        hardness=hardness if spec.needs_hardness else None,
     )
     with isolated_randomness(plan.device):
         torch.manual_seed(derived_seed(plan.config.machine.seed, "reweighter"))
