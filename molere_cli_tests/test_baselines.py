@@ -116,6 +116,7 @@ class OneStep:
             num_classes=TINY_CLASSES,
             in_validation=in_validation,
             reweighter_needs_features=False,
+            reweighter_needs_hardness=False,
             make_classifier=lambda: self.classifier,
             make_reweighter=nn.Module,
             make_splitter=nn.Module,

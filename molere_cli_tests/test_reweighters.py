@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import molere_reweighters
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from molere_reweighters.hardness import KNOTS
 from torch import nn
 
 from molere_cli import ReweighterInput, ReweighterRequest
@@ -14,7 +20,7 @@ from molere_cli.config.run_config import RunConfig
 from molere_cli.errors import ConfigError
 from molere_cli.registry.registry import empty_registry, load_plugins
 
-NAMES = ("instance", "image", "features", "loss")
+NAMES = ("instance", "hardness", "image", "features", "loss")
 NUM_EXAMPLES, NUM_CLASSES, FEATURE_DIM = 20, 3, 5
 WANTED = torch.tensor([1.0, 1, 1, 1, -1, -1])  # neither balanced as a whole nor in a class
 
@@ -47,6 +53,7 @@ def batch(*, features: bool = True) -> ReweighterInput:
         labels=torch.tensor([0, 1, 2, 0, 1, 2]),
         features=torch.randn(6, FEATURE_DIM, generator=generator) if features else None,
         losses=torch.rand(6, generator=generator),
+        hardness_rank=torch.tensor([0.02, 0.05, 0.1, 0.25, 0.7, 0.95]),
     )
 
 
@@ -57,6 +64,7 @@ def relabelled(original: ReweighterInput) -> ReweighterInput:
         labels=(original.labels + 1) % NUM_CLASSES,
         features=original.features,
         losses=original.losses,
+        hardness_rank=original.hardness_rank,
     )
 
 
@@ -87,7 +95,9 @@ def test_learning_starts_in_spite_of_the_zeros(installed, name):
     assert changed == set(before)
 
 
-@pytest.mark.parametrize(("name", "lr"), [("image", 1e-3), ("features", 1e-3), ("loss", 1e-3)])
+@pytest.mark.parametrize(
+    ("name", "lr"), [("hardness", 0.2), ("image", 1e-3), ("features", 1e-3), ("loss", 1e-3)]
+)
 def test_each_names_its_learning_rate(installed, name, lr):
     assert installed.reweighters.get(name).lr == lr
 
@@ -124,12 +134,37 @@ def test_the_rate_follows_the_pool_unless_it_is_given():
     assert plan.config.reweighting.reweighter_lr is None
     filled = plan.for_pool(10_000)
     assert filled.config.reweighting.reweighter_lr == filled.settings["reweighter_lr"] == 0.0225
-    given = make_plan(RunConfig.of(method="lrw", batch_size=128, reweighter_lr=0.3), installed)
-    assert given.for_pool(10_000) is given
+    settled = make_plan(RunConfig.of(method="lrw", batch_size=128, reweighter_lr=0.3), installed)
+    assert settled.for_pool(10_000) is settled
 
 
 def test_only_features_asks_for_features(installed):
     assert [n for n in NAMES if installed.reweighters.get(n).needs_features] == ["features"]
+    assert [n for n in NAMES if installed.reweighters.get(n).needs_hardness] == ["hardness"]
+
+
+@given(
+    ranks=st.lists(st.floats(0.0, 1.0, width=32), min_size=1, max_size=20),
+    heights=st.lists(st.floats(-5.0, 5.0, width=32), min_size=5, max_size=5),
+)
+def test_hardness_is_the_curve_that_numpy_draws(ranks, heights):
+    registry = empty_registry()
+    registry.add(molere_reweighters, "molere_reweighters")
+    reweighter = build(registry, "hardness")
+    with torch.no_grad():
+        reweighter.log_weights.copy_(torch.tensor([heights]))
+    rank_B = torch.tensor(ranks)
+    found = reweighter(replace(batch(), hardness_rank=rank_B, labels=torch.zeros(len(ranks)).long()))
+    expected = np.interp(rank_B.double().numpy(), KNOTS, heights)
+    np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-5)
+
+
+def test_hardness_may_have_a_curve_for_each_class(installed):
+    reweighter = trained(build(installed, "hardness", by_class="true"))
+    assert reweighter.log_weights.shape == (NUM_CLASSES, len(KNOTS))
+    assert not torch.equal(reweighter(batch()), reweighter(relabelled(batch())))
+    shared = trained(build(installed, "hardness"))
+    assert torch.equal(shared(batch()), shared(relabelled(batch())))
 
 
 def test_instance_moves_the_examples_of_the_batch_alone(installed):
@@ -160,16 +195,16 @@ def test_loss_is_the_1_100_1_network_of_meta_weight_net(installed):
 
 def test_features_are_normalised_first(installed):
     reweighter = trained(build(installed, "features"))
-    given = batch()
-    assert given.features is not None
+    original = batch()
+    assert original.features is not None
     scaled = ReweighterInput(
-        positions=given.positions,
-        images=given.images,
-        labels=given.labels,
-        features=1000 * given.features + 7,
-        losses=given.losses,
+        positions=original.positions,
+        images=original.images,
+        labels=original.labels,
+        features=1000 * original.features + 7,
+        losses=original.losses,
     )
-    torch.testing.assert_close(reweighter(scaled), reweighter(given), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(reweighter(scaled), reweighter(original), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(("name", "option"), [("image", "width"), ("features", "hidden"), ("loss", "hidden")])

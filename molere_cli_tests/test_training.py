@@ -66,7 +66,9 @@ METHODS = {
     "erm": {"method": "erm"},
     "lrw": {"method": "lrw", "split": "random", "clip_grad": 1.0},
     "lrw-features": {"method": "lrw", "split": "hard", "reweighter": "features", "optimizer": "adamw"},
+    "lrw-hardness": {"method": "lrw", "split": "hard", "reweighter": "hardness", "reweighter_interval": 2},
     "molere": {"method": "molere", "delta": 0.25, "train_on": "train", "splitter_interval": 2},
+    "molere-hardness": {"method": "molere", "delta": 0.25, "reweighter": "hardness"},
     "molere-image": {"method": "molere", "delta": 0.25, "splitter": "image", "reweighter": "image"},
 }
 

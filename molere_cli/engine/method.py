@@ -29,7 +29,8 @@ class TrainingContext:
     the dataset has them. clean_labels: int64 (N,), the labels before label noise, None where there is none:
     for analysis, and for an oracle that says it is one, never for a method that competes.
     in_validation: the split, bool (N,) on the CPU, None without one or where validation is another dataset:
-    then validation_feed has all of that, and is None otherwise.
+    then validation_feed has all of that, and is None otherwise. hardness: float64 (N,) on the CPU, high =
+    hard, by the scores that the split was made by, None without.
     make_classifier: another classifier as this one was before training. make_reweighter, make_splitter: build
     the networks that the configuration names, on the device. note: tells the user, in one sentence, what else
     would pass unseen.
@@ -46,11 +47,13 @@ class TrainingContext:
     num_classes: int
     in_validation: Tensor | None
     reweighter_needs_features: bool
+    reweighter_needs_hardness: bool
     make_classifier: Callable[[], Classifier]
     make_reweighter: Callable[[], nn.Module]
     make_splitter: Callable[[], nn.Module]
     note: Callable[[str], None]
     validation_feed: Feed | None = None
+    hardness: Tensor | None = None
 
     def validation_batches(self, *, batch_size: int) -> ValidationBatches:
         """Batches of the validation examples, wherever they are; needs a split."""

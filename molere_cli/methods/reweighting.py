@@ -20,6 +20,7 @@ from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.response import check_response_known, optimizer_response
 from molere_cli.engine.step import Step
 from molere_cli.engine.validation_batches import ValidationBatches
+from molere_cli.methods.hardness_ranks import HardnessRanks
 from molere_cli.registry.specs import ReweighterInput
 
 
@@ -94,7 +95,9 @@ class Reweighting:
         optimizer: torch.optim.Optimizer,
         validation_feed: Feed,
         reweighter: nn.Module,
+        ranks: HardnessRanks | None = None,
     ) -> None:
+        """ranks: where the pool's examples stand by hardness, for a reweighter that asks."""
         assert settings.warmup_epochs is not None and settings.reweighter_lr is not None
         assert settings.meta_batch_size is not None
         # Now, rather than at the first meta-update, which comes after warm-up.
@@ -113,6 +116,7 @@ class Reweighting:
             foreach=True,
         )
         self.num_updates = 0
+        self._ranks = ranks
         self._validation = ValidationBatches(validation_feed, batch_size=settings.meta_batch_size, seed=seed)
         self._pending: _Pending | None = None
         self._val_losses: list[Tensor] = []
@@ -124,6 +128,8 @@ class Reweighting:
     def start_epoch(self, epoch: int, *, num_steps: int) -> None:
         """Line up the validation batches of an epoch of at most `num_steps` classifier steps."""
         self._val_losses = []
+        if self._ranks is not None:
+            self._ranks.start_epoch()
         if epoch < self.warmup_epochs:
             return
         # Lined up at once, so that a stream can decode them while the classifier trains.
@@ -144,6 +150,7 @@ class Reweighting:
                     labels=step.batch.labels,
                     features=step.features,
                     losses=step.losses.detach(),
+                    hardness_rank=None if self._ranks is None else self._ranks.of(step.batch.positions),
                 )
             )
             weights_B = weights_from_log(
@@ -159,6 +166,8 @@ class Reweighting:
 
     def after_step(self, step: Step) -> None:
         """If a meta-update is due: the hypergradient through the step just taken, and a reweighter step."""
+        if self._ranks is not None:
+            self._ranks.add(step)
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
@@ -204,6 +213,7 @@ class Reweighting:
             "reweighter": self.reweighter.state_dict(),
             "optimizer": self.reweighter_optimizer.state_dict(),
             "num_updates": self.num_updates,
+            "ranks": {} if self._ranks is None else self._ranks.state_dict(),
             **self._validation.state_dict(),
         }
 
@@ -212,6 +222,8 @@ class Reweighting:
         self.reweighter.load_state_dict(state["reweighter"])
         self.reweighter_optimizer.load_state_dict(state["optimizer"])
         self.num_updates = state["num_updates"]
+        if self._ranks is not None:
+            self._ranks.load_state_dict(state["ranks"])
         self._validation.load_state_dict(state)
 
 
@@ -224,4 +236,7 @@ def make_reweighting(context: TrainingContext) -> Reweighting:
         optimizer=context.optimizer,
         validation_feed=context.validation_feed or context.feed,
         reweighter=context.make_reweighter(),
+        ranks=HardnessRanks(context.feed.labels, context.hardness)
+        if context.reweighter_needs_hardness
+        else None,
     )

@@ -257,12 +257,17 @@ class SplitSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class ReweighterRequest:
-    """The size of what a reweighter will see; feature_dim is None if it did not ask for features."""
+    """The size of what a reweighter will see; feature_dim is None if it did not ask for features.
+
+    hardness: float64 (num_examples,), high = hard, by the scores that the split was made by; None if the
+    reweighter did not ask for it, or the split was made without scores.
+    """
 
     num_examples: int
     num_classes: int
     feature_dim: int | None
     options: Any
+    hardness: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -270,7 +275,9 @@ class ReweighterInput:
     """A batch as the reweighter sees it; all detached from the classifier.
 
     positions: int64 (B,) in the pool; images: float32 (B, 3, H, W), normalised and augmented;
-    labels: int64 (B,); features: float32 (B, D) or None; losses: float32 (B,).
+    labels: int64 (B,); features: float32 (B, D) or None; losses: float32 (B,). hardness_rank: float32 (B,) or
+    None, the place in the class by hardness, in (0, 1), 0 = hardest: by the split's scores, or by the run so
+    far where it was made without.
     """
 
     positions: Tensor
@@ -278,6 +285,7 @@ class ReweighterInput:
     labels: Tensor
     features: Tensor | None
     losses: Tensor
+    hardness_rank: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -294,6 +302,7 @@ class ReweighterSpec(Spec):
     weight_bound: float | None = None
     options: Reference[type[Options]] = Reference(Options)
     needs_features: bool = False
+    needs_hardness: bool = False
 
 
 # --- methods

@@ -22,6 +22,7 @@ from molere_cli.errors import SplitError
 from molere_cli.files import claim_file, claim_name, replacing, temporary_for
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.splits.quota import validation_size
+from molere_cli.splits.scores import hardness
 
 METADATA_KEY = b"molere"
 SCHEMA = pa.schema(
@@ -73,6 +74,12 @@ class Split:
     score: Tensor | None
     indices: Tensor
     info: SplitInfo
+
+    @property
+    def hardness(self) -> Tensor | None:
+        """The score turned so that high = hard, float64 (N,), None without a score."""
+        name = self.info.score_name
+        return None if self.score is None or name is None else hardness(self.score.double(), name)
 
     def aligned(self, indices_N: Tensor, *, source: str) -> Split:
         """The same split in the order of `indices_N`; `source` names it in errors.

@@ -12,12 +12,11 @@ def hardness(score_N: Tensor, name: str, *, aum_N: Tensor | None = None) -> Tens
     """The score turned so that high = hard, float64 (N,).
 
     Args:
-        aum_N: needed for `forgetting`, a whole number, which leaves many examples equal: of these, the one of
-            lower aum is harder.
+        aum_N: for `forgetting`, a whole number, which leaves many examples equal: of these, the one of lower
+            aum is harder; without it they stay equal.
     """
     assert name in LOW_IS_HARD | HIGH_IS_HARD
-    if name == "forgetting":
-        assert aum_N is not None
+    if name == "forgetting" and aum_N is not None:
         # (1 - aum) / 4 lies in [0, 1/2], and so never reaches the next whole number.
         return score_N + (1 - aum_N) / 4
     return -score_N if name in LOW_IS_HARD else score_N

@@ -1,6 +1,6 @@
 """Reweighters: from a training example to its log-weight.
 
-Registers `instance`, `image`, `features` and `loss`; all give log-weight 0 at the start.
+Registers `instance`, `hardness`, `image`, `features` and `loss`; all give log-weight 0 at the start.
 """
 
 from __future__ import annotations
@@ -18,6 +18,16 @@ def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
             description="One free log-weight per training example",
             build="molere_reweighters.instance:InstanceReweighter",
             lr="molere_reweighters.instance:learning_rate",
+        )
+    )
+    register(
+        ReweighterSpec(
+            name="hardness",
+            description="A curve of the example's hardness: five numbers for all examples, or for each class",
+            build="molere_reweighters.hardness:HardnessReweighter",
+            lr=0.2,
+            options="molere_reweighters.hardness:HardnessOptions",
+            needs_hardness=True,
         )
     )
     register(
