@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from molere_cli.__main__ import app
+from molere_cli.data.source import load_dataset
+from molere_cli.progress import NoProgress
 from molere_cli.splits.artefact import Split, SplitInfo
-from molere_cli.tasks.diagnose import Accuracies, Diagnosis, held_out_halves
+from molere_cli.tasks.build import build_engine
+from molere_cli.tasks.diagnose import Accuracies, Diagnosis, diagnose, held_out_halves
+from molere_cli_tests.test_training import tiny_config
 
 
 def split_of(labels: torch.Tensor, in_validation: torch.Tensor) -> Split:
@@ -53,6 +57,27 @@ def test_the_advice_follows_the_held_out_hard_examples(upweighted: float, advice
     found = Diagnosis(100, Accuracies(0.1, upweighted), Accuracies(0.9, 0.88))
     assert found.advice == advice
     assert f"{100 * upweighted:.0f}% are right" in found.sentence
+
+
+def test_what_is_held_out_never_trains_and_the_other_hard_ones_count_five_times(registry, monkeypatch):
+    config, engines = tiny_config(epochs=2), []
+
+    def kept(*arguments, **options):
+        engines.append(build_engine(*arguments, **options))
+        return engines[-1]
+
+    monkeypatch.setattr("molere_cli.tasks.diagnose.build_engine", kept)
+    data = load_dataset(config.data, registry)
+    hard_N = torch.arange(64) < 16
+    split = split_of(data.dataset.pool.labels, hard_N)
+    diagnose(config, registry, data, split, progress=NoProgress())
+    halves = list(held_out_halves(split, seed=config.machine.seed))
+    assert len(engines) == 4
+    for number, engine in enumerate(engines):
+        held_out_N = torch.zeros(64, dtype=torch.bool)
+        held_out_N[torch.cat(halves[number // 2])] = True
+        passes_N = torch.where(hard_N, 5 if number % 2 else 1, 1).masked_fill(held_out_N, 0)
+        assert (engine.loop.pool_record.num_seen == 2 * passes_N).all()
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ class CheckedMethod(Method):
     def __init__(self, method: Method, spec: Spec, context: TrainingContext) -> None:
         super().__init__(context)
         self.third_party = spec
-        self.needs_features = method.needs_features
+        self.needs_features, self.remedy = method.needs_features, method.remedy
         self._method, self._spec, self._num_examples = method, spec, len(context.labels)
 
     def before_epoch(self, epoch: int) -> Tensor:

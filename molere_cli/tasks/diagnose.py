@@ -100,7 +100,7 @@ class _Repeating(ERM):
 
     def __init__(self, context: TrainingContext, positions: Tensor) -> None:
         super().__init__(context)
-        self._positions = positions
+        self.positions = positions
 
 
 def diagnose(
