@@ -1,4 +1,4 @@
-"""`--method a,b,c`: each method takes the flags that it has, and a flag that none has is refused."""
+"""One configuration for each of several methods, from one file and one set of flags."""
 
 from __future__ import annotations
 
