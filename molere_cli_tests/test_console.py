@@ -106,3 +106,17 @@ def read_until(leader: int, wanted: str | None) -> str:
             break
         shown += part.decode(errors="replace")
     return shown
+
+
+def test_the_end_of_a_command_searches_for_no_garbage(tmp_path):
+    """What is frozen is passed over when the interpreter ends, which took longer than some commands."""
+    program = """
+import atexit, gc, sys
+atexit.register(lambda: print("frozen", gc.get_freeze_count() > 0))
+sys.argv = ["molere", "plugins", "methods"]
+from molere_cli.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "frozen True"
