@@ -81,7 +81,8 @@ def test_a_signal_leaves_a_terminal_with_its_cursor(number, code, tmp_path):
     """The real command in a pseudo-terminal."""
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "molere_cli", "train", "--method", "erm", "--epochs", "5000"]
-    with subprocess.Popen(command, stdout=follower, stderr=follower, stdin=follower, cwd=tmp_path) as process:
+    streams = {"stdin": follower, "stdout": follower, "stderr": follower}
+    with subprocess.Popen(command, **streams, cwd=tmp_path, preexec_fn=heed_all) as process:
         os.close(follower)
         shown = read_until(leader, HIDE)
         time.sleep(0.5)
@@ -92,6 +93,12 @@ def test_a_signal_leaves_a_terminal_with_its_cursor(number, code, tmp_path):
     assert shown.rindex(SHOW) > shown.rindex(HIDE)
     assert "Traceback" not in shown
     assert Path(tmp_path / "runs" / "digits-erm-s0").is_dir()
+
+
+def heed_all() -> None:
+    """A test run under `nohup` hands its ignored signals down."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
 
 
 def read_until(leader: int, wanted: str | None) -> str:
