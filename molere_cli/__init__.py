@@ -28,6 +28,7 @@ from molere_cli.registry.specs import (
     ReweighterInput,
     ReweighterRequest,
     ReweighterSpec,
+    Selection,
     SplitRequest,
     SplitSpec,
 )
@@ -113,6 +114,7 @@ __all__ = [
     "ReweighterInput",
     "ReweighterRequest",
     "ReweighterSpec",
+    "Selection",
     "SplitError",
     "SplitRequest",
     "SplitSpec",

@@ -195,7 +195,8 @@ def killed_erm(registry, runs: Path, *, epochs: int = 2) -> RunDir:
 
 def scores_of(registry, runs: Path, notebook: Notebook) -> RunDir:
     config = tiny_config(method="lrw", split="hard")
-    return erm_run(config, registry, load_dataset(config.data, registry), runs=runs, progress=notebook)
+    data = load_dataset(config.data, registry)
+    return erm_run(config, registry, data, score="aum", runs=runs, progress=notebook)
 
 
 def test_an_unfinished_erm_run_that_nobody_trains_is_finished_for_its_scores(registry, tmp_path):
@@ -235,9 +236,8 @@ def test_an_unfinished_erm_run_of_other_settings_is_left_alone(registry, tmp_pat
     unfinished = killed_erm(registry, tmp_path)
     before = names_in(unfinished.path)
     config = tiny_config(method="lrw", split="hard", **change)
-    found = erm_run(
-        config, registry, load_dataset(config.data, registry), runs=tmp_path, progress=NoProgress()
-    )
+    data = load_dataset(config.data, registry)
+    found = erm_run(config, registry, data, score="aum", runs=tmp_path, progress=NoProgress())
     assert found.path != unfinished.path
     assert names_in(unfinished.path) == before
 

@@ -54,6 +54,7 @@ def batch(*, features: bool = True) -> ReweighterInput:
         features=torch.randn(6, FEATURE_DIM, generator=generator) if features else None,
         losses=torch.rand(6, generator=generator),
         hardness_rank=torch.tensor([0.02, 0.05, 0.1, 0.25, 0.7, 0.95]),
+        hardness_margin=torch.tensor([-0.9, -0.6, -0.3, 0.0, 0.3, 0.8]),
     )
 
 
@@ -65,6 +66,7 @@ def relabelled(original: ReweighterInput) -> ReweighterInput:
         features=original.features,
         losses=original.losses,
         hardness_rank=original.hardness_rank,
+        hardness_margin=original.hardness_margin,
     )
 
 
@@ -143,25 +145,44 @@ def test_only_features_asks_for_features(installed):
     assert [n for n in NAMES if installed.reweighters.get(n).needs_hardness] == ["hardness"]
 
 
-@given(
-    ranks=st.lists(st.floats(0.0, 1.0, width=32), min_size=1, max_size=20),
-    heights=st.lists(st.floats(-5.0, 5.0, width=32), min_size=5, max_size=5),
-)
-def test_hardness_is_the_curve_that_numpy_draws(ranks, heights):
+@pytest.mark.parametrize(("scale", "lowest"), [("margin", -1.0), ("rank", 0.0)])
+@given(data=st.data())
+def test_hardness_is_the_curve_that_numpy_draws(data, scale, lowest):
     registry = empty_registry()
     registry.add(molere_reweighters, "molere_reweighters")
-    reweighter = build(registry, "hardness")
+    reweighter = build(registry, "hardness", scale=scale)
+    knots = KNOTS[scale]
+    height = st.floats(-5.0, 5.0, width=32)
+    heights = data.draw(st.lists(height, min_size=len(knots), max_size=len(knots)))
+    places = data.draw(st.lists(st.floats(lowest, 1.0, width=32), min_size=1, max_size=20))
     with torch.no_grad():
         reweighter.log_weights.copy_(torch.tensor([heights]))
-    rank_B = torch.tensor(ranks)
-    found = reweighter(replace(batch(), hardness_rank=rank_B, labels=torch.zeros(len(ranks)).long()))
-    expected = np.interp(rank_B.double().numpy(), KNOTS, heights)
+    place_B = torch.tensor(places)
+    nowhere = torch.full_like(place_B, torch.nan)
+    found = reweighter(
+        replace(
+            batch(),
+            labels=torch.zeros(len(places)).long(),
+            hardness_margin=place_B if scale == "margin" else nowhere,
+            hardness_rank=place_B if scale == "rank" else nowhere,
+        )
+    )
+    expected = np.interp(place_B.double().numpy(), knots, heights)
     np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-5)
+
+
+def test_hardness_by_margin_wants_a_score_that_is_one(installed):
+    options = {"options": installed.reweighters.get("hardness").options(), "feature_dim": None}
+    request = ReweighterRequest(
+        num_examples=2, num_classes=2, hardness=torch.tensor([3.0, 0.1]), hardness_is_margin=False, **options
+    )
+    with pytest.raises(ConfigError, match="use --reweighter-option scale=rank"):
+        installed.reweighters.get("hardness").build(request)
 
 
 def test_hardness_may_have_a_curve_for_each_class(installed):
     reweighter = trained(build(installed, "hardness", by_class="true"))
-    assert reweighter.log_weights.shape == (NUM_CLASSES, len(KNOTS))
+    assert reweighter.log_weights.shape == (NUM_CLASSES, len(KNOTS["margin"]))
     assert not torch.equal(reweighter(batch()), reweighter(relabelled(batch())))
     shared = trained(build(installed, "hardness"))
     assert torch.equal(shared(batch()), shared(relabelled(batch())))

@@ -113,6 +113,20 @@ def test_high_el2n_is_hard():
     assert torch.equal(hardness(score_N, "el2n"), score_N)
 
 
+def test_early_aum_is_the_mean_margin_of_the_first_quarter_of_epochs():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(9, 3, 4)), [0, 3, 1]
+    record = PoolRecord(4, CPU, num_epochs=9)
+    for epoch in range(9):
+        record.add(step_of(epoch, [0, 1, 3], logits[epoch].tolist(), labels), None)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    own = probabilities[:, np.arange(3), labels]
+    others = np.where(np.eye(4, dtype=bool)[labels], -np.inf, probabilities).max(axis=2)
+    expected = (own - others)[:2].mean(axis=0)  # 9 // 4 epochs
+    assert record.early_aum[[0, 1, 3]].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+    assert record.early_aum[2].isnan()
+
+
 @pytest.mark.parametrize("score", ["forgetting", "el2n"])
 def test_the_hardest_of_every_class_by_a_recorded_score_are_validation(registry, tmp_path, score):
     config = tiny_config(split="hard", score=score, delta=0.25)
@@ -144,10 +158,10 @@ def test_an_older_run_without_the_score_is_one_sentence_and_is_not_reused(regist
         read_score(run, "forgetting")
     config = tiny_config(epochs=1, method="lrw", split="hard", score="forgetting")
     data = load_dataset(config.data, registry)
-    fresh = erm_run(config, registry, data, runs=tmp_path, progress=NoProgress())
+    fresh = erm_run(config, registry, data, score="forgetting", runs=tmp_path, progress=NoProgress())
     assert fresh.path != run.path
     assert read_score(fresh, "forgetting").shape == (64,)
-    by_aum = erm_run(config.updated(score="aum"), registry, data, runs=tmp_path, progress=NoProgress())
+    by_aum = erm_run(config, registry, data, score="aum", runs=tmp_path, progress=NoProgress())
     assert json.loads((by_aum.path / "config.json").read_text()) == run.config()
 
 
@@ -162,3 +176,4 @@ def test_a_checkpoint_of_before_the_scores_resumes_without_them():
     assert torch.equal(resumed.aum, record.aum)
     assert resumed.forgetting.isnan().all()
     assert resumed.el2n.isnan().all()
+    assert resumed.early_aum.isnan().all()

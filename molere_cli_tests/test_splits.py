@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from molere_cli import SplitRequest
+from molere_cli import Selection, SplitRequest
 from molere_cli.errors import DataError, MolereError, SplitError
 from molere_cli.registry.registry import Registry, empty_registry
 from molere_cli.splits.artefact import Split, SplitInfo, load_split, read_split, verify_split, write_split
@@ -162,7 +163,7 @@ def installed() -> Registry:
     return registry
 
 
-def choose(strategy: str, *, seed: int = 0) -> Tensor:
+def select(strategy: str, *, seed: int = 0) -> Selection:
     spec = installed().splits.get(strategy)
     labels = torch.arange(40) % 2
     request = SplitRequest(
@@ -172,7 +173,12 @@ def choose(strategy: str, *, seed: int = 0) -> Tensor:
         delta=0.2,
         generator=torch.Generator().manual_seed(seed),
     )
-    return spec.choose(request)
+    found = spec.choose(request)
+    return found if isinstance(found, Selection) else Selection(in_validation=found)
+
+
+def choose(strategy: str, *, seed: int = 0) -> Tensor:
+    return select(strategy, seed=seed).in_validation
 
 
 def test_hard_takes_the_hardest_and_easy_the_easiest_of_every_class():
@@ -204,11 +210,48 @@ def test_every_strategy_is_stratified(strategy):
     assert labels[chosen].bincount().tolist() == [4, 4]
 
 
+@pytest.mark.parametrize(
+    ("strategy", "share", "keeps_rest"),
+    [
+        ("easy", None, False),
+        ("random", 1.0, True),
+        ("hard", None, True),
+        ("moderate", None, True),
+        ("mixed", None, True),
+        ("errors", 0.2, True),
+    ],
+)
+def test_what_a_strategy_says_that_validation_stands_for(strategy, share, keeps_rest):
+    found = select(strategy)
+    assert (found.share, found.keeps_rest) == (share, keeps_rest)
+
+
+def test_errors_are_the_hardest_share_of_what_is_wrong_early_and_no_more():
+    spec, _ = installed().split("errors")
+    hardness = torch.tensor([-0.5, 0.1, 0.9, -0.1, 0.4, -0.9, 0.2, 0.3, -0.2, -0.3]).double()
+    request = SplitRequest(
+        labels=torch.tensor([0, 0, 0, 0, 0, 1, 1, 1, 1, 1]),
+        indices=torch.arange(10),
+        hardness=hardness,
+        delta=0.5,
+        generator=torch.Generator(),
+    )
+    # Of class 0, at most two: 0.4 and 0.9 are the hardest; of class 1 both that are wrong.
+    found = spec.choose(request)
+    assert found.in_validation.nonzero().flatten().tolist() == [1, 2, 4, 6, 7]
+    few = spec.choose(replace(request, delta=0.2))
+    assert few.in_validation.nonzero().flatten().tolist() == [2, 7]
+    assert few.share == 0.2
+    with pytest.raises(SplitError, match="ERM gets nothing wrong early"):
+        spec.choose(replace(request, hardness=-hardness.abs()))
+
+
 def test_what_strategies_need():
     needs = {offer.spec.name: set(offer.spec.needs) for offer in installed().splits.offers}
     ranked = {name: {"delta", "score"} for name in ("easy", "hard", "moderate", "mixed")}
     assert needs == {
         **ranked,
+        **{name: {"delta"} for name in ("errors", "learnable", "auto")},
         "random": {"delta"},
         "clean": {"delta"},
         "ls": {"delta"},
@@ -222,7 +265,7 @@ def test_what_strategies_need():
 
 def chosen_clean(labels: list[int], clean_labels: list[int] | None, *, delta: float, seed: int = 0) -> Tensor:
     spec, _ = installed().split("clean")
-    return spec.choose(
+    found = spec.choose(
         SplitRequest(
             labels=torch.tensor(labels),
             indices=torch.arange(len(labels)),
@@ -232,6 +275,9 @@ def chosen_clean(labels: list[int], clean_labels: list[int] | None, *, delta: fl
             generator=torch.Generator().manual_seed(seed),
         )
     )
+    right = [label == clean for label, clean in zip(labels, clean_labels or labels, strict=True)]
+    assert found.share == sum(right) / len(right)
+    return found.in_validation
 
 
 @given(

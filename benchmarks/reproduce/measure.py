@@ -38,6 +38,7 @@ def measure_run(run: RunDir, erm: RunDir, data: LoadedDataset, *, sets: Sequence
         "label": environment["label"],
         "settings": run.config(),
         "environment": {key: environment[key] for key in ENVIRONMENT} | {"commit": environment["commit"]},
+        **({} if environment["split"] is None else {"split_from": environment["split"]}),
         "fingerprint": environment["fingerprint"],
         "seconds": round(sum(record["time/seconds"] for record in records), 2),
         "metrics": {name: metrics_of(records[-1], name) for name in sets},

@@ -144,7 +144,7 @@ def run_cell(config: RunConfig, scratch: Path, *, sets: Sequence[str]) -> dict[s
     )
     erm = run if config.method.method == "erm" and config.split.train_on == "all" else None
     if erm is None:
-        erm = erm_run(config, registry, data, runs=scratch, progress=NoProgress())
+        erm = erm_run(config, registry, data, score="early-aum", runs=scratch, progress=NoProgress())
     return with_placeholder(measure_run(run, erm, data, sets=sets))
 
 

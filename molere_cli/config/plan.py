@@ -83,7 +83,8 @@ def make_plan(config: RunConfig, registry: Registry, *, precision: Precision | N
     reweighter = None
     if "reweighter" in method.uses:
         reweighter = registry.reweighters.get(config.reweighting.reweighter)
-        config = config.updated(**automatic_reweighting(config, reweighter))
+        has_split = config.split.is_needed(parts)
+        config = config.updated(**automatic_reweighting(config, reweighter, has_split=has_split))
     device = resolve_device(config.machine.device)
     return Plan(
         config=config,
@@ -148,14 +149,18 @@ def check_takes_other_validation(method: MethodSpec, dataset: str) -> None:
         )
 
 
-def automatic_reweighting(config: RunConfig, reweighter: ReweighterSpec) -> dict[str, Any]:
+def automatic_reweighting(
+    config: RunConfig, reweighter: ReweighterSpec, *, has_split: bool
+) -> dict[str, Any]:
     """The settings of reweighting that were left to MOLERE.
 
     Warm-up takes a twentieth of the epochs, one at least: the signal in the hypergradient is strongest
-    early and gone once the training set is fitted.
+    early and gone once the training set is fitted. None at all where split and reweighter know from before
+    which examples are hard.
     """
+    knows = has_split and not reweighter.needs_warmup
     automatic = {
-        "warmup_epochs": max(1, round(config.classifier.epochs / 20)),
+        "warmup_epochs": 0 if knows else max(1, round(config.classifier.epochs / 20)),
         "reweighter_lr": None if callable(reweighter.lr) else reweighter.lr,
         "weight_bound": reweighter.weight_bound,
         "meta_batch_size": config.classifier.batch_size,

@@ -128,7 +128,7 @@ def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     What was in play is read off the settings themselves: a run with a reweighter says which.
     """
     uses = frozenset({"reweighter", "splitter"} & settings.keys())
-    split = "required" if "split" in settings else "none" if uses else "optional"
+    split = "required" if "split" in settings else "start" if uses else "optional"
     in_play = InPlay(split=split, uses=uses, split_needs=frozenset({"delta", "score"} & settings.keys()))
     known = {name: value for name, value in settings.items() if name in OWNERS}
     return {**RunConfig.of(**known).effective(in_play), **settings}

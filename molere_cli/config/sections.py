@@ -188,7 +188,7 @@ class SplitSettings(Section):
         "hard", description="Split: a strategy (NAME or NAME:ARGUMENT), or a split file (.parquet)."
     )
     delta: float = Field(0.1, description="Fraction of the pool that goes to validation.", gt=0, le=0.5)
-    score: Literal["aum", "margin", "oof-margin", "loss", "el2n", "forgetting"] = Field(
+    score: Literal["aum", "early-aum", "margin", "oof-margin", "loss", "el2n", "forgetting"] = Field(
         "aum", description="Hardness score that strategies rank by."
     )
     folds: int = Field(5, description="Folds of oof-margin.", ge=2)
@@ -202,7 +202,11 @@ class SplitSettings(Section):
 
     def is_needed(self, in_play: InPlay) -> bool:
         """Whether a split must be made or read before training."""
-        return in_play.split == "required" or (in_play.split == "optional" and self.train_on == "train")
+        return (
+            in_play.split == "required"
+            or (in_play.split == "optional" and self.train_on == "train")
+            or (in_play.split == "start" and "split" in self.model_fields_set)
+        )
 
     def without_effect(self, in_play: InPlay) -> dict[str, str]:
         idle = {}
@@ -254,7 +258,12 @@ class ReweightingSettings(Section):
     )
     reweighter_interval: int = Field(1, description="Classifier steps between meta-updates (Q).", ge=1)
     warmup_epochs: int | None = Field(
-        None, description="Epochs before the first meta-update (default: a twentieth of all).", ge=0
+        None,
+        description=(
+            "Epochs before the first meta-update (default: a twentieth of all; none for `hardness` with a "
+            "split made beforehand)."
+        ),
+        ge=0,
     )
     meta_batch_size: int | None = Field(
         None, description="Validation examples a meta-update (default: the batch size).", ge=2
@@ -274,9 +283,32 @@ class ReweightingSettings(Section):
         ),
         gt=1,
     )
+    weight_cap: float | None = Field(
+        None,
+        description=(
+            "Largest learned weight, 1 being the mean (default: none; for `hardness`, what an example counts "
+            "in a pool of nothing but what validation stands for)."
+        ),
+        ge=1,
+    )
+    weight_floor: float | None = Field(
+        None,
+        description=(
+            "Share of every weight that is 1 and not learned (default: 0; for `hardness`, a half where the "
+            "split leaves the rest of the pool in its rights, as the hard ones do)."
+        ),
+        ge=0,
+        lt=1,
+    )
 
     def without_effect(self, in_play: InPlay) -> dict[str, str]:
-        return {} if "reweighter" in in_play.uses else dict.fromkeys(type(self).model_fields, "")
+        if "reweighter" not in in_play.uses:
+            return dict.fromkeys(type(self).model_fields, "")
+        if self.weight_normalization == "mean":
+            return {}
+        # They hold a mean of 1, which a sigmoid has not.
+        reason = " and --weight-normalization none; leave it out"
+        return {"weight_cap": reason, "weight_floor": reason}
 
 
 class SplitterSettings(Section):

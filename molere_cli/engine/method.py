@@ -19,6 +19,8 @@ from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.step import Step
 from molere_cli.engine.validation_batches import ValidationBatches
 from molere_cli.registry.references import Spec
+from molere_cli.registry.specs import ReweighterSpec
+from molere_cli.splits.artefact import Split
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,8 +31,9 @@ class TrainingContext:
     the dataset has them. clean_labels: int64 (N,), the labels before label noise, None where there is none:
     for analysis, and for an oracle that says it is one, never for a method that competes.
     in_validation: the split, bool (N,) on the CPU, None without one or where validation is another dataset:
-    then validation_feed has all of that, and is None otherwise. hardness: float64 (N,) on the CPU, high =
-    hard, by the scores that the split was made by, None without.
+    then validation_feed has all of that, and is None otherwise. split: the same as it was made, with its
+    scores and what it stands for, None without one. reweighter: the one that the configuration names, None
+    where the method has none.
     make_classifier: another classifier as this one was before training. make_reweighter, make_splitter: build
     the networks that the configuration names, on the device. note: tells the user, in one sentence, what else
     would pass unseen.
@@ -46,14 +49,13 @@ class TrainingContext:
     clean_labels: Tensor | None
     num_classes: int
     in_validation: Tensor | None
-    reweighter_needs_features: bool
-    reweighter_needs_hardness: bool
+    reweighter: ReweighterSpec | None
     make_classifier: Callable[[], Classifier]
     make_reweighter: Callable[[], nn.Module]
     make_splitter: Callable[[], nn.Module]
     note: Callable[[str], None]
     validation_feed: Feed | None = None
-    hardness: Tensor | None = None
+    split: Split | None = None
 
     def validation_batches(self, *, batch_size: int) -> ValidationBatches:
         """Batches of the validation examples, wherever they are; needs a split."""

@@ -18,6 +18,8 @@ class PoolRecord:
       arXiv 2001.10528, with probabilities for logits).
     - el2n: || p - onehot(y) ||_2 averaged over the passes of the first quarter of epochs, one at least (after
       Paul et al. 2021, arXiv 2107.07075, who average early networks of several runs instead).
+    - early_aum: aum over the passes of those epochs alone. Below 0 the network prefers another class before
+      it has had time to memorise: the errors of Just Train Twice (arXiv 2107.09044), averaged.
     - forgetting: how often it went from right to wrong between two passes (Toneva et al. 2019,
       arXiv 1812.05159). For one that was never right, the number of passes: more than any other can have.
     - weight: the last weight.
@@ -31,6 +33,7 @@ class PoolRecord:
         self.weight = torch.full((num_examples,), math.nan, device=device)
         self.log_weight_sum = torch.zeros(num_examples, device=device)
         self.error_sum = torch.zeros(num_examples, device=device)
+        self.early_margin_sum = torch.zeros(num_examples, device=device)
         self.num_seen_early = torch.zeros(num_examples, device=device)
         self.num_forgotten = torch.zeros(num_examples, device=device)
         self.is_right = torch.zeros(num_examples, device=device)
@@ -49,6 +52,7 @@ class PoolRecord:
         self.log_weight_sum.index_add_(0, positions_B, weights_B.log())
         if step.epoch < self.early_epochs:
             self.error_sum.index_add_(0, positions_B, error_norm(logits_BC, step.batch.labels))
+            self.early_margin_sum.index_add_(0, positions_B, margins_B)
             self.num_seen_early.index_add_(0, positions_B, torch.ones_like(margins_B))
         self._compare(positions_B, (logits_BC.argmax(dim=1) == step.batch.labels).float())
 
@@ -75,6 +79,10 @@ class PoolRecord:
     @property
     def el2n(self) -> Tensor:
         return self.error_sum / self.num_seen_early
+
+    @property
+    def early_aum(self) -> Tensor:
+        return self.early_margin_sum / self.num_seen_early
 
     @property
     def forgetting(self) -> Tensor:

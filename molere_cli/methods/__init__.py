@@ -36,6 +36,7 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
             description="Learned reweighting against a split that a splitter learns with it.",
             build="molere_cli.methods.molere:MOLERE",
             label="MOLERE (LRW-Opt)",
+            split="start",
             uses=frozenset({"reweighter", "splitter"}),
         )
     )

@@ -23,7 +23,8 @@ class LRW(Method):
         super().__init__(context)
         self._reweighting = make_reweighting(context)
         self._reweighting.set_validation(validation_positions(context), tag=0)
-        self.needs_features = context.reweighter_needs_features
+        assert context.reweighter is not None
+        self.needs_features = context.reweighter.needs_features
 
     def before_epoch(self, epoch: int) -> Tensor:
         self._reweighting.start_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))

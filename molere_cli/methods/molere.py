@@ -18,8 +18,10 @@ from molere_cli.splits.quota import select_by_quota
 class MOLERE(Method):
     """Learned reweighting on a split that is learned with it (LRW-Opt in the paper).
 
-    Warm-up runs on a random split of size delta; from then on the splitter redraws it every
-    `splitter_interval` epochs.
+    Warm-up runs on a random split of size delta, or on the split that it was told to start from; from then on
+    the splitter redraws it every `splitter_interval` epochs. A start says what to ask, too: validation keeps
+    to the share that it stands for, and where the rest of the pool is suspect, the splitter looks for the
+    learnable examples instead of the hard ones.
     """
 
     remedy = ", or --weight-bound 10"
@@ -27,12 +29,18 @@ class MOLERE(Method):
     def __init__(self, context: TrainingContext) -> None:
         super().__init__(context)
         config = context.config
-        self._in_validation = random_split(context.labels, delta=config.split.delta, seed=config.machine.seed)
+        delta, start = config.split.delta, context.split
+        if start is None:
+            self._in_validation = random_split(context.labels, delta=delta, seed=config.machine.seed)
+        else:
+            self._in_validation = start.in_validation
+            delta = min(delta, start.info.share or delta)
         self._reweighting = make_reweighting(context)
         self._reweighting.set_validation(positions_of(self._in_validation), tag=0)
         self._splitting = SplitterTraining(
             config.splitter,
-            delta=config.split.delta,
+            delta=delta,
+            seeks="hard" if start is None or start.info.keeps_rest else "learnable",
             batch_size=config.classifier.batch_size,
             seed=config.machine.seed,
             classifier=context.classifier,
@@ -41,13 +49,21 @@ class MOLERE(Method):
             num_classes=context.num_classes,
         )
         self._split_metrics: dict[str, float] = {}
-        self.needs_features = context.reweighter_needs_features
+        assert context.reweighter is not None
+        self.needs_features = context.reweighter.needs_features
 
     def before_epoch(self, epoch: int) -> Tensor:
         self._split_metrics = {}
         # An untrained classifier is wrong everywhere, which says nothing about which examples are hard.
-        since_warmup = epoch - self._reweighting.warmup_epochs
-        if since_warmup >= 0 and since_warmup % self.context.config.splitter.splitter_interval == 0:
+        # Weights may be learned from a start at once, the splitter not.
+        first_update = self._reweighting.warmup_epochs or (0 if self.context.split is None else 1)
+        since_warmup = epoch - first_update
+        learns = not self._reweighting.limits.leave_nothing
+        if (
+            learns
+            and since_warmup >= 0
+            and since_warmup % self.context.config.splitter.splitter_interval == 0
+        ):
             self._in_validation, self._split_metrics = self._splitting.update(
                 self._in_validation, epoch=epoch
             )

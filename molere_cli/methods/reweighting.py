@@ -20,7 +20,7 @@ from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.response import check_response_known, optimizer_response
 from molere_cli.engine.step import Step
 from molere_cli.engine.validation_batches import ValidationBatches
-from molere_cli.methods.hardness_ranks import HardnessRanks
+from molere_cli.methods.pool_hardness import PoolHardness
 from molere_cli.registry.specs import ReweighterInput
 
 
@@ -61,6 +61,78 @@ def weights_from_log(
     return weights_B / weights_B.mean()
 
 
+@dataclass(frozen=True)
+class WeightLimits:
+    """How far weights may go, whatever is learned.
+
+    A weight is floor + (1 - floor) v of a learned v, and at most cap; their mean is 1. cap: None for none.
+    """
+
+    cap: float | None = None
+    floor: float = 0.0
+
+    @property
+    def leave_nothing(self) -> bool:
+        """Whether all weights are 1."""
+        return self.cap == 1
+
+    def apply(self, weights_B: Tensor) -> Tensor:
+        """The weights within the limits, differentiable, with the mean of `weights_B`, which must be 1."""
+        if self.floor:
+            weights_B = self.floor + (1 - self.floor) * weights_B
+        return weights_B if self.cap is None else _Capped.apply(weights_B, self.cap)
+
+
+class _Capped(torch.autograd.Function):
+    """Weights cut at a cap, what is cut off shared out over the others in proportion.
+
+    The gradient passes as if nothing had been cut, unless it would push a weight at the cap further up: with
+    the plain derivative a weight that has reached the cap could never come back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weights_B: Tensor, cap: float) -> Tensor:
+        falling_B, order_B = weights_B.sort(descending=True)
+        num_full_B = torch.arange(len(weights_B), device=weights_B.device)
+        # With the k heaviest at the cap, the others are scaled to what is left: k is right once that lifts
+        # none of them above the cap, and the least such k is meant.
+        left_B = len(weights_B) - cap * num_full_B
+        rest_B = falling_B.flip(0).cumsum(0).flip(0).clamp_min(torch.finfo(weights_B.dtype).tiny)
+        scale_B = left_B / rest_B
+        num_full = (scale_B * falling_B <= cap).float().argmax()
+        is_full_B = torch.empty_like(order_B, dtype=torch.bool)
+        is_full_B[order_B] = num_full_B < num_full
+        capped_B = torch.where(is_full_B, cap, weights_B * scale_B[num_full])
+        ctx.save_for_backward(is_full_B)
+        return capped_B
+
+    @staticmethod
+    def backward(ctx: Any, gradient_B: Tensor) -> tuple[Tensor, None]:
+        (is_full_B,) = ctx.saved_tensors
+        return gradient_B.masked_fill(is_full_B & (gradient_B < 0), 0.0), None
+
+
+def weight_limits(context: TrainingContext) -> WeightLimits:
+    """What was asked for; else, for a reweighter that wants limits, what the split stands for.
+
+    A pool of nothing but the examples that validation stands for gives each of them 1 / share. No weight
+    needs to be higher than that to do well on them, and where they are the whole pool, as in a random split,
+    all weights are 1. Nor is any higher than 1 / delta, as in a pool of the worst delta: with more, a step
+    would be that of a single example.
+    """
+    settings, split = context.config.reweighting, context.split
+    cap, floor = settings.weight_cap, settings.weight_floor
+    if settings.weight_normalization == "none":
+        return WeightLimits()
+    assert context.reweighter is not None
+    if context.reweighter.limits_weights and split is not None:
+        if cap is None and split.info.share is not None:
+            cap = 1 / max(split.info.share, split.info.delta)
+        if floor is None and split.info.keeps_rest:
+            floor = 0.5
+    return WeightLimits(cap, floor or 0.0)
+
+
 def scale_hypergradient(hypergradient_B: Tensor, scale: str) -> Tensor:
     """Divide by the mean absolute value over the batch (`batch`), or leave it (`none`).
 
@@ -95,9 +167,10 @@ class Reweighting:
         optimizer: torch.optim.Optimizer,
         validation_feed: Feed,
         reweighter: nn.Module,
-        ranks: HardnessRanks | None = None,
+        hardness: PoolHardness | None = None,
+        limits: WeightLimits = WeightLimits(),
     ) -> None:
-        """ranks: where the pool's examples stand by hardness, for a reweighter that asks."""
+        """hardness: of the pool's examples, for a reweighter that asks."""
         assert settings.warmup_epochs is not None and settings.reweighter_lr is not None
         assert settings.meta_batch_size is not None
         # Now, rather than at the first meta-update, which comes after warm-up.
@@ -116,7 +189,8 @@ class Reweighting:
             foreach=True,
         )
         self.num_updates = 0
-        self._ranks = ranks
+        self.limits = limits
+        self._hardness = hardness
         self._validation = ValidationBatches(validation_feed, batch_size=settings.meta_batch_size, seed=seed)
         self._pending: _Pending | None = None
         self._val_losses: list[Tensor] = []
@@ -128,18 +202,23 @@ class Reweighting:
     def start_epoch(self, epoch: int, *, num_steps: int) -> None:
         """Line up the validation batches of an epoch of at most `num_steps` classifier steps."""
         self._val_losses = []
-        if self._ranks is not None:
-            self._ranks.start_epoch()
-        if epoch < self.warmup_epochs:
+        if self._hardness is not None:
+            self._hardness.start_epoch()
+        if not self._is_learning(epoch):
             return
         # Lined up at once, so that a stream can decode them while the classifier trains.
         num_due = math.ceil(num_steps / self.settings.reweighter_interval)
         self._validation.start_epoch(epoch, num_batches=num_due)
 
+    def _is_learning(self, epoch: int) -> bool:
+        return epoch >= self.warmup_epochs and not self.limits.leave_nothing
+
     def weights(self, step: Step) -> Tensor | None:
-        """The weights (B,) of a batch, detached; None (all 1) during warm-up."""
-        if step.epoch < self.warmup_epochs:
+        """The weights (B,) of a batch, detached; None (all 1) during warm-up, and where limits leave nothing
+        to learn."""
+        if not self._is_learning(step.epoch):
             return None
+        hardness = self._hardness
         due = step.in_epoch % self.settings.reweighter_interval == 0
         # A graph only where a hypergradient will come back through it.
         with torch.set_grad_enabled(due):
@@ -150,13 +229,16 @@ class Reweighting:
                     labels=step.batch.labels,
                     features=step.features,
                     losses=step.losses.detach(),
-                    hardness_rank=None if self._ranks is None else self._ranks.of(step.batch.positions),
+                    hardness_rank=None if hardness is None else hardness.ranks(step.batch.positions),
+                    hardness_margin=None if hardness is None else hardness.margins(step.batch.positions),
                 )
             )
-            weights_B = weights_from_log(
-                log_weights_B,
-                normalization=self.settings.weight_normalization,
-                bound=self.settings.weight_bound,
+            weights_B = self.limits.apply(
+                weights_from_log(
+                    log_weights_B,
+                    normalization=self.settings.weight_normalization,
+                    bound=self.settings.weight_bound,
+                )
             )
         if due:
             # The optimizer works in place, and (4) is taken at theta from before its step.
@@ -166,8 +248,8 @@ class Reweighting:
 
     def after_step(self, step: Step) -> None:
         """If a meta-update is due: the hypergradient through the step just taken, and a reweighter step."""
-        if self._ranks is not None:
-            self._ranks.add(step)
+        if self._hardness is not None:
+            self._hardness.add(step)
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
@@ -213,7 +295,7 @@ class Reweighting:
             "reweighter": self.reweighter.state_dict(),
             "optimizer": self.reweighter_optimizer.state_dict(),
             "num_updates": self.num_updates,
-            "ranks": {} if self._ranks is None else self._ranks.state_dict(),
+            "hardness": {} if self._hardness is None else self._hardness.state_dict(),
             **self._validation.state_dict(),
         }
 
@@ -222,13 +304,22 @@ class Reweighting:
         self.reweighter.load_state_dict(state["reweighter"])
         self.reweighter_optimizer.load_state_dict(state["optimizer"])
         self.num_updates = state["num_updates"]
-        if self._ranks is not None:
-            self._ranks.load_state_dict(state["ranks"])
+        if self._hardness is not None:
+            self._hardness.load_state_dict(state["hardness"])
         self._validation.load_state_dict(state)
 
 
 def make_reweighting(context: TrainingContext) -> Reweighting:
     """The reweighter and its training, for a method that learns weights."""
+    assert context.reweighter is not None
+    hardness = None
+    if context.reweighter.needs_hardness:
+        split = context.split
+        hardness = PoolHardness(
+            context.feed.labels,
+            None if split is None else split.hardness,
+            is_margin=split is None or split.hardness_is_margin,
+        )
     return Reweighting(
         context.config.reweighting,
         seed=context.config.machine.seed,
@@ -236,7 +327,6 @@ def make_reweighting(context: TrainingContext) -> Reweighting:
         optimizer=context.optimizer,
         validation_feed=context.validation_feed or context.feed,
         reweighter=context.make_reweighter(),
-        ranks=HardnessRanks(context.feed.labels, context.hardness)
-        if context.reweighter_needs_hardness
-        else None,
+        hardness=hardness,
+        limits=weight_limits(context),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -170,6 +170,9 @@ def membership(val_logits_N: Tensor, labels_N: Tensor, *, rule: str, delta: floa
 class SplitterTraining:
     """Trains the splitter, one pass over the pool an update, and draws the new validation set.
 
+    It seeks the hard examples, as in the paper, or the learnable ones: then what the classifier gets right
+    stays in validation, and the classifier's loss there is minimised.
+
     Its batch size is the classifier's, or less in a small pool, so that a pass is long enough to learn from.
     """
 
@@ -178,6 +181,7 @@ class SplitterTraining:
         settings: SplitterSettings,
         *,
         delta: float,
+        seeks: Literal["hard", "learnable"] = "hard",
         batch_size: int,
         seed: int,
         classifier: Classifier,
@@ -187,6 +191,7 @@ class SplitterTraining:
     ) -> None:
         self.settings = settings
         self.delta = delta
+        self._seeks_hard = seeks == "hard"
         self.batch_size = max(MIN_BATCH_SIZE, min(batch_size, len(feed) // MIN_STEPS))
         self.seed = seed
         self.classifier = classifier
@@ -239,13 +244,15 @@ class SplitterTraining:
         logits = self.splitter(inputs, self.feed.labels[positions])
         pool_B, val_V = positions[:num_pool], positions[num_pool:]
         pool_logits_B = logits[:num_pool]
+        stays_V = view.wrong[val_V] if self._seeks_hard else ~view.wrong[val_V]
+        val_loss_factor = self.settings.val_loss_factor * (1 if self._seeks_hard else -1)
         loss: Tensor = (
             # (1): wrong ones stay, right ones go back; delta of all; every class in proportion; and the
             # higher the classifier's loss, the more it belongs in validation.
-            gap_loss(logits[num_pool:], view.wrong[val_V])
+            gap_loss(logits[num_pool:], stays_V)
             + ratio_loss(pool_logits_B, delta=self.delta)
             + balance_loss(pool_logits_B.sigmoid(), self.feed.labels[pool_B], self.class_prob_C)
-            - self.settings.val_loss_factor * val_loss_term(pool_logits_B, view.losses[pool_B])
+            - val_loss_factor * val_loss_term(pool_logits_B, view.losses[pool_B])
         )
         self.splitter_optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -211,8 +211,9 @@ class SplitRequest:
     hardness: float64 (N,), high = hard, None if the strategy needs no score.
     delta: the fraction that goes to validation, of no meaning if the strategy does without it.
     generator: the only source of randomness. argument: what follows the colon in `--split NAME:ARGUMENT`.
-    training: the engine's TrainingContext of an ERM run on the pool, for `erm_epochs`; None if the strategy
-    needs no training. note: tells the user how it is getting on, one sentence at a time.
+    hardness_by: the same by another score that the ERM run has recorded, for a strategy with a score of its
+    own. training: the engine's TrainingContext of an ERM run on the pool, for `erm_epochs`; None if the
+    strategy needs no training. note: tells the user how it is getting on, one sentence at a time.
     """
 
     labels: Tensor
@@ -222,24 +223,47 @@ class SplitRequest:
     generator: Generator
     clean_labels: Tensor | None = None
     argument: str | None = None
+    hardness_by: Callable[[str], Tensor] | None = None
     training: Any = None
     note: Callable[[str], None] = lambda message: None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selection:
+    """What a strategy has chosen, where there is more to say than which examples are validation.
+
+    in_validation: bool (N,). share: of the pool, in (0, 1], that the validation set stands for, which may be
+    more than itself: all of it where it was drawn at random (default: the validation set's own share).
+    keeps_rest: whether the rest of the pool is to count beside it, as where validation is hard; not where the
+    rest is suspect. score: by which examples are ranked from now on, where that is not the one that
+    `SplitRequest.hardness` is of. finding: one sentence, where the strategy has found something out, for the
+    user.
+    """
+
+    in_validation: Tensor
+    share: float | None = None
+    keeps_rest: bool = False
+    score: str | None = None
+    finding: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SplitSpec(Spec):
-    """A strategy that chooses the validation set: `choose` returns a bool (N,), True = validation.
+    """A strategy that chooses the validation set: `choose` returns a bool (N,), True = validation, or a
+    Selection.
 
-    It raises SplitError for what a user can put right. needs_delta: whether `--delta` says how many it
-    chooses. needs_training: whether `training` of the request is filled. argument: what must follow the colon
-    (`FILE.csv`), None if nothing may. argument_is_dataset: whether that names a dataset of the same classes,
-    whose pool is the validation set; `choose` then leaves the run's own pool whole.
+    It raises SplitError for what a user can put right. score: the one score that it ranks by, None if
+    `--score` says which. needs_delta: whether `--delta` says how many it chooses. needs_training: whether
+    `training` of the request is filled. argument: what must follow the colon (`FILE.csv`), None if nothing
+    may. argument_is_dataset: whether that names a dataset of the same classes, whose pool is the validation
+    set; `choose` then leaves the run's own pool whole.
     """
 
     kind = "split strategy"
 
-    choose: Call[Callable[[SplitRequest], BoolTensor | Tensor]] = Call()
+    choose: Call[Callable[[SplitRequest], BoolTensor | Tensor | Selection]] = Call()
     needs_score: bool = False
+    score: str | None = None
     needs_delta: bool = True
     needs_training: bool = False
     argument: str | None = None
@@ -249,7 +273,8 @@ class SplitSpec(Spec):
     def needs(self) -> frozenset[Literal["delta", "score"]]:
         """Which groups of settings have an effect on it."""
         delta: set[Literal["delta", "score"]] = {"delta"} if self.needs_delta else set()
-        return frozenset(delta | ({"score"} if self.needs_score else set()))
+        takes_score = self.needs_score and self.score is None
+        return frozenset(delta | ({"score"} if takes_score else set()))
 
 
 # --- reweighters
@@ -260,7 +285,8 @@ class ReweighterRequest:
     """The size of what a reweighter will see; feature_dim is None if it did not ask for features.
 
     hardness: float64 (num_examples,), high = hard, by the scores that the split was made by; None if the
-    reweighter did not ask for it, or the split was made without scores.
+    reweighter did not ask for it, or the split was made without scores. hardness_is_margin: whether it is
+    minus a margin, in [-1, 1].
     """
 
     num_examples: int
@@ -268,6 +294,7 @@ class ReweighterRequest:
     feature_dim: int | None
     options: Any
     hardness: Tensor | None = None
+    hardness_is_margin: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -277,7 +304,8 @@ class ReweighterInput:
     positions: int64 (B,) in the pool; images: float32 (B, 3, H, W), normalised and augmented;
     labels: int64 (B,); features: float32 (B, D) or None; losses: float32 (B,). hardness_rank: float32 (B,) or
     None, the place in the class by hardness, in (0, 1), 0 = hardest: by the split's scores, or by the run so
-    far where it was made without.
+    far where it was made without. hardness_margin: float32 (B,) in [-1, 1], negative where another class was
+    preferred; None also where the scores are no margins.
     """
 
     positions: Tensor
@@ -286,6 +314,7 @@ class ReweighterInput:
     features: Tensor | None
     losses: Tensor
     hardness_rank: Tensor | None = None
+    hardness_margin: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -293,16 +322,21 @@ class ReweighterSpec(Spec):
     """`build` returns an `nn.Module` (and may be its class) from a ReweighterInput to log-weights (B,), zero
     at the start, so that training starts at ERM. lr: the Adam learning rate that suits it, or a function that
     gives it from the number of batches that a pass over the pool takes. weight_bound: the `--weight-bound`
-    that it needs, None if it does without."""
+    that it needs, None if it does without. limits_weights: whether, unless told otherwise, no example counts
+    more than it would in a pool of nothing but what the validation set stands for (`Selection.share`).
+    needs_warmup: whether it starts from nothing, and so does well to wait for the network's first epochs.
+    """
 
     kind = "reweighter"
 
     build: Call[Callable[[ReweighterRequest], nn.Module]] = Call()
     lr: Call[float | Callable[[int], float]] = Call()
     weight_bound: float | None = None
+    needs_warmup: bool = True
     options: Reference[type[Options]] = Reference(Options)
     needs_features: bool = False
     needs_hardness: bool = False
+    limits_weights: bool = False
 
 
 # --- methods
@@ -315,7 +349,7 @@ class MethodSpec(Spec):
     build: from the engine's TrainingContext (and the method's options on it) to a Method: often its class.
     label: how tables call it; `{split}` becomes the split's strategy.
     split: whether it trains against a split that was made beforehand (`optional`: only to leave the
-    validation part out of training). takes_other_validation: whether the validation examples may be those of
+    validation part out of training; `start`: where `--split` was given, to learn its own from there). takes_other_validation: whether the validation examples may be those of
     another dataset (`TrainingContext.validation_feed`).
     uses: which groups of settings have an effect; a setting outside them is refused.
     """
@@ -324,7 +358,7 @@ class MethodSpec(Spec):
 
     build: Call[Callable[[Any], Any]] = Call()
     label: str
-    split: Literal["required", "optional", "none"] = "none"
+    split: Literal["required", "optional", "start", "none"] = "none"
     takes_other_validation: bool = False
     uses: frozenset[Literal["reweighter", "splitter"]] = field(default_factory=frozenset)
     options: Reference[type[Options]] = Reference(Options)

@@ -22,7 +22,7 @@ from molere_cli.errors import SplitError
 from molere_cli.files import claim_file, claim_name, replacing, temporary_for
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.splits.quota import validation_size
-from molere_cli.splits.scores import hardness
+from molere_cli.splits.scores import MARGINS, hardness
 
 METADATA_KEY = b"molere"
 SCHEMA = pa.schema(
@@ -42,7 +42,8 @@ class SplitInfo(BaseModel):
     argument: the strategy's, None without one. delta: as asked for; the share that validation has, where the
     strategy does without it.
     score_name: what `score` holds, None without one. erm_run: the run that the scores come from.
-    val_dataset, val_fingerprint: where validation is another dataset than the pool.
+    val_dataset, val_fingerprint: where validation is another dataset than the pool. share, keeps_rest,
+    finding: as in `Selection`; share is None where validation is another dataset, and in files of before it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +60,9 @@ class SplitInfo(BaseModel):
     argument: str | None = None
     val_dataset: str | None = None
     val_fingerprint: str | None = None
+    share: float | None = None
+    keeps_rest: bool = False
+    finding: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,11 @@ class Split:
         """The score turned so that high = hard, float64 (N,), None without a score."""
         name = self.info.score_name
         return None if self.score is None or name is None else hardness(self.score.double(), name)
+
+    @property
+    def hardness_is_margin(self) -> bool:
+        """Whether `hardness` is minus a margin, in [-1, 1]."""
+        return self.info.score_name in MARGINS
 
     def aligned(self, indices_N: Tensor, *, source: str) -> Split:
         """The same split in the order of `indices_N`; `source` names it in errors.

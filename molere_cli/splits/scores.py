@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-LOW_IS_HARD = frozenset({"margin", "oof-margin", "aum"})
+MARGINS = frozenset({"margin", "oof-margin", "aum", "early-aum"})
+"""Scores that are a probabilistic margin, in [-1, 1]: below 0 another class is preferred."""
+LOW_IS_HARD = MARGINS
 HIGH_IS_HARD = frozenset({"loss", "el2n", "forgetting"})
 
 

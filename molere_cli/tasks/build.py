@@ -26,6 +26,7 @@ from molere_cli.engine.third_party import CheckedMethod, watch_forward
 from molere_cli.methods.splitter import FeaturesSplitter, ImageSplitter
 from molere_cli.randomness import derived_seed
 from molere_cli.registry.specs import BackboneRequest, Examples, MethodSpec, ReweighterRequest
+from molere_cli.splits.artefact import Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +47,18 @@ def build_engine(
     in_validation: Tensor | None,
     *,
     validation: Examples | None = None,
-    hardness: Tensor | None = None,
+    split: Split | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Engine:
     """Build classifier, optimizer, method and loop; every network starts from a seed of its own.
 
     Args:
         validation: the validation examples, where they are those of another dataset.
-        hardness: float64 (N,), high = hard, by the scores that the split was made by.
+        split: what `in_validation` is of, with its scores and what it stands for.
         note: told what a user should know of how the classifier starts, and what a method has to say.
     """
     plan = plan.for_pool(len(data.dataset.pool))
-    context = training_context(plan, data, in_validation, validation=validation, hardness=hardness, note=note)
+    context = training_context(plan, data, in_validation, validation=validation, split=split, note=note)
     loop = TrainingLoop(
         plan.config.classifier,
         seed=plan.config.machine.seed,
@@ -85,7 +86,7 @@ def training_context(
     in_validation: Tensor | None,
     *,
     validation: Examples | None = None,
-    hardness: Tensor | None = None,
+    split: Split | None = None,
     note: Callable[[str], None] | None = None,
 ) -> TrainingContext:
     """What a method is built from: the pool's feed, classifier and optimizer, and how to make the rest."""
@@ -106,11 +107,10 @@ def training_context(
         num_classes=data.num_classes,
         in_validation=in_validation if validation is None else None,
         validation_feed=None if validation is None else make_feed(validation, settings),
-        hardness=hardness,
-        reweighter_needs_features=plan.reweighter is not None and plan.reweighter.needs_features,
-        reweighter_needs_hardness=plan.reweighter is not None and plan.reweighter.needs_hardness,
+        split=split,
+        reweighter=plan.reweighter,
         make_classifier=partial(make_classifier, plan, data, settings.image_size),
-        make_reweighter=partial(_make_reweighter, plan, data, classifier, settings.image_size, hardness),
+        make_reweighter=partial(_make_reweighter, plan, data, classifier, settings.image_size, split),
         make_splitter=partial(_make_splitter, plan, data, classifier, settings.image_size),
         note=note or (lambda message: None),
     )
@@ -179,7 +179,7 @@ def _make_reweighter(
     data: LoadedDataset,
     classifier: Classifier,
     image_size: tuple[int, int],
-    hardness: Tensor | None,
+    split: Split | None,
 ) -> nn.Module:
     spec = plan.reweighter
     assert spec is not None
@@ -189,7 +189,8 @@ def _make_reweighter(
         num_classes=data.num_classes,
         feature_dim=_feature_dim(classifier, image_size) if wants_features else None,
         options=plan.reweighter_options,
-        hardness=hardness if spec.needs_hardness else None,
+        hardness=split.hardness if spec.needs_hardness and split is not None else None,
+        hardness_is_margin=spec.needs_hardness and split is not None and split.hardness_is_margin,
     )
     with isolated_randomness(plan.device):
         torch.manual_seed(derived_seed(plan.config.machine.seed, "reweighter"))

@@ -46,8 +46,8 @@ def _table(name: str, found: Predictions, examples: Examples) -> pa.Table:
 
 
 def pool_table(engine: Engine, pool: Predictions, in_validation: Tensor | None) -> pa.Table:
-    """Per pool example: index, label, clean_label (null: as it came), margin, loss; aum, el2n, forgetting,
-    weight and mean_weight (null: never trained on); in_validation."""
+    """Per pool example: index, label, clean_label (null: as it came), margin, loss; aum, early_aum, el2n,
+    forgetting, weight and mean_weight (null: never trained on); in_validation."""
     record, clean = engine.loop.pool_record, engine.data.dataset.pool.clean_labels
     size = len(pool.labels)
     return pa.table(
@@ -58,6 +58,7 @@ def pool_table(engine: Engine, pool: Predictions, in_validation: Tensor | None) 
             "margin": pool.margins.numpy(),
             "loss": pool.losses.numpy(),
             "aum": pa.array(record.aum.cpu().numpy(), from_pandas=True),
+            "early_aum": pa.array(record.early_aum.cpu().numpy(), from_pandas=True),
             "el2n": pa.array(record.el2n.cpu().numpy(), from_pandas=True),
             "forgetting": pa.array(record.forgetting.cpu().numpy(), from_pandas=True),
             "weight": pa.array(record.weight.cpu().numpy(), from_pandas=True),
@@ -97,6 +98,8 @@ def split_provenance(info: SplitInfo) -> dict[str, Any]:
         "strategy": info.strategy if info.argument is None else f"{info.strategy}:{info.argument}",
         "score": info.score_name,
         "delta": info.delta,
+        "share": info.share,
+        "finding": info.finding,
         "seed": info.seed,
         "erm_run": info.erm_run,
     }

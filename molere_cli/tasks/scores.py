@@ -52,9 +52,10 @@ def erm_plan(config: RunConfig, registry: Registry) -> Plan:
 
 
 def erm_run(
-    config: RunConfig, registry: Registry, data: LoadedDataset, *, runs: Path, progress: Progress
+    config: RunConfig, registry: Registry, data: LoadedDataset, *, score: str, runs: Path, progress: Progress
 ) -> RunDir:
-    """A finished ERM run with these settings under `runs`: found, waited for, gone on with, or trained.
+    """A finished ERM run with these settings under `runs` that has recorded the score: found, waited for,
+    gone on with, or trained.
 
     Of several processes that need it, one trains it, or the next one if that dies.
     """
@@ -62,10 +63,7 @@ def erm_run(
 
     def found() -> RunDir | None:
         fitting = (run for run in finished_runs(runs) if _is_run_of(run, plan, data))
-        usable = (
-            run for run in fitting if config.split.score == OUT_OF_FOLD or has_score(run, config.split.score)
-        )
-        if (run := next(usable, None)) is not None:
+        if (run := next((run for run in fitting if has_score(run, score)), None)) is not None:
             progress.note(f"taking hardness scores from {run.path}")
         return run
 
@@ -133,7 +131,11 @@ def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset) -> bool:
 
 def has_score(run: RunDir, name: str) -> bool:
     """Whether a finished run has recorded the score; older ones lack some."""
-    return name in pq.read_schema(run.pool_path).names
+    return _column(name) in pq.read_schema(run.pool_path).names
+
+
+def _column(score: str) -> str:
+    return score.replace("-", "_")
 
 
 def read_score(run: RunDir, name: str) -> Tensor:
@@ -152,7 +154,7 @@ def read_score(run: RunDir, name: str) -> Tensor:
             f"{run.path} was trained by a version of MOLERE that did not record {name}; train a new ERM run, "
             "or choose another --score"
         )
-    column = pq.read_table(run.pool_path, columns=[name])[name]
+    column = pq.read_table(run.pool_path, columns=[_column(name)])[_column(name)]
     if column.null_count:
         raise RunError(
             f"{run.path} has no {name} for {column.null_count} examples of the pool: it did not train on "

@@ -6,9 +6,11 @@ Shapes: N examples of the pool.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from molere_cli.config.files import validate_config
 from molere_cli.config.plan import Plan, check_takes_other_validation
@@ -20,7 +22,7 @@ from molere_cli.errors import ConfigError, RunError
 from molere_cli.progress import Progress
 from molere_cli.randomness import derived_generator
 from molere_cli.registry.registry import Registry
-from molere_cli.registry.specs import SplitRequest
+from molere_cli.registry.specs import Selection, SplitRequest, SplitSpec
 from molere_cli.run_dir import RunDir, dataset_slug
 from molere_cli.splits.artefact import Split, SplitInfo, verify_split, write_new_split
 from molere_cli.splits.scores import hardness
@@ -126,33 +128,38 @@ def make_split(
         RunError: `erm` is unfinished, or of other data.
     """
     strategy, argument = registry.split(config.split.split)
-    score, aum = None, None
-    if strategy.needs_score and config.split.score == OUT_OF_FOLD:
+    score = None
+    score_name = strategy.score or config.split.score
+    if strategy.needs_score and score_name == OUT_OF_FOLD:
         score = out_of_fold_margins(config, registry, data, progress=progress)
     elif strategy.needs_score:
-        erm = erm or erm_run(config, registry, data, runs=runs, progress=progress)
+        erm = erm or erm_run(config, registry, data, score=score_name, runs=runs, progress=progress)
         check_fingerprint(erm, data)
-        score = read_score(erm, config.split.score)
-        aum = read_score(erm, "aum") if config.split.score == "forgetting" else None
+        score = read_score(erm, score_name)
     request = SplitRequest(
         labels=data.dataset.pool.labels,
         indices=data.pool_indices,
         clean_labels=data.dataset.pool.clean_labels,
-        hardness=None if score is None else hardness(score, config.split.score, aum_N=aum),
+        hardness=None if score is None else _hardness(score, score_name, erm),
+        hardness_by=None if erm is None else partial(_hardness_by, erm),
         delta=config.split.delta,
         generator=derived_generator(config.machine.seed, "split", strategy.name),
         argument=argument,
         training=erm_context(config, registry, data) if strategy.needs_training else None,
         note=progress.note,
     )
+    found = strategy.choose(request)
+    selection = found if isinstance(found, Selection) else Selection(in_validation=found)
     in_validation = checked_tensor(
         strategy,
-        strategy.choose(request),
+        selection.in_validation,
         "a mask",
         hook="choose",
         shape=tuple(request.labels.shape),
         dtype=torch.bool,
     )
+    if selection.score is not None and erm is not None:
+        score_name, score = selection.score, read_score(erm, selection.score)
     other: LoadedDataset | None = None
     if strategy.argument_is_dataset and argument is not None:
         other = load_other_dataset(config.data, data, registry, argument, {})
@@ -163,13 +170,18 @@ def make_split(
         strategy=strategy.name,
         delta=config.split.delta if strategy.needs_delta else float(in_validation.double().mean()),
         seed=config.machine.seed,
-        score_name=config.split.score if strategy.needs_score else None,
+        score_name=score_name if strategy.needs_score else None,
         erm_run=str(erm.path) if erm is not None and score is not None else None,
         versions=versions(),
         argument=argument,
         val_dataset=None if other is None else other.name,
         val_fingerprint=None if other is None else other.fingerprint,
+        share=_share(selection, strategy) if other is None else None,
+        keeps_rest=selection.keeps_rest,
+        finding=selection.finding,
     )
+    if selection.finding is not None:
+        progress.note(selection.finding)
     split = Split(
         labels=data.dataset.pool.labels,
         in_validation=in_validation,
@@ -188,6 +200,25 @@ def make_split(
     for note in notes:
         progress.note(note)
     return split
+
+
+def _hardness(score_N: Tensor, name: str, erm: RunDir | None) -> Tensor:
+    aum_N = read_score(erm, "aum") if name == "forgetting" and erm is not None else None
+    return hardness(score_N, name, aum_N=aum_N)
+
+
+def _hardness_by(erm: RunDir, name: str) -> Tensor:
+    return _hardness(read_score(erm, name), name, erm)
+
+
+def _share(selection: Selection, strategy: SplitSpec) -> float:
+    """What validation stands for of the pool; at least what it is."""
+    own = float(selection.in_validation.double().mean())
+    if selection.share is None:
+        return own
+    if not own <= selection.share <= 1:
+        raise strategy.error(f"gave share {selection.share:g}, which must lie between {own:g} and 1")
+    return selection.share
 
 
 def _describe_other(other: LoadedDataset, own: LoadedDataset) -> str:

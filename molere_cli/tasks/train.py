@@ -165,9 +165,7 @@ def engine_on_split(
     if split is None:
         return build_engine(plan, data, None, note=note)
     validation = _other_validation(plan, data, split.info)
-    return build_engine(
-        plan, data, split.in_validation, validation=validation, hardness=split.hardness, note=note
-    )
+    return build_engine(plan, data, split.in_validation, validation=validation, split=split, note=note)
 
 
 def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examples | None:

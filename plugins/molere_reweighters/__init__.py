@@ -23,11 +23,14 @@ def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
     register(
         ReweighterSpec(
             name="hardness",
-            description="A curve of the example's hardness: five numbers for all examples, or for each class",
+            description="A curve of the example's hardness: six numbers for all examples, or for each class",
             build="molere_reweighters.hardness:HardnessReweighter",
             lr=0.2,
             options="molere_reweighters.hardness:HardnessOptions",
             needs_hardness=True,
+            limits_weights=True,
+            # Which examples are hard is known from before training.
+            needs_warmup=False,
         )
     )
     register(

@@ -50,6 +50,35 @@ def register_splits(register: Callable[[SplitSpec], None]) -> None:
     )
     register(
         SplitSpec(
+            name="errors",
+            description="What ERM gets wrong early, at most the share of every class",
+            choose="molere_splits.asking:choose_errors",
+            needs_score=True,
+            score="early-aum",
+        )
+    )
+    register(
+        SplitSpec(
+            name="learnable",
+            description="A random share of every class, of those whose label does not seem to be wrong",
+            choose="molere_splits.asking:choose_learnable",
+            needs_score=True,
+            needs_training=True,
+            score="early-aum",
+        )
+    )
+    register(
+        SplitSpec(
+            name="auto",
+            description="errors, learnable or random, whichever the pool has evidence for",
+            choose="molere_splits.asking:choose_auto",
+            needs_score=True,
+            needs_training=True,
+            score="early-aum",
+        )
+    )
+    register(
+        SplitSpec(
             name="clean",
             description="A random share of every class of the examples whose label is known to be right",
             choose="molere_splits.strategies:choose_clean",

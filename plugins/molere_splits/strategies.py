@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from molere_cli import SplitError, SplitRequest, select_by_quota
+from molere_cli import Selection, SplitError, SplitRequest, select_by_quota
 
 
 def choose_easy(request: SplitRequest) -> Tensor:
@@ -14,40 +14,48 @@ def choose_easy(request: SplitRequest) -> Tensor:
     return select_by_quota(request.labels, -request.hardness, delta=request.delta)
 
 
-def choose_random(request: SplitRequest) -> Tensor:
-    """A random draw from every class: bool (N,); raises SplitError if delta is too small."""
+def choose_random(request: SplitRequest) -> Selection:
+    """A random draw from every class, which stands for the whole pool; SplitError if delta is too small."""
     priority_N = torch.rand(len(request.labels), generator=request.generator, dtype=torch.float64)
-    return select_by_quota(request.labels, priority_N, delta=request.delta)
+    chosen_N = select_by_quota(request.labels, priority_N, delta=request.delta)
+    return Selection(in_validation=chosen_N, share=1.0, keeps_rest=True)
 
 
-def choose_hard(request: SplitRequest) -> Tensor:
-    """The highest hardness of every class: bool (N,); raises SplitError if delta is too small."""
+def choose_hard(request: SplitRequest) -> Selection:
+    """The highest hardness of every class; raises SplitError if delta is too small."""
+    return Selection(in_validation=_hardest(request), keeps_rest=True)
+
+
+def _hardest(request: SplitRequest) -> Tensor:
     assert request.hardness is not None
     return select_by_quota(request.labels, request.hardness, delta=request.delta)
 
 
-def choose_moderate(request: SplitRequest) -> Tensor:
-    """The next hardest after those that `hard` chooses: bool (N,); raises SplitError if delta is too small.
+def choose_moderate(request: SplitRequest) -> Selection:
+    """The next hardest after those that `hard` chooses; raises SplitError if delta is too small.
 
     The hardest of all are left out because label errors and ambiguous images gather there.
     """
     assert request.hardness is not None
-    hardest_N = choose_hard(request)
-    return select_by_quota(
-        request.labels, request.hardness.masked_fill(hardest_N, -torch.inf), delta=request.delta
+    others_N = request.hardness.masked_fill(_hardest(request), -torch.inf)
+    return Selection(
+        in_validation=select_by_quota(request.labels, others_N, delta=request.delta), keeps_rest=True
     )
 
 
-def choose_mixed(request: SplitRequest) -> Tensor:
-    """Half hard, half drawn at random from the others: bool (N,); raises SplitError if delta is too small."""
+def choose_mixed(request: SplitRequest) -> Selection:
+    """Half hard, half drawn at random from the others; raises SplitError if delta is too small."""
     assert request.hardness is not None
     hardest_N = select_by_quota(request.labels, request.hardness, delta=request.delta / 2)
     priority_N = torch.rand(len(request.labels), generator=request.generator, dtype=torch.float64)
-    return select_by_quota(request.labels, priority_N.masked_fill(hardest_N, torch.inf), delta=request.delta)
+    priority_N = priority_N.masked_fill(hardest_N, torch.inf)
+    return Selection(
+        in_validation=select_by_quota(request.labels, priority_N, delta=request.delta), keeps_rest=True
+    )
 
 
-def choose_clean(request: SplitRequest) -> Tensor:
-    """A random draw from every class among the examples whose label is right: bool (N,).
+def choose_clean(request: SplitRequest) -> Selection:
+    """A random draw from every class among the examples whose label is right, for all of which it stands.
 
     It is the clean set that methods against label noise are published with, and needs to know what they
     do not.
@@ -71,7 +79,7 @@ def choose_clean(request: SplitRequest) -> Tensor:
         raise SplitError(
             f"class {label} has fewer right labels than its share of delta = {request.delta:g}; lower --delta"
         )
-    return chosen_N
+    return Selection(in_validation=chosen_N, share=float(is_clean_N.double().mean()))
 
 
 def choose_none(request: SplitRequest) -> Tensor:

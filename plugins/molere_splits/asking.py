@@ -1,0 +1,99 @@
+"""Strategies that choose what to ask: the early errors, the learnable, or what the pool has evidence for.
+
+Shapes: N examples of the pool.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from molere_cli import Selection, SplitError, SplitRequest, select_by_quota
+from molere_splits.evidence import Evidence, gather_evidence
+
+
+def choose_errors(request: SplitRequest) -> Selection:
+    """Those that ERM gets wrong before it has had time to memorise, the hardest first, at most delta of every
+    class; the rest of the pool counts beside them.
+
+    Raises:
+        SplitError: there is none, or delta is too small.
+    """
+    errors_N = early_errors(request)
+    if not errors_N.any():
+        raise SplitError(
+            "ERM gets nothing wrong early, so there are no errors to do better on; use --split hard"
+        )
+    return Selection(in_validation=errors_N, share=_share(errors_N), keeps_rest=True)
+
+
+def choose_learnable(request: SplitRequest) -> Selection:
+    """A random delta of every class, of those left when as many of the hardest as labels seem to be wrong
+    (`wrong_label_share`) are passed over; the rest of the pool need not count.
+
+    Raises:
+        SplitError: delta is too small.
+    """
+    return _learnable(request, gather_evidence(request, early_errors(request)))
+
+
+def choose_auto(request: SplitRequest) -> Selection:
+    """What `gather_evidence` speaks for: `learnable` where labels are wrong, `errors` where all else is
+    solved, and otherwise a random share, which asks for no weights but 1.
+
+    Raises:
+        SplitError: delta is too small.
+    """
+    errors_N = early_errors(request)
+    evidence = gather_evidence(request, errors_N)
+    held_out = (
+        f"held out, {_percent(evidence.others_right)} of the pool are right but for the "
+        f"{evidence.num_errors} early errors, of which {_percent(evidence.errors_right)} are"
+    )
+    if evidence.labels_are_wrong:
+        return _learnable(request, evidence)
+    if evidence.is_solved and evidence.num_errors:
+        finding = (
+            f"auto: {held_out}, and their labels are not at random: they are rare rather than wrong, and "
+            "validation is these errors"
+        )
+        return Selection(in_validation=errors_N, share=_share(errors_N), keeps_rest=True, finding=finding)
+    finding = (
+        f"auto: {held_out}, and labels are not at random: neither wrong labels nor a neglected few, so that "
+        "validation is a random share, and weights that are limited to what it stands for stay 1, as in ERM"
+    )
+    priority_N = torch.rand(len(errors_N), generator=request.generator, dtype=torch.float64)
+    random_N = select_by_quota(request.labels, priority_N, delta=request.delta)
+    return Selection(in_validation=random_N, share=1.0, keeps_rest=True, finding=finding)
+
+
+def early_errors(request: SplitRequest) -> Tensor:
+    """Where early-aum is below 0, at most the hardest delta of every class, bool (N,)."""
+    assert request.hardness is not None
+    return select_by_quota(request.labels, request.hardness, delta=request.delta) & (request.hardness > 0)
+
+
+def _learnable(request: SplitRequest, evidence: Evidence) -> Selection:
+    assert request.hardness_by is not None
+    labels_N, wrong = request.labels, min(evidence.wrong_labels, 1 - request.delta)
+    learnable_N = torch.ones_like(labels_N, dtype=torch.bool)
+    if wrong > 0:
+        # Not by what is wrong early: the longer a network trains, the better it tells a wrong label from a
+        # hard image, until it has memorised both.
+        learnable_N = ~select_by_quota(labels_N, request.hardness_by("aum"), delta=wrong)
+    priority_N = torch.rand(len(labels_N), generator=request.generator, dtype=torch.float64)
+    chosen_N = select_by_quota(labels_N, priority_N + learnable_N, delta=request.delta)
+    finding = (
+        f"about {_percent(evidence.wrong_labels)} of the labels seem to be wrong, which held out are no "
+        f"likelier than other classes; validation is drawn from the {_percent(_share(learnable_N))} of every "
+        "class that are easiest"
+    )
+    return Selection(in_validation=chosen_N, share=_share(learnable_N), score="aum", finding=finding)
+
+
+def _share(mask_N: Tensor) -> float:
+    return float(mask_N.double().mean())
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f}%"
