@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,7 +12,10 @@ from molere_cli import Dataset, DatasetSpec, Examples, hookimpl
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
+from molere_cli.progress import NoProgress
 from molere_cli.tasks.build import build_engine
+from molere_cli.tasks.split import split_for
+from molere_cli.tasks.train import engine_on_split
 from molere_cli_tests.test_training import engine_for, tiny_config
 
 PLANTED = 0.08
@@ -34,6 +40,24 @@ def planted_digits(request) -> Dataset:
         labels[chosen], wrong[chosen] = (label + 1) % 10, 1
     pool = Examples(images=plain.pool.images, labels=labels, groups=wrong)
     return Dataset(pool=pool, tests=plain.tests, class_names=plain.class_names, std=(0.3, 0.3, 0.3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("keeps_rest", "holds_planted"), [(True, True), (False, False)])
+def test_a_start_says_whether_to_seek_the_hard_or_the_learnable(keeps_rest, holds_planted, registry):
+    registry.add(PlantedPlugin(), "planted_plugin")
+    config = RunConfig.of(dataset="planted", method="molere", split="random", epochs=12, device="cpu")
+    data = load_dataset(config.data, registry)
+    plan = make_plan(config, registry)
+    split = split_for(plan, data, runs=Path("nowhere"), progress=NoProgress())
+    split = replace(split, info=split.info.model_copy(update={"keeps_rest": keeps_rest, "share": 0.08}))
+    engine = engine_on_split(plan, data, split)
+    for _ in engine.loop.epochs():
+        pass
+    in_validation, wrong = engine.loop.method.in_validation(), data.dataset.pool.groups == 1
+    assert in_validation.double().mean() <= 0.08
+    share = float(wrong[in_validation].double().mean())
+    assert share > 0.5 if holds_planted else share < 0.02
 
 
 @pytest.mark.slow

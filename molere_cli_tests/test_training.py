@@ -20,7 +20,8 @@ from molere_cli.methods.erm import ERM
 from molere_cli.progress import NoProgress
 from molere_cli.tasks.build import build_engine
 from molere_cli.tasks.seeds import parse_seeds, train_seeds
-from molere_cli.tasks.train import collapse_of, resume_run
+from molere_cli.tasks.split import split_for
+from molere_cli.tasks.train import collapse_of, engine_on_split, resume_run
 from molere_cli_tests.strict_json import check_json_of
 
 
@@ -69,6 +70,7 @@ METHODS = {
     "lrw-hardness": {"method": "lrw", "split": "hard", "reweighter": "hardness", "reweighter_interval": 2},
     "molere": {"method": "molere", "delta": 0.25, "train_on": "train", "splitter_interval": 2},
     "molere-hardness": {"method": "molere", "delta": 0.25, "reweighter": "hardness"},
+    "molere-start": {"method": "molere", "split": "hard", "delta": 0.25, "reweighter": "hardness"},
     "molere-image": {"method": "molere", "delta": 0.25, "splitter": "image", "reweighter": "image"},
 }
 
@@ -98,6 +100,36 @@ def test_reweighting_starts_at_erm(registry):
     for engine in (erm, lrw):
         list(engine.loop.epochs())
     assert_same_tensors(erm.classifier.module.state_dict(), lrw.classifier.module.state_dict())
+
+
+def test_hardness_on_a_random_split_is_erm_to_the_bit(registry, tmp_path):
+    """A random split stands for the whole pool, so that no weight may differ from 1."""
+    config = tiny_config(method="lrw", split="random", reweighter="hardness", warmup_epochs=0)
+    lrw, erm = (
+        train_one(config, registry, tmp_path / "lrw"),
+        train_one(tiny_config(), registry, tmp_path / "erm"),
+    )
+    assert_same_tensors(tensors_of(lrw), tensors_of(erm))
+    assert "reweighter/updates" not in lrw.metrics()[-1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "cap", "floor"),
+    [
+        ({"split": "hard"}, 4, 0.5),
+        ({"split": "easy"}, 4, 0.0),
+        ({"split": "hard", "weight_cap": 2.0, "weight_floor": 0.0}, 2, 0.0),
+        ({"split": "hard", "weight_normalization": "none"}, None, 0.0),
+        ({"split": "hard", "reweighter": "instance"}, None, 0.0),
+        ({"split": "hard", "reweighter": "instance", "weight_cap": 3.0}, 3, 0.0),
+    ],
+)
+def test_weights_keep_within_what_validation_stands_for(settings, cap, floor, registry, tmp_path):
+    config = tiny_config(**{"method": "lrw", "delta": 0.25, "reweighter": "hardness", **settings})
+    plan, data = make_plan(config, registry), load_dataset(config.data, registry)
+    split = split_for(plan, data, runs=tmp_path, progress=NoProgress())
+    limits = engine_on_split(plan, data, split).loop.method._reweighting.limits
+    assert (limits.cap, limits.floor) == (cap, floor)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -235,7 +267,11 @@ def test_the_saved_configuration_can_be_passed_back(registry, tmp_path):
     [
         ({"method": "erm", "weight_bound": 2.0}, r"--weight-bound has no effect with method 'erm'"),
         ({"method": "lrw", "splitter": "image"}, r"--splitter has no effect with method 'lrw'"),
-        ({"method": "molere", "split": "hard"}, r"--split has no effect with method 'molere'"),
+        ({"method": "molere", "score": "loss"}, r"--score has no effect with method 'molere'"),
+        (
+            {"weight_normalization": "none", "weight_cap": 3.0, "method": "lrw"},
+            r"--weight-cap has no effect .*--weight-normalization none",
+        ),
         ({"method": "erm", "split": "hard"}, r"--split has no effect .*add --train-on train"),
         ({"method": "lrw", "split": "random", "score": "aum"}, r"--score has no effect .*--split random"),
         ({"method": "lrw", "folds": 3}, r"--folds has no effect .*--score oof-margin"),

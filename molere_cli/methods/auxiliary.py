@@ -5,17 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.optimizer import build_optimizer
+from molere_cli.engine.step import Step
 from molere_cli.methods.erm import ERM
 
 
+class FixedWeights(ERM):
+    """ERM with weights that are known beforehand, over their mean in the batch."""
+
+    def __init__(self, context: TrainingContext, weights_N: Tensor) -> None:
+        super().__init__(context)
+        self._weights_N = weights_N.to(context.classifier.device, torch.float32)
+
+    def weights(self, step: Step) -> Tensor | None:
+        weights_B = self._weights_N[step.batch.positions]
+        return weights_B / weights_B.mean()
+
+
 def erm_epochs(
-    context: TrainingContext, trains: Tensor, *, num_epochs: int | None = None
+    context: TrainingContext,
+    trains: Tensor,
+    *,
+    weights: Tensor | None = None,
+    num_epochs: int | None = None,
 ) -> Iterator[Classifier]:
     """Train a classifier by ERM on a part of the pool, with the settings of the run, seed included.
 
@@ -23,6 +41,7 @@ def erm_epochs(
 
     Args:
         trains: bool (N,) on the CPU, the examples to train on.
+        weights: positive, (N,), what each counts (default: all the same).
         num_epochs: the length of its schedule (default: the run's).
 
     Yields:
@@ -31,6 +50,7 @@ def erm_epochs(
     # What does not train is marked as validation, which `--train-on train` leaves out.
     changes = {"train_on": "train"} if num_epochs is None else {"train_on": "train", "epochs": num_epochs}
     config = context.config.updated(**changes)
+    own = replace(context, config=config, in_validation=~trains)
     classifier = context.make_classifier()
     loop = TrainingLoop(
         config.classifier,
@@ -38,7 +58,7 @@ def erm_epochs(
         classifier=classifier,
         optimizer=build_optimizer(config.classifier, classifier.module),
         feed=context.feed,
-        method=ERM(replace(context, config=config, in_validation=~trains)),
+        method=ERM(own) if weights is None else FixedWeights(own, weights),
     )
     for _ in loop.epochs():
         yield classifier

@@ -93,7 +93,7 @@ class _Capped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weights_B: Tensor, cap: float) -> Tensor:
         falling_B, order_B = weights_B.sort(descending=True)
-        num_full_B = torch.arange(len(weights_B), device=weights_B.device)
+        num_full_B = torch.arange(len(weights_B), device=weights_B.device, dtype=weights_B.dtype)
         # With the k heaviest at the cap, the others are scaled to what is left: k is right once that lifts
         # none of them above the cap, and the least such k is meant.
         left_B = len(weights_B) - cap * num_full_B
@@ -102,7 +102,7 @@ class _Capped(torch.autograd.Function):
         num_full = (scale_B * falling_B <= cap).float().argmax()
         is_full_B = torch.empty_like(order_B, dtype=torch.bool)
         is_full_B[order_B] = num_full_B < num_full
-        capped_B = torch.where(is_full_B, cap, weights_B * scale_B[num_full])
+        capped_B = (weights_B * scale_B[num_full]).masked_fill(is_full_B, cap)
         ctx.save_for_backward(is_full_B)
         return capped_B
 

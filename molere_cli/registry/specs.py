@@ -349,8 +349,9 @@ class MethodSpec(Spec):
     build: from the engine's TrainingContext (and the method's options on it) to a Method: often its class.
     label: how tables call it; `{split}` becomes the split's strategy.
     split: whether it trains against a split that was made beforehand (`optional`: only to leave the
-    validation part out of training; `start`: where `--split` was given, to learn its own from there). takes_other_validation: whether the validation examples may be those of
-    another dataset (`TrainingContext.validation_feed`).
+    validation part out of training; `start`: where `--split` was given, to learn its own from there).
+    takes_other_validation: whether the validation examples may be those of another dataset
+    (`TrainingContext.validation_feed`).
     uses: which groups of settings have an effect; a setting outside them is refused.
     """
 

@@ -39,28 +39,25 @@ def choose_learnable(request: SplitRequest) -> Selection:
 
 def choose_auto(request: SplitRequest) -> Selection:
     """What `gather_evidence` speaks for: `learnable` where labels are wrong, `errors` where all else is
-    solved, and otherwise a random share, which asks for no weights but 1.
+    solved and they could be learned, and otherwise a random share, which asks for no weights but 1.
 
     Raises:
         SplitError: delta is too small.
     """
     errors_N = early_errors(request)
     evidence = gather_evidence(request, errors_N)
-    held_out = (
-        f"held out, {_percent(evidence.others_right)} of the pool are right but for the "
-        f"{evidence.num_errors} early errors, of which {_percent(evidence.errors_right)} are"
-    )
     if evidence.labels_are_wrong:
         return _learnable(request, evidence)
-    if evidence.is_solved and evidence.num_errors:
-        finding = (
-            f"auto: {held_out}, and their labels are not at random: they are rare rather than wrong, and "
-            "validation is these errors"
-        )
+    held_out = (
+        f"held out, {_percent(evidence.others_right)} of the pool are right but for {evidence.num_errors} early "
+        "errors"
+    )
+    if evidence.errors_are_rare:
+        finding = f"{held_out}, whose labels are rare rather than wrong: validation is these errors"
         return Selection(in_validation=errors_N, share=_share(errors_N), keeps_rest=True, finding=finding)
     finding = (
-        f"auto: {held_out}, and labels are not at random: neither wrong labels nor a neglected few, so that "
-        "validation is a random share, and weights that are limited to what it stands for stay 1, as in ERM"
+        f"{held_out}, and labels do not seem to be wrong: nothing speaks against ERM, so that validation is a "
+        "random share, and weights that are limited to what it stands for stay 1"
     )
     priority_N = torch.rand(len(errors_N), generator=request.generator, dtype=torch.float64)
     random_N = select_by_quota(request.labels, priority_N, delta=request.delta)
