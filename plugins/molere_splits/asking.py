@@ -49,15 +49,15 @@ def choose_auto(request: SplitRequest) -> Selection:
     if evidence.labels_are_wrong:
         return _learnable(request, evidence)
     held_out = (
-        f"held out, {_percent(evidence.others_right)} of the pool are right but for {evidence.num_errors} early "
-        "errors"
+        f"held out, {_percent(evidence.others_right)} of the pool are right but for {evidence.num_errors} "
+        "early errors"
     )
     if evidence.errors_are_rare:
         finding = f"{held_out}, whose labels are rare rather than wrong: validation is these errors"
         return Selection(in_validation=errors_N, share=_share(errors_N), keeps_rest=True, finding=finding)
     finding = (
-        f"{held_out}, and labels do not seem to be wrong: nothing speaks against ERM, so that validation is a "
-        "random share, and weights that are limited to what it stands for stay 1"
+        f"{held_out}, and labels do not seem to be wrong: nothing speaks against ERM, so that validation is "
+        "a random share, and weights that are limited to what it stands for stay 1"
     )
     priority_N = torch.rand(len(errors_N), generator=request.generator, dtype=torch.float64)
     random_N = select_by_quota(request.labels, priority_N, delta=request.delta)
