@@ -24,7 +24,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n auto --durations 10
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py

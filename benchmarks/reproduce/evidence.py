@@ -14,6 +14,8 @@ from lines import Line, read_lines
 from molere_cli.report.statistics import Estimate, estimate
 
 Metric = Callable[[Line], float | None]
+Place = tuple[str, str, str]
+"""Experiment, variant, row."""
 
 
 @cache
@@ -55,8 +57,12 @@ def metric(name: str, test_set: str = "test") -> Metric:
 
 def paired(experiment: str, variant: str, row: str, baseline: str, of: Metric) -> Estimate | None:
     """Mean difference between two rows over the seeds that both have; 95% interval by Student's t."""
-    results = finished(experiment, variant)
-    ours, theirs = results.get(row, {}), results.get(baseline, {})
+    return difference((experiment, variant, row), (experiment, variant, baseline), of)
+
+
+def difference(one: Place, other: Place, of: Metric) -> Estimate | None:
+    """The same between rows of any two experiments on the same data."""
+    ours, theirs = (finished(experiment, variant).get(row, {}) for experiment, variant, row in (one, other))
     pairs = [(of(ours[seed]), of(theirs[seed])) for seed in sorted(ours.keys() & theirs.keys())]
     gains = [a - b for a, b in pairs if a is not None and b is not None]
     return estimate(gains) if gains else None

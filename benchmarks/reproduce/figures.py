@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from textwrap import fill
 
+import answer
 import matplotlib as mpl
 from evidence import finished, metric, paired, programme
 from matplotlib.axes import Axes
@@ -62,11 +63,46 @@ def draw_margins(axes: Axes) -> bool:
     return True
 
 
+def draw_gain_against_cost(axes: Axes) -> bool:
+    """Gain over ERM against all that has to be trained, in ERM runs; a colour a pool, a mark a method."""
+    drawn = False
+    for number, (experiment, variant) in enumerate(answer.places()):
+        label = programme()[experiment].variants[variant].label
+        for row, mark in (("lrw-auto", "o"), ("molere-auto", "s"), ("jtt", "^")):
+            found = answer.gain_and_cost(experiment, variant, row)
+            if found is None:
+                continue
+            gained, cost = found
+            axes.errorbar(
+                [cost],
+                [100 * gained.mean],
+                yerr=None if gained.high is None else [100 * (gained.high - gained.mean)],
+                fmt=mark,
+                color=f"C{number}",
+                capsize=3,
+                label=label if row == "lrw-auto" else None,
+            )
+            drawn = True
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xlabel(
+        "cost in ERM runs, scores and evidence included (circle: LRW, square: MOLERE, triangle: JTT)"
+    )
+    axes.set_ylabel("gain over ERM, points (95% interval)")
+    if drawn:
+        axes.legend(fontsize=7)
+    return drawn
+
+
 def draw_figures(folder: Path) -> None:
     """Draw every figure that has results."""
     folder.mkdir(parents=True, exist_ok=True)
     mpl.rcParams["svg.hashsalt"] = "molere"
-    for name, draw in (("gains.svg", draw_gains), ("margins.svg", draw_margins)):
+    figures = {
+        "gain-against-cost.svg": draw_gain_against_cost,
+        "gains-instance.svg": draw_gains,
+        "margins.svg": draw_margins,
+    }
+    for name, draw in figures.items():
         figure = Figure(figsize=(8, 4), layout="constrained")
         if draw(figure.subplots()):
             figure.savefig(folder / name, metadata={"Date": None})

@@ -1,10 +1,11 @@
-"""Write docs/results.md, its figures and the tables of docs/methods.md from the files under results/ alone.
+"""Write docs/results.md, its history and figures, and the tables of docs/methods.md from results/ alone.
 
 `--check` says whether they are current.
 
     python benchmarks/reproduce/results.py
 
-The prose is in results.md.j2; every number comes from a cell's line, or from a measurement's own file there.
+The prose is in results.md.j2 and results-history.md.j2; every number comes from a cell's line, or from a
+measurement's own file there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import answer
 import tables
 from cells import HERE
 from evidence import count, programme
@@ -22,15 +24,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lines import ResultsError
 
 DOCS = HERE.parents[1] / "docs"
-PAGE, METHODS, FIGURES = DOCS / "results.md", DOCS / "methods.md", DOCS / "figures"
+PAGES = ("results.md", "results-history.md")
+METHODS, FIGURES = DOCS / "methods.md", DOCS / "figures"
 
 
-def render() -> str:
-    """The page."""
+def render(page: str) -> str:
+    """The page of that name."""
     environment = Environment(
         loader=FileSystemLoader(HERE), undefined=StrictUndefined, keep_trailing_newline=True
     )
     helpers: Mapping[str, Any] = {
+        "answer_table": answer.answer_table,
+        "asked_table": answer.asked_table,
+        "price": answer.price,
+        "versus_jtt": answer.versus_jtt,
         "gain": tables.gain,
         "gains_table": tables.gains_table,
         "order_table": tables.order_table,
@@ -46,7 +53,7 @@ def render() -> str:
         "count": count,
         "programme": programme(),
     }
-    return environment.get_template("results.md.j2").render(helpers)
+    return environment.get_template(f"{page}.j2").render(helpers)
 
 
 def with_tables(text: str) -> str:
@@ -61,7 +68,8 @@ def with_tables(text: str) -> str:
 
 
 def main() -> int:
-    pages = {PAGE: render(), METHODS: with_tables(METHODS.read_text(encoding="utf-8"))}
+    pages = {DOCS / page: render(page) for page in PAGES}
+    pages[METHODS] = with_tables(METHODS.read_text(encoding="utf-8"))
     if "--check" in sys.argv[1:]:
         stale = [
             path.name
