@@ -99,7 +99,7 @@ def question(run: Line) -> str:
 
 
 def price(row: str) -> str:
-    """Seconds of a row by those of ERM where weights were learned: the least and the largest mean of a pool."""
+    """Seconds of a row by those of ERM where weights were learned: least and largest mean of a pool."""
     ratios = []
     for experiment, variant in places():
         results = finished(experiment, variant)
@@ -133,7 +133,7 @@ def gain_and_cost(experiment: str, variant: str, row: str) -> tuple[Estimate, fl
 
 
 def _runs_before(run: Line) -> int:
-    """ERM runs' worth of training that `--split auto` took: scores, halves, halves with errors up-weighted."""
+    """What `--split auto` trained, in ERM runs: for scores, on halves, on halves with errors up-weighted."""
     return 3 if question(run) == "errors" else 2
 
 

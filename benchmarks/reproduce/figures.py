@@ -88,7 +88,7 @@ def draw_gain_against_cost(axes: Axes) -> bool:
         "cost in ERM runs, scores and evidence included (circle: LRW, square: MOLERE, triangle: JTT)"
     )
     axes.set_ylabel("gain over ERM, points (95% interval)")
-    if drawn:
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7)
     return drawn
 
