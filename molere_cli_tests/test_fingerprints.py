@@ -243,7 +243,7 @@ def test_a_pool_of_swapped_images_is_refused(registry, folder):
         evaluated(finished, registry)
     config = config_of(folder, method="lrw", split="hard")
     data = load_dataset(config.data, registry)
-    again = erm_run(config, registry, data, runs=finished.path.parent, progress=NoProgress())
+    again = erm_run(config, registry, data, score="aum", runs=finished.path.parent, progress=NoProgress())
     assert again.path != finished.path
 
 
@@ -256,7 +256,7 @@ def test_a_run_of_version_0_1_is_checked_by_what_it_recorded(registry, folder):
     assert evaluated(run, registry).summaries
     config = config_of(folder, method="lrw", split="hard")
     data = load_dataset(config.data, registry)
-    found = erm_run(config, registry, data, runs=run.path.parent, progress=NoProgress())
+    found = erm_run(config, registry, data, score="aum", runs=run.path.parent, progress=NoProgress())
     assert found.path == run.path
     draw(folder / "train" / "a" / "99.bmp", seed=0)
     with pytest.raises(RunError, match=r"^dataset 'folder:.*' has changed since"):

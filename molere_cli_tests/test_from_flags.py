@@ -29,7 +29,7 @@ def test_each_method_takes_the_flags_that_it_has() -> None:
     erm, lrw, molere = swept(None, flags, REGISTRY)
     assert erm.given.keys() == {"method", "lr"}
     assert lrw.given.keys() == {"method", "lr", "split", "reweighter_lr"}
-    assert molere.given.keys() == {"method", "lr", "reweighter_lr", "splitter_lr"}
+    assert molere.given.keys() == {"method", "lr", "split", "reweighter_lr", "splitter_lr"}
     for config in (erm, lrw, molere):
         make_plan(config, REGISTRY)
 

@@ -155,7 +155,7 @@ def test_a_split_file_brings_its_validation_set_with_it_and_checks_it(others, tm
         ({"method": "rho"}, r"another dataset \(twin\), which method 'rho' cannot use; use --method lrw"),
         ({"method": "erm", "train_on": "train"}, r"which method 'erm' cannot use"),
         ({"method": "erm"}, r"--split has no effect with method 'erm'"),
-        ({"method": "molere"}, r"--split has no effect with method 'molere'"),
+        ({"method": "molere"}, r"which method 'molere' cannot use"),
         ({"train_on": "train"}, r"--train-on train has no effect with --split natural:twin"),
         ({"delta": 0.2}, r"--delta has no effect .*--split natural:twin"),
         ({"score": "loss"}, r"--score has no effect .*--split natural:twin"),

@@ -90,7 +90,8 @@ def test_a_run_whose_settings_were_edited_is_neither_evaluated_nor_taken_scores_
     ]
     assert all(sentence.startswith(f"{run.path}{EDITED}") for sentence in told)
     data = load_dataset(config.data, registry)
-    found = erm_run(config.updated(seed=1), registry, data, runs=tmp_path, progress=NoProgress())
+    same = config.updated(seed=1)
+    found = erm_run(same, registry, data, score="aum", runs=tmp_path, progress=NoProgress())
     assert found.path != run.path
 
 
