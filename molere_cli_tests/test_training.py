@@ -20,7 +20,7 @@ from molere_cli.methods.erm import ERM
 from molere_cli.progress import NoProgress
 from molere_cli.tasks.build import build_engine
 from molere_cli.tasks.seeds import parse_seeds, train_seeds
-from molere_cli.tasks.split import split_for
+from molere_cli.tasks.split import make_split, split_for
 from molere_cli.tasks.train import collapse_of, engine_on_split, resume_run
 from molere_cli_tests.strict_json import check_json_of
 
@@ -130,6 +130,21 @@ def test_weights_keep_within_what_validation_stands_for(settings, cap, floor, re
     split = split_for(plan, data, runs=tmp_path, progress=NoProgress())
     limits = engine_on_split(plan, data, split).loop.method._reweighting.limits
     assert (limits.cap, limits.floor) == (cap, floor)
+
+
+def test_methods_that_need_the_same_split_share_one(registry, tmp_path, monkeypatch):
+    asked = []
+
+    def counted(config, *arguments, **options):
+        asked.append((config.split.split, config.machine.seed, config.split.delta))
+        return make_split(config, *arguments, **options)
+
+    monkeypatch.setattr("molere_cli.tasks.split.make_split", counted)
+    made = {}
+    for method, delta in (("lrw", 0.25), ("molere", 0.25), ("lrw", 0.125)):
+        config = tiny_config(method=method, split="hard", delta=delta, epochs=2)
+        list(train_seeds(config, [0, 1], registry, runs=tmp_path, made=made, progress=NoProgress()))
+    assert asked == [("hard", 0, 0.25), ("hard", 1, 0.25), ("hard", 0, 0.125), ("hard", 1, 0.125)]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -33,6 +33,7 @@ from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.errors import MolereError, TrainingError
 from molere_cli.registry.registry import load_plugins
+from molere_cli.tasks.split import MadeSplits
 
 SCRATCH = HERE.parents[1] / "build" / "reproduce"
 # What decides a run's bits beside its settings.
@@ -115,11 +116,12 @@ def run_job(cells: Sequence[Cell], deadline: float) -> str:
     shutil.rmtree(scratch, ignore_errors=True)
     started, done = time.time(), 0
     sets = experiments()[first.experiment].sets
+    made: MadeSplits = {}
     for cell in cells:
         if time.time() > deadline:
             break
         try:
-            result = run_cell(cell.config(), scratch, sets=sets)
+            result = run_cell(cell.config(), scratch, sets=sets, made=made)
         except TrainingError as error:
             result = {"stopped": str(error)}
         write_line(cell.path, {"cell": cell.name, "cell_settings": cell.settings, **result})
@@ -128,7 +130,9 @@ def run_job(cells: Sequence[Cell], deadline: float) -> str:
     return f"{done} of {len(cells)} cells in {time.time() - started:.0f} s"
 
 
-def run_cell(config: RunConfig, scratch: Path, *, sets: Sequence[str]) -> dict[str, Any]:
+def run_cell(
+    config: RunConfig, scratch: Path, *, sets: Sequence[str], made: MadeSplits | None = None
+) -> dict[str, Any]:
     """Train one run under `scratch` and measure it; ERM runs there are reused for scores."""
     from measure import measure_run
 
@@ -140,7 +144,7 @@ def run_cell(config: RunConfig, scratch: Path, *, sets: Sequence[str]) -> dict[s
     registry = load_plugins()
     data = load_dataset(config.data, registry)
     (run,) = train_seeds(
-        config, [config.machine.seed], registry, runs=scratch, data=data, progress=NoProgress()
+        config, [config.machine.seed], registry, runs=scratch, data=data, made=made, progress=NoProgress()
     )
     erm = run if config.method.method == "erm" and config.split.train_on == "all" else None
     if erm is None:

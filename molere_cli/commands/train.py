@@ -39,6 +39,7 @@ def train(
     from molere_cli.files import json_text
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.seeds import parse_seeds, train_seeds
+    from molere_cli.tasks.split import MadeSplits
     from molere_cli.tasks.train import resume_run
 
     registry = load_plugins()
@@ -54,9 +55,12 @@ def train(
             if out is not None and len(several) > 1:
                 raise ConfigError("--out names one run, but there are several methods; leave it out")
             finished = []
+            made: MadeSplits = {}
             for settings in several:
                 numbers = parse_seeds(seeds) if seeds else [settings.machine.seed]
-                finished += train_seeds(settings, numbers, registry, runs=runs, out=out, progress=progress)
+                finished += train_seeds(
+                    settings, numbers, registry, runs=runs, out=out, made=made, progress=progress
+                )
     if as_json:
         typer.echo(json_text([{"path": str(run.path), **run.metrics()[-1]} for run in finished], indent=2))
     else:

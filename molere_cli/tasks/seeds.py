@@ -13,7 +13,7 @@ from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
 from molere_cli.run_dir import RunDir, taken
 from molere_cli.tasks.scores import announced
-from molere_cli.tasks.split import split_for
+from molere_cli.tasks.split import MadeSplits, split_for
 from molere_cli.tasks.train import train_run
 
 
@@ -43,12 +43,14 @@ def train_seeds(
     runs: Path,
     out: Path | None = None,
     data: LoadedDataset | None = None,
+    made: MadeSplits | None = None,
     progress: Progress,
 ) -> Iterator[RunDir]:
     """Train one run a seed under `runs` (or the only one into `out`), and yield each when it is done.
 
     Args:
         data: the dataset, if it has been loaded already; it must be what `config` names.
+        made: splits made for other methods, to share (`split_for`).
 
     Raises:
         ConfigError: `out` with several seeds.
@@ -61,7 +63,7 @@ def train_seeds(
     plans = [make_plan(config.updated(seed=seed), registry) for seed in seeds]
     data = data or load_dataset(config.data, registry)
     for plan in plans:
-        split = split_for(plan, data, runs=runs, progress=progress)
+        split = split_for(plan, data, runs=runs, made=made, progress=progress)
         path, numbered = out or runs / plan.run_name, out is None
         with announced(plan, data, runs=path.parent, note=progress.note):
             run = train_run(plan, data, split, path, numbered=numbered, progress=progress)

@@ -5,6 +5,7 @@ Shapes: N examples of the pool.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,14 @@ from molere_cli.run_dir import RunDir, dataset_slug
 from molere_cli.splits.artefact import Split, SplitInfo, verify_split, write_new_split
 from molere_cli.splits.scores import hardness
 from molere_cli.tasks.provenance import check_fingerprint, check_settings, checked_split, versions
-from molere_cli.tasks.scores import OUT_OF_FOLD, erm_context, erm_run, out_of_fold_margins, read_score
+from molere_cli.tasks.scores import (
+    OUT_OF_FOLD,
+    erm_context,
+    erm_plan,
+    erm_run,
+    out_of_fold_margins,
+    read_score,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +101,35 @@ def config_of_erm_run(run: RunDir, given: RunConfig) -> RunConfig:
     return config.updated(**own)
 
 
-def split_for(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress) -> Split | None:
+MadeSplits = dict[str, Split]
+"""The splits that a command has made so far, by what they were made from."""
+
+
+def split_for(
+    plan: Plan, data: LoadedDataset, *, runs: Path, made: MadeSplits | None = None, progress: Progress
+) -> Split | None:
     """The split that a run needs: read from its file, or made on the way; None if it needs none.
 
     Args:
         runs: where ERM runs are looked for, and where a new one goes.
+        made: splits that are taken from there instead of being made again, and put there once made, so that
+            methods that need the same one share it.
     """
     if not plan.needs_split:
         return None
+    if made is None:
+        return _split_for(plan, data, runs=runs, progress=progress)
+    split_settings = plan.config.split.model_dump(mode="json", exclude={"train_on"})
+    identity = json.dumps(
+        [erm_plan(plan.config, plan.registry).settings, plan.precision, split_settings, data.fingerprint],
+        sort_keys=True,
+    )
+    if identity not in made:
+        made[identity] = _split_for(plan, data, runs=runs, progress=progress)
+    return made[identity]
+
+
+def _split_for(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress) -> Split:
     if plan.config.split.split_is_file:
         split = checked_split(Path(plan.config.split.split), data, note=progress.note)
         if split.info.val_dataset is not None:
