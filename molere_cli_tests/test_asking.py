@@ -7,7 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from molere_splits.evidence import Evidence, label_places, wrong_label_share
+from molere_splits.evidence import Evidence, in_standard_errors, label_places, wrong_label_share
+from scipy.stats import ttest_1samp
 
 from molere_cli import SplitRequest
 from molere_cli.data.source import load_dataset
@@ -48,8 +49,7 @@ def evidence(**changes) -> Evidence:
     values = {
         "num_errors": 4,
         "others_right": 0.99,
-        "errors_place": 1.1,
-        "errors_place_up": 0.9,
+        "errors_rise": 2.0,
         "wrong_labels": 0.02,
     }
     return Evidence(**{**values, **changes})
@@ -72,7 +72,7 @@ def choose(strategy, monkeypatch, found: Evidence):
 
 
 def test_wrong_labels_are_passed_over_and_not_made_up_for(monkeypatch):
-    request, found = choose(asking.choose_auto, monkeypatch, evidence(wrong_labels=0.5, errors_place_up=None))
+    request, found = choose(asking.choose_auto, monkeypatch, evidence(wrong_labels=0.5, errors_rise=None))
     assert found.share == 0.5
     assert not found.keeps_rest
     assert found.score == "aum"
@@ -83,7 +83,7 @@ def test_wrong_labels_are_passed_over_and_not_made_up_for(monkeypatch):
 
 
 def test_errors_at_random_of_a_solved_task_are_wrong_labels_too(monkeypatch):
-    _, found = choose(asking.choose_auto, monkeypatch, evidence(errors_place_up=1.05, wrong_labels=0.05))
+    _, found = choose(asking.choose_auto, monkeypatch, evidence(errors_rise=-1.0, wrong_labels=0.05))
     assert found.share == 0.95
 
 
@@ -95,13 +95,19 @@ def test_errors_of_a_solved_task_are_asked_for_beside_the_rest(monkeypatch):
     assert "rare rather than wrong" in found.finding
 
 
-def test_errors_that_are_among_the_likely_classes_need_not_become_likelier():
-    assert evidence(errors_place=0.6, errors_place_up=0.7).errors_are_rare
-    assert not evidence(errors_place=0.6, errors_place_up=0.7).labels_are_wrong
+@given(st.lists(st.integers(-9, 9), min_size=2, max_size=30).filter(lambda values: len(set(values)) > 1))
+def test_a_rise_is_scipys_one_sample_t(differences):
+    expected = ttest_1samp(differences, 0).statistic
+    assert in_standard_errors(torch.tensor(differences)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("differences", [[], [3], [2, 2, 2]])
+def test_a_rise_without_a_deviation_is_none(differences):
+    assert in_standard_errors(torch.tensor(differences)) == 0
 
 
 def test_without_evidence_nothing_is_asked_that_erm_does_not_do(monkeypatch):
-    _, found = choose(asking.choose_auto, monkeypatch, evidence(errors_place_up=None))
+    _, found = choose(asking.choose_auto, monkeypatch, evidence(errors_rise=None))
     assert found.share == 1
     assert found.in_validation.sum() == 4
     assert "nothing speaks against ERM" in found.finding

@@ -22,7 +22,7 @@ from molere_cli import SplitRequest, TrainingContext, erm_epochs, predict_feed
 # The bounds were set on tuning sets: docs/experiments.md has what they were set by.
 SOLVED = 0.95
 MANY_WRONG = 0.15
-AMONG_LIKELY, LIKELIER = 0.85, 0.9
+LIKELIER = 0.5
 UP_WEIGHT = 20.0
 UNLIKELY_TENTHS = 3
 
@@ -32,29 +32,25 @@ class Evidence:
     """What became of examples in the half that a classifier had not seen.
 
     num_errors: the early errors, at most delta of every class. others_right: the share of all others that are
-    right, in [0, 1]. errors_place: where the label of an early error stands among all classes by falling
-    probability, on average; 0 = first, 1 = as at random. errors_place_up: the same once errors are
-    up-weighted, None where that was not asked. wrong_labels: the estimated share of the pool whose label is
-    wrong.
+    right, in [0, 1]. errors_rise: by how much the label of an early error rises among the classes once errors are
+    up-weighted, on average over the errors and in standard errors of that; None where it was not asked.
+    wrong_labels: the estimated share of the pool whose label is wrong.
     """
 
     num_errors: int
     others_right: float
-    errors_place: float
-    errors_place_up: float | None
+    errors_rise: float | None
     wrong_labels: float
 
     @property
     def errors_are_rare(self) -> bool:
         """Whether the early errors are what a classifier could learn if there were more of them."""
-        if self.errors_place_up is None:
-            return False
-        return self.errors_place_up < max(AMONG_LIKELY, LIKELIER * self.errors_place)
+        return self.errors_rise is not None and self.errors_rise >= LIKELIER
 
     @property
     def labels_are_wrong(self) -> bool:
         """Many labels are wrong, or the few errors of a task that is solved otherwise."""
-        few = self.errors_place_up is not None and not self.errors_are_rare
+        few = self.errors_rise is not None and not self.errors_are_rare
         return self.wrong_labels >= MANY_WRONG or few
 
 
@@ -68,18 +64,17 @@ def gather_evidence(request: SplitRequest, is_error_N: Tensor) -> Evidence:
     context: TrainingContext = request.training
     in_first_N = _halves(request.labels, request.generator)
     place_N = _held_out_places(request, in_first_N, None)
-    chance = (context.num_classes - 1) / 2
     others_right = _mean(place_N[~is_error_N] == 0)
     wrong_labels = wrong_label_share(place_N, context.num_classes)
-    place_up = None
+    rise = None
     if others_right >= SOLVED and wrong_labels < MANY_WRONG and is_error_N.any():
         weights_N = torch.where(is_error_N, UP_WEIGHT, 1.0)
-        place_up = _mean(_held_out_places(request, in_first_N, weights_N)[is_error_N]) / chance
+        place_up_N = _held_out_places(request, in_first_N, weights_N)
+        rise = in_standard_errors((place_N - place_up_N)[is_error_N])
     return Evidence(
         num_errors=int(is_error_N.sum()),
         others_right=others_right,
-        errors_place=_mean(place_N[is_error_N]) / chance,
-        errors_place_up=place_up,
+        errors_rise=rise,
         wrong_labels=wrong_labels,
     )
 
@@ -114,6 +109,12 @@ def wrong_label_share(place_N: Tensor, num_classes: int) -> float:
     if num_unlikely == 0:
         return 0.0
     return min(1.0, _mean(place_N >= num_classes - num_unlikely) * num_classes / num_unlikely)
+
+
+def in_standard_errors(differences: Tensor) -> float:
+    """The mean of paired differences over its standard error; 0 where it has none."""
+    deviation = float(differences.double().std(correction=1)) if len(differences) > 1 else 0.0
+    return _mean(differences) * len(differences) ** 0.5 / deviation if deviation > 0 else 0.0
 
 
 def _mean(values: Tensor) -> float:
