@@ -12,20 +12,21 @@ from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.optimizer import build_optimizer
-from molere_cli.engine.step import Step
 from molere_cli.methods.erm import ERM
+from molere_cli.randomness import derived_generator
 
 
-class FixedWeights(ERM):
-    """ERM with weights that are known beforehand, over their mean in the batch."""
+class DrawnERM(ERM):
+    """ERM on epochs that are drawn by weights, with replacement, each as long as without."""
 
     def __init__(self, context: TrainingContext, weights_N: Tensor) -> None:
         super().__init__(context)
-        self._weights_N = weights_N.to(context.classifier.device, torch.float32)
+        self._weights = weights_N[self.positions].double()
 
-    def weights(self, step: Step) -> Tensor | None:
-        weights_B = self._weights_N[step.batch.positions]
-        return weights_B / weights_B.mean()
+    def before_epoch(self, epoch: int) -> Tensor:
+        generator = derived_generator(self.context.config.machine.seed, "drawn", epoch)
+        drawn = torch.multinomial(self._weights, len(self.positions), replacement=True, generator=generator)
+        return self.positions[drawn]
 
 
 def erm_epochs(
@@ -41,7 +42,7 @@ def erm_epochs(
 
     Args:
         trains: bool (N,) on the CPU, the examples to train on.
-        weights: positive, (N,), what each counts (default: all the same).
+        weights: positive, (N,), how often each is drawn, relative to others (default: each once an epoch).
         num_epochs: the length of its schedule (default: the run's).
 
     Yields:
@@ -58,7 +59,7 @@ def erm_epochs(
         classifier=classifier,
         optimizer=build_optimizer(config.classifier, classifier.module),
         feed=context.feed,
-        method=ERM(own) if weights is None else FixedWeights(own, weights),
+        method=ERM(own) if weights is None else DrawnERM(own, weights),
     )
     for _ in loop.epochs():
         yield classifier

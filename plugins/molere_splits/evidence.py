@@ -4,7 +4,7 @@ An ERM classifier is trained on each half of the pool, and asked about the other
 ERM once more. What an example's label is to a classifier that has not seen it tells wrong labels from hard
 images: a wrong label is no likelier than any other class, that of a hard image is among the likely ones.
 Where all but a few early errors are right, a shortcut would look like wrong labels; so there it is done again
-with the errors up-weighted: with others of their kind, the labels of rare images become likelier, and wrong
+with the errors drawn more often: with others of their kind, the labels of rare images become likelier, and wrong
 ones do not. Neither tuning nor test data is used.
 
 Shapes: N examples of the pool, C classes.
@@ -23,7 +23,7 @@ from molere_cli import SplitRequest, TrainingContext, erm_epochs, predict_feed
 SOLVED = 0.95
 MANY_WRONG = 0.15
 LIKELIER = 0.5
-UP_WEIGHT = 20.0
+TIMES_AS_OFTEN = 20.0
 UNLIKELY_TENTHS = 3
 
 
@@ -32,9 +32,9 @@ class Evidence:
     """What became of examples in the half that a classifier had not seen.
 
     num_errors: the early errors, at most delta of every class. others_right: the share of all others that are
-    right, in [0, 1]. errors_rise: by how much the label of an early error rises among the classes once errors are
-    up-weighted, on average over the errors and in standard errors of that; None where it was not asked.
-    wrong_labels: the estimated share of the pool whose label is wrong.
+    right, in [0, 1]. errors_rise: by how much the label of an early error rises among the classes once errors
+    are drawn more often, on average over the errors and in standard errors of that; None where it was not
+    asked. wrong_labels: the estimated share of the pool whose label is wrong.
     """
 
     num_errors: int
@@ -56,7 +56,7 @@ class Evidence:
 
 def gather_evidence(request: SplitRequest, is_error_N: Tensor) -> Evidence:
     """Train on each half of every class, look at the other; where it is needed, once more with the errors
-    up-weighted.
+    drawn more often.
 
     Args:
         is_error_N: bool, the early errors.
@@ -68,7 +68,7 @@ def gather_evidence(request: SplitRequest, is_error_N: Tensor) -> Evidence:
     wrong_labels = wrong_label_share(place_N, context.num_classes)
     rise = None
     if others_right >= SOLVED and wrong_labels < MANY_WRONG and is_error_N.any():
-        weights_N = torch.where(is_error_N, UP_WEIGHT, 1.0)
+        weights_N = torch.where(is_error_N, TIMES_AS_OFTEN, 1.0)
         place_up_N = _held_out_places(request, in_first_N, weights_N)
         rise = in_standard_errors((place_N - place_up_N)[is_error_N])
     return Evidence(
@@ -83,7 +83,7 @@ def _held_out_places(request: SplitRequest, in_first_N: Tensor, weights_N: Tenso
     """`label_places` of every example under the classifier of the half that it is not in."""
     context: TrainingContext = request.training
     logits_NC = torch.empty(len(in_first_N), context.num_classes)
-    how = "" if weights_N is None else ", early errors up-weighted"
+    how = "" if weights_N is None else ", early errors drawn more often"
     for number, trains_N in enumerate((in_first_N, ~in_first_N)):
         request.note(f"what to ask: ERM on half {number + 1} of 2 of the pool{how}")
         *_, classifier = erm_epochs(context, trains_N, weights=weights_N)
