@@ -4,8 +4,8 @@ An ERM classifier is trained on each half of the pool, and asked about the other
 ERM once more. What an example's label is to a classifier that has not seen it tells wrong labels from hard
 images: a wrong label is no likelier than any other class, that of a hard image is among the likely ones.
 Where all but a few early errors are right, a shortcut would look like wrong labels; so there it is done again
-with the errors drawn more often: with others of their kind, the labels of rare images become likelier, and wrong
-ones do not. Neither tuning nor test data is used.
+with the errors drawn more often: with others of their kind, the labels of rare images become likelier, and
+wrong ones do not. Neither tuning nor test data is used.
 
 Shapes: N examples of the pool, C classes.
 """
