@@ -234,15 +234,15 @@ class Selection:
 
     in_validation: bool (N,). share: of the pool, in (0, 1], that the validation set stands for, which may be
     more than itself: all of it where it was drawn at random (default: the validation set's own share).
-    keeps_rest: whether the rest of the pool is to count beside it, as where validation is hard; not where the
-    rest is suspect. score: by which examples are ranked from now on, where that is not the one that
+    keeps_rest: whether the rest of the pool is to count beside it, as where validation is hard (default); not
+    where the rest is suspect. score: by which examples are ranked from now on, where that is not the one that
     `SplitRequest.hardness` is of. finding: one sentence, where the strategy has found something out, for the
     user.
     """
 
     in_validation: Tensor
     share: float | None = None
-    keeps_rest: bool = False
+    keeps_rest: bool = True
     score: str | None = None
     finding: str | None = None
 

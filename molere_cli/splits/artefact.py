@@ -61,7 +61,7 @@ class SplitInfo(BaseModel):
     val_dataset: str | None = None
     val_fingerprint: str | None = None
     share: float | None = None
-    keeps_rest: bool = False
+    keeps_rest: bool = True
     finding: str | None = None
 
 

@@ -24,7 +24,7 @@ def choose_errors(request: SplitRequest) -> Selection:
         raise SplitError(
             "ERM gets nothing wrong early, so there are no errors to do better on; use --split hard"
         )
-    return Selection(in_validation=errors_N, share=_share(errors_N), keeps_rest=True)
+    return Selection(in_validation=errors_N, share=_share(errors_N))
 
 
 def choose_learnable(request: SplitRequest) -> Selection:
@@ -54,14 +54,14 @@ def choose_auto(request: SplitRequest) -> Selection:
     )
     if evidence.errors_are_rare:
         finding = f"{held_out}, whose labels are rare rather than wrong: validation is these errors"
-        return Selection(in_validation=errors_N, share=_share(errors_N), keeps_rest=True, finding=finding)
+        return Selection(in_validation=errors_N, share=_share(errors_N), finding=finding)
     finding = (
         f"{held_out}, and labels do not seem to be wrong: nothing speaks against ERM, so that validation is "
         "a random share, and weights that are limited to what it stands for stay 1"
     )
     priority_N = torch.rand(len(errors_N), generator=request.generator, dtype=torch.float64)
     random_N = select_by_quota(request.labels, priority_N, delta=request.delta)
-    return Selection(in_validation=random_N, share=1.0, keeps_rest=True, finding=finding)
+    return Selection(in_validation=random_N, share=1.0, finding=finding)
 
 
 def early_errors(request: SplitRequest) -> Tensor:
@@ -85,7 +85,9 @@ def _learnable(request: SplitRequest, evidence: Evidence) -> Selection:
         f"likelier than other classes; validation is drawn from the {_percent(_share(learnable_N))} of every "
         "class that are easiest"
     )
-    return Selection(in_validation=chosen_N, share=_share(learnable_N), score="aum", finding=finding)
+    return Selection(
+        in_validation=chosen_N, share=_share(learnable_N), keeps_rest=False, score="aum", finding=finding
+    )
 
 
 def _share(mask_N: Tensor) -> float:

@@ -8,22 +8,23 @@ from torch import Tensor
 from molere_cli import Selection, SplitError, SplitRequest, select_by_quota
 
 
-def choose_easy(request: SplitRequest) -> Tensor:
-    """The lowest hardness of every class: bool (N,); raises SplitError if delta is too small."""
+def choose_easy(request: SplitRequest) -> Selection:
+    """The lowest hardness of every class; raises SplitError if delta is too small."""
     assert request.hardness is not None
-    return select_by_quota(request.labels, -request.hardness, delta=request.delta)
+    easiest_N = select_by_quota(request.labels, -request.hardness, delta=request.delta)
+    return Selection(in_validation=easiest_N, keeps_rest=False)
 
 
 def choose_random(request: SplitRequest) -> Selection:
     """A random draw from every class, which stands for the whole pool; SplitError if delta is too small."""
     priority_N = torch.rand(len(request.labels), generator=request.generator, dtype=torch.float64)
     chosen_N = select_by_quota(request.labels, priority_N, delta=request.delta)
-    return Selection(in_validation=chosen_N, share=1.0, keeps_rest=True)
+    return Selection(in_validation=chosen_N, share=1.0)
 
 
 def choose_hard(request: SplitRequest) -> Selection:
     """The highest hardness of every class; raises SplitError if delta is too small."""
-    return Selection(in_validation=_hardest(request), keeps_rest=True)
+    return Selection(in_validation=_hardest(request))
 
 
 def _hardest(request: SplitRequest) -> Tensor:
@@ -38,9 +39,7 @@ def choose_moderate(request: SplitRequest) -> Selection:
     """
     assert request.hardness is not None
     others_N = request.hardness.masked_fill(_hardest(request), -torch.inf)
-    return Selection(
-        in_validation=select_by_quota(request.labels, others_N, delta=request.delta), keeps_rest=True
-    )
+    return Selection(in_validation=select_by_quota(request.labels, others_N, delta=request.delta))
 
 
 def choose_mixed(request: SplitRequest) -> Selection:
@@ -49,9 +48,7 @@ def choose_mixed(request: SplitRequest) -> Selection:
     hardest_N = select_by_quota(request.labels, request.hardness, delta=request.delta / 2)
     priority_N = torch.rand(len(request.labels), generator=request.generator, dtype=torch.float64)
     priority_N = priority_N.masked_fill(hardest_N, torch.inf)
-    return Selection(
-        in_validation=select_by_quota(request.labels, priority_N, delta=request.delta), keeps_rest=True
-    )
+    return Selection(in_validation=select_by_quota(request.labels, priority_N, delta=request.delta))
 
 
 def choose_clean(request: SplitRequest) -> Selection:
@@ -79,7 +76,7 @@ def choose_clean(request: SplitRequest) -> Selection:
         raise SplitError(
             f"class {label} has fewer right labels than its share of delta = {request.delta:g}; lower --delta"
         )
-    return Selection(in_validation=chosen_N, share=float(is_clean_N.double().mean()))
+    return Selection(in_validation=chosen_N, share=float(is_clean_N.double().mean()), keeps_rest=False)
 
 
 def choose_none(request: SplitRequest) -> Tensor:
