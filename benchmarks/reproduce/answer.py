@@ -54,9 +54,7 @@ def answer_table() -> str:
             [
                 programme()[experiment].variants[variant].label,
                 str(count(experiment, variant, "lrw-auto")),
-                mean_and_deviation([run["metrics"]["test"]["accuracy"] for run in erm.values()])
-                if erm
-                else "-",
+                mean_and_deviation(erm) if erm else "-",
                 gain(experiment, variant, "lrw-auto"),
                 gain(experiment, variant, "molere-auto"),
                 _elsewhere(JTT.get((experiment, variant))),

@@ -197,6 +197,8 @@ def tuning_table(*names: str) -> str:
             ]
             if len(means) == len(by_variant):
                 scores[part.label] = means
+    if not scores:
+        return NOT_RUN
     best = {
         method: max((label for label in scores if label.startswith(method)), key=lambda k: fmean(scores[k]))
         for method in dict.fromkeys(label.partition(",")[0] for label in scores)
