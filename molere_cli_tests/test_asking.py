@@ -87,6 +87,12 @@ def test_errors_at_random_of_a_solved_task_are_wrong_labels_too(monkeypatch):
     assert found.share == 0.95
 
 
+def test_where_no_label_is_wrong_none_is_said_to_be(monkeypatch):
+    _, found = choose(asking.choose_auto, monkeypatch, evidence(errors_rise=-1.0, wrong_labels=0.0))
+    assert found.share == 1
+    assert found.finding.startswith("hardly a label seems to be wrong")
+
+
 def test_errors_of_a_solved_task_are_asked_for_beside_the_rest(monkeypatch):
     _, found = choose(asking.choose_auto, monkeypatch, evidence())
     assert found.in_validation.nonzero().flatten().tolist() == [0, 1, 20, 21]

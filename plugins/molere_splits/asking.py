@@ -81,10 +81,16 @@ def _learnable(request: SplitRequest, evidence: Evidence) -> Selection:
     priority_N = torch.rand(len(labels_N), generator=request.generator, dtype=torch.float64)
     chosen_N = select_by_quota(labels_N, priority_N + learnable_N, delta=request.delta)
     finding = (
-        f"about {_percent(evidence.wrong_labels)} of the labels seem to be wrong, which held out are no "
-        f"likelier than other classes; validation is drawn from the {_percent(_share(learnable_N))} of every "
-        "class that are easiest"
+        f"about {_percent(wrong)} of the labels seem to be wrong, which held out are no likelier than other "
+        f"classes; validation is drawn from the {_percent(_share(learnable_N))} of every class that are "
+        "easiest"
     )
+    if wrong < 0.005:
+        finding = (
+            "hardly a label seems to be wrong, and the early errors are not of a kind that could be learned: "
+            "validation is drawn from nearly the whole pool, and weights that are limited to what it stands "
+            "for stay near 1"
+        )
     return Selection(
         in_validation=chosen_N, share=_share(learnable_N), keeps_rest=False, score="aum", finding=finding
     )
