@@ -42,11 +42,12 @@ def test_every_cell_can_be_planned(modules: dict[str, ModuleType]) -> None:
 
 def test_what_chooses_settings_never_sees_the_test_set(modules: dict[str, ModuleType]) -> None:
     cells = modules["cells"]
-    tuning = {name: one for name, one in cells.experiments().items() if name.startswith("tune-")}
-    assert all(experiment.sets == ("tuning",) for experiment in tuning.values())
-    lines = [line for name in tuning for line in modules["lines"].read_lines(cells.results_of(name)).values()]
-    assert lines
-    assert all(line["metrics"].keys() == {"tuning"} for line in lines)
+    for name, experiment in cells.experiments().items():
+        if name.startswith("tune-"):
+            assert experiment.sets == ("tuning",)
+            found = modules["lines"].read_lines(cells.results_of(name))
+            assert found
+            assert all(line["metrics"].keys() == {"tuning"} for line in found.values())
 
 
 def test_everything_pins_device_precision_and_threads(modules: dict[str, ModuleType]) -> None:

@@ -88,13 +88,19 @@ def test_an_example_twice_in_a_batch_is_right_if_it_is_right_both_times():
     assert record.forgetting.tolist() == [1, 0]
 
 
-def test_el2n_is_the_mean_error_norm_of_the_first_quarter_of_epochs():
+def nine_epochs():
+    """A record of nine epochs of three of four examples, their probabilities (9, 3, 4) and their labels."""
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(9, 3, 4)), [0, 3, 1]
     record = PoolRecord(4, CPU, num_epochs=9)
     for epoch in range(9):
         record.add(step_of(epoch, [0, 1, 3], logits[epoch].tolist(), labels), None)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    return record, probabilities, labels
+
+
+def test_el2n_is_the_mean_error_norm_of_the_first_quarter_of_epochs():
+    record, probabilities, labels = nine_epochs()
     norms = np.sqrt(((probabilities - np.eye(4)[labels]) ** 2).sum(axis=2))
     expected = norms[:2].mean(axis=0)  # 9 // 4 epochs
     assert record.el2n[[0, 1, 3]].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
@@ -114,12 +120,7 @@ def test_high_el2n_is_hard():
 
 
 def test_early_aum_is_the_mean_margin_of_the_first_quarter_of_epochs():
-    rng = np.random.default_rng(0)
-    logits, labels = rng.normal(size=(9, 3, 4)), [0, 3, 1]
-    record = PoolRecord(4, CPU, num_epochs=9)
-    for epoch in range(9):
-        record.add(step_of(epoch, [0, 1, 3], logits[epoch].tolist(), labels), None)
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    record, probabilities, labels = nine_epochs()
     own = probabilities[:, np.arange(3), labels]
     others = np.where(np.eye(4, dtype=bool)[labels], -np.inf, probabilities).max(axis=2)
     expected = (own - others)[:2].mean(axis=0)  # 9 // 4 epochs

@@ -162,8 +162,8 @@ class ClassifierSettings(Section):
         return {"lr_decay_epochs": f" and --schedule {self.schedule}; use --schedule step or leave it out"}
 
 
-# The defaults from here to the splitter are what docs/results.md measured on colour-digits, where learned
-# reweighting gains: hardness by AUM, validation examples kept in training, early meta-updates, scale-free
+# The defaults from here to the splitter are what docs/results-history.md measured on colour-digits, where
+# learned reweighting gains: hardness by AUM, validation examples kept in training, early meta-updates, scale-free
 # hypergradients, softmax weights. Learning rates and warm-up came out best or within noise of the best on
 # the tuning set.
 

@@ -61,7 +61,7 @@ class Diagnosis:
     def advice(self) -> Advice:
         """By how many held-out hard examples the up-weighted classifier gets right: from 40% on they are
         taken to be learnable, up to 20% not. The bounds were set on colour-digits, digits and CIFAR-10;
-        docs/results.md says how often they were right elsewhere."""
+        docs/results-history.md says how often they were right elsewhere."""
         if self.hard.upweighted >= LEARNABLE:
             return "reweight"
         return "do not reweight" if self.hard.upweighted <= NOT_LEARNABLE else "unclear"

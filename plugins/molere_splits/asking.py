@@ -5,11 +5,14 @@ Shapes: N examples of the pool.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from molere_cli import Selection, SplitError, SplitRequest, select_by_quota
 from molere_splits.evidence import Evidence, gather_evidence
+from molere_splits.strategies import choose_random
 
 
 def choose_errors(request: SplitRequest) -> Selection:
@@ -59,9 +62,7 @@ def choose_auto(request: SplitRequest) -> Selection:
         f"{held_out}, and labels do not seem to be wrong: nothing speaks against ERM, so that validation is "
         "a random share, and weights that are limited to what it stands for stay 1"
     )
-    priority_N = torch.rand(len(errors_N), generator=request.generator, dtype=torch.float64)
-    random_N = select_by_quota(request.labels, priority_N, delta=request.delta)
-    return Selection(in_validation=random_N, share=1.0, finding=finding)
+    return replace(choose_random(request), finding=finding)
 
 
 def early_errors(request: SplitRequest) -> Tensor:

@@ -12,9 +12,11 @@ Shapes: N examples of the pool, C classes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import ttest_1samp
 from torch import Tensor
 
 from molere_cli import SplitRequest, TrainingContext, erm_epochs, predict_feed
@@ -112,9 +114,13 @@ def wrong_label_share(place_N: Tensor, num_classes: int) -> float:
 
 
 def in_standard_errors(differences: Tensor) -> float:
-    """The mean of paired differences over its standard error; 0 where it has none."""
-    deviation = float(differences.double().std(correction=1)) if len(differences) > 1 else 0.0
-    return _mean(differences) * len(differences) ** 0.5 / deviation if deviation > 0 else 0.0
+    """The mean of paired differences over its standard error: infinite where all are one number but 0, and 0
+    where there are fewer than two."""
+    if len(differences) < 2 or not differences.any():
+        return 0.0
+    if (differences == differences[0]).all():
+        return math.copysign(math.inf, float(differences[0]))
+    return float(ttest_1samp(differences.numpy(), 0).statistic)
 
 
 def _mean(values: Tensor) -> float:
