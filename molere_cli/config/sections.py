@@ -163,9 +163,9 @@ class ClassifierSettings(Section):
 
 
 # The defaults from here to the splitter are what docs/results-history.md measured on colour-digits, where
-# learned reweighting gains: hardness by AUM, validation examples kept in training, early meta-updates, scale-free
-# hypergradients, softmax weights. Learning rates and warm-up came out best or within noise of the best on
-# the tuning set.
+# learned reweighting gains: hardness by AUM, validation examples kept in training, early meta-updates,
+# scale-free hypergradients, softmax weights. Learning rates and warm-up came out best or within noise of the
+# best on the tuning set.
 
 
 class MethodSettings(Section):
