@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 LOWEST := .venv-lowest
 BENCHMARKS := hypergradient dual_pass precision meta_batch training evaluation compile loading input_pipeline scale startup concurrency
 
-.PHONY: demo test check docs bench lint types slow docs-check check-lowest reproduce results result clean
+.PHONY: demo test test-gpu check docs bench lint types slow docs-check check-lowest reproduce results result clean
 
 demo: $(INSTALLED)
 	$(BIN)/molere demo
@@ -25,6 +25,10 @@ types: $(INSTALLED)
 
 slow: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n auto --durations 10
+
+# What only a CUDA GPU can show; without one every test skips.
+test-gpu: $(INSTALLED)
+	$(BIN)/python -m pytest -m gpu
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py

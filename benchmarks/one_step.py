@@ -81,9 +81,10 @@ class Problem:
         layout: torch.memory_format = torch.channels_last,
         state: Mapping[str, Tensor] | None = None,
         batches: tuple[LabelledImages, LabelledImages] | None = None,
+        device: torch.device = CPU,
     ) -> None:
         size = NETWORKS[network][1]
-        self.classifier = Classifier(build_network(network).to(dtype), device=CPU, precision=precision)
+        self.classifier = Classifier(build_network(network).to(dtype), device=device, precision=precision)
         self.module = self.classifier.module.to(memory_format=layout)
         if state is not None:
             self.module.load_state_dict(state)
@@ -91,11 +92,12 @@ class Problem:
             random_batch(size, batch_size, seed=1),
             random_batch(size, batch_size, seed=2),
         )
-        (images, self.labels), (val_images, self.val_labels) = train, val
-        self.images = images.to(dtype).contiguous(memory_format=layout)
-        self.val_images = val_images.to(dtype).contiguous(memory_format=layout)
+        (images, labels), (val_images, val_labels) = train, val
+        self.labels, self.val_labels = labels.to(device), val_labels.to(device)
+        self.images = images.to(device, dtype).contiguous(memory_format=layout)
+        self.val_images = val_images.to(device, dtype).contiguous(memory_format=layout)
         generator = torch.Generator().manual_seed(3)
-        self.weights = (torch.rand(batch_size, generator=generator) + 0.5).to(dtype)
+        self.weights = (torch.rand(batch_size, generator=generator) + 0.5).to(device, dtype)
         self.optimizer = torch.optim.SGD(self.module.parameters(), lr=LR)
         self._initial = {name: value.clone() for name, value in self.module.state_dict().items()}
 
@@ -151,7 +153,7 @@ def plain_step(problem: Problem, clock: Clock) -> None:
 def forward_mode_alone(problem: Problem, clock: Clock) -> Tensor:
     """A step, the validation gradient after it, one dual pass, and parameters put back."""
     with clock:
-        before, randomness = problem.copy_of_parameters(), RandomState.capture(CPU)
+        before, randomness = problem.copy_of_parameters(), RandomState.capture(problem.classifier.device)
         problem.step()
         found_B = forward_mode(problem, before, randomness)
         problem.restore(before)
@@ -163,7 +165,7 @@ def forward_mode_on_top(problem: Problem, clock: Clock) -> Tensor:
     """What the hypergradient adds to a step that is taken anyway."""
     with clock:
         before = problem.copy_of_parameters()
-    randomness = RandomState.capture(CPU)
+    randomness = RandomState.capture(problem.classifier.device)
     problem.step()
     with clock:
         found_B = forward_mode(problem, before, randomness)

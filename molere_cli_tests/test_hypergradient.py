@@ -14,7 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from molere_cli.engine.classifier import Classifier, RandomState, deterministic_layers
 from molere_cli.engine.hypergradient import alignment, hypergradient
-from molere_cli.engine.response import Clipping, check_response_known, optimizer_response
+from molere_cli.engine.response import Clipping, check_response_known, kept_gradients, optimizer_response
 from molere_cli.errors import TrainingError
 
 NUM_CLASSES, TRAIN, VAL = 5, 6, 4
@@ -82,30 +82,42 @@ NETWORKS = {
 }
 
 OPTIMIZERS = {
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
-    "nesterov": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
-    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=5e-4),
-    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.05),
-    "adam": lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.05),
+    "sgd": lambda p, **how: torch.optim.SGD(p, lr=0.1, **how),
+    "nesterov": lambda p, **how: torch.optim.SGD(
+        p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, **how
+    ),
+    "nesterov-undecayed": lambda p, **how: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, **how),
+    "momentum": lambda p, **how: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=5e-4, **how),
+    "adamw": lambda p, **how: torch.optim.AdamW(p, lr=0.01, weight_decay=0.05, **how),
+    "adam": lambda p, **how: torch.optim.Adam(p, lr=0.01, weight_decay=0.05, **how),
+}
+# How torch goes over the parameters: one by one on a CPU, unless told otherwise.
+WAYS = {
+    "single": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+    "capturable": {"capturable": True},  # on a GPU alone
 }
 
 
 class Problem:
     """A classifier some steps into training, with a batch, weights and a validation batch."""
 
-    def __init__(self, network: str, optimizer: str, clip: float | None) -> None:
+    def __init__(
+        self, network: str, optimizer: str, clip: float | None, way: str = "single", device: str = "cpu"
+    ) -> None:
         torch.manual_seed(0)
         self.classifier = Classifier(
-            NETWORKS[network]().double(), device=torch.device("cpu"), precision=torch.float64
+            NETWORKS[network]().double(), device=torch.device(device), precision=torch.float64
         )
         self.module = self.classifier.module.train()
-        self.optimizer = OPTIMIZERS[optimizer](self.module.parameters())
+        self.optimizer = OPTIMIZERS[optimizer](self.module.parameters(), **WAYS[way])
         self.clip = clip
-        self.images, self.labels = random_batch(TRAIN)
-        self.val_images, self.val_labels = random_batch(VAL)
-        self.weights_B = torch.rand(TRAIN, dtype=torch.float64) + 0.5
+        self.images, self.labels = (part.to(device) for part in random_batch(TRAIN))
+        self.val_images, self.val_labels = (part.to(device) for part in random_batch(VAL))
+        self.weights_B = torch.rand(TRAIN, dtype=torch.float64).to(device) + 0.5
         for _ in range(3):
-            self.step(torch.ones(TRAIN, dtype=torch.float64))
+            self.step(torch.ones_like(self.weights_B))
 
     def step(self, weights_B: torch.Tensor) -> Clipping | None:
         loss = (weights_B * self.losses()).mean()
@@ -113,7 +125,8 @@ class Problem:
         loss.backward()
         clipping = None
         if self.clip is not None:
-            clipping = Clipping(self.clip, clip_grad_norm_(self.module.parameters(), self.clip))
+            norm = clip_grad_norm_(self.module.parameters(), self.clip)
+            clipping = Clipping(self.clip, norm, kept_gradients(self.optimizer))
         self.optimizer.step()
         return clipping
 
@@ -197,6 +210,15 @@ def test_hypergradient_equals_second_order_autograd(network, optimizer, clip):
     theirs = twin.second_order()
     assert theirs.abs().max() > 1e-8
     assert (ours - theirs).norm() <= 1e-8 * theirs.norm()
+
+
+@pytest.mark.parametrize("clip", [None, 0.05], ids=["unclipped", "clipped"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("way", ["foreach", "fused"])
+def test_hypergradient_is_the_same_however_torch_goes_over_the_parameters(way, optimizer, clip):
+    expected = Problem("conv", optimizer, clip).forward_mode()
+    found = Problem("conv", optimizer, clip, way).forward_mode()
+    assert (found - expected).norm() <= 1e-8 * expected.norm()
 
 
 def test_hypergradient_of_a_quadratic_has_its_closed_form():

@@ -323,13 +323,13 @@ def test_a_mistake_of_a_method_is_named(registry, tmp_path, hook, given, what):
     assert str(caught.value) == f"plugin molere_mine: method 'mine' {what}"
 
 
-def test_weights_that_are_not_finite_and_not_in_the_loss_are_named_at_the_epochs_end(registry, tmp_path):
+def test_weights_that_are_not_finite_and_not_in_the_loss_are_named(registry, tmp_path):
     mine = method_with(
         weights=lambda self, step: step.losses.detach() * torch.nan,
         loss=lambda self, step, weights: step.losses.mean(),
     )
     offer(registry, "methods", build=mine)
-    with pytest.raises(PluginError, match=r"'mine' gave weights that are not finite in epoch 1$"):
+    with pytest.raises(PluginError, match=r"'mine' gave weights that are not finite in epoch 1, step 1$"):
         train_one(tiny_config(method="mine"), registry, tmp_path)
 
 

@@ -336,9 +336,12 @@ class MachineSettings(Section):
     panel: ClassVar[str] = "Machine"
 
     seed: int = Field(0, description="Seed of everything but the data.", ge=0)
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps...")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1...")
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware has units for it."
+    )
+    deterministic: bool = Field(
+        False, description="The same bits in every run on a GPU, at some cost in time (a CPU does so anyway)."
     )
     threads: int | None = Field(None, description="CPU threads (default: torch's choice).", ge=1)
     eval_interval: int = Field(

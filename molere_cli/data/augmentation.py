@@ -20,6 +20,14 @@ def crop_padding(size: int) -> int:
     return max(1, size // 8)
 
 
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on a device, without the host waiting for the device to get there."""
+    if device.type == "cpu":
+        return values
+    # Only from page-locked memory does a copy go on by itself.
+    return values.pin_memory().to(device, non_blocking=True)
+
+
 class ImageStore:
     """Images in memory, channels last, with their padding around them, so that a crop is a plain copy."""
 
@@ -46,11 +54,12 @@ class ImageStore:
         num_images, device = len(positions_B), self._padded.device
         top_B = torch.randint(0, 2 * self.pad_y + 1, (num_images,), generator=generator)
         left_B = torch.randint(0, 2 * self.pad_x + 1, (num_images,), generator=generator)
-        crops = self._windows()[positions_B, top_B.to(device), left_B.to(device)]
+        crops = self._windows()[positions_B, sent(top_B, device), sent(left_B, device)]
         crops = crops.view(num_images, self.height, self.width, self.channels)
         if self.augment == "crop-flip":
-            flipped_B = (torch.rand(num_images, generator=generator) < 0.5).to(device)
-            crops[flipped_B] = crops[flipped_B].flip(2)
+            # As places, not as a mask, of which the host would have to know how many are true.
+            flipped = sent((torch.rand(num_images, generator=generator) < 0.5).nonzero().squeeze(1), device)
+            crops[flipped] = crops[flipped].flip(2)
         return crops.permute(0, 3, 1, 2)
 
     def _windows(self) -> Tensor:

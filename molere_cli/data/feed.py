@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from molere_cli.data.augmentation import Augment, ImageStore, crop_padding
+from molere_cli.data.augmentation import Augment, ImageStore, crop_padding, sent
 from molere_cli.errors import ConfigError, DataError
 from molere_cli.randomness import derived_generator, derived_seed
 from molere_cli.registry.specs import Examples, ImageReader
@@ -104,17 +104,25 @@ def batches_in_order(feed: Feed) -> list[Tensor]:
 def normalize(images: Tensor, settings: FeedSettings) -> Tensor:
     """uint8 (B, 3, H, W) to float32, normalised, channels last."""
     num_images, channels, height, width = images.shape
-    mean_3 = torch.tensor(settings.mean, device=images.device) * 255
-    std_3 = torch.tensor(settings.std, device=images.device) * 255
     # A row of pixels at a time: by channel, three numbers wide, the arithmetic would not be vectorised.
     rows = images.permute(0, 2, 3, 1).reshape(num_images, height, width * channels)
     pixels = torch.empty(rows.shape, device=images.device)
-    means, factors = mean_3.repeat(width), (1 / std_3).repeat(width)
+    means, factors = _by_row(settings.mean, settings.std, width, images.device)
     # On a CPU a few images at a time, so that they stay in cache from one operation to the next.
     chunk = max(1, CACHED_PIXELS // (height * width)) if images.device.type == "cpu" else num_images
     for part, out in zip(rows.split(chunk), pixels.split(chunk), strict=True):
         out.copy_(part).sub_(means).mul_(factors)
     return pixels.view(num_images, height, width, channels).permute(0, 3, 1, 2)
+
+
+@functools.lru_cache(maxsize=16)
+def _by_row(
+    mean: tuple[float, float, float], std: tuple[float, float, float], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What is taken off a row of `width` pixels, and what that is multiplied by, (3 width,) each."""
+    # Kept: made anew for each batch, their way to a GPU would make the host wait for it every time.
+    mean_3, std_3 = torch.tensor(mean, device=device) * 255, torch.tensor(std, device=device) * 255
+    return mean_3.repeat(width), (1 / std_3).repeat(width)
 
 
 class InMemoryFeed:
@@ -133,13 +141,13 @@ class InMemoryFeed:
     def training(self, batches: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
         generator = derived_generator(seed, "augment")
         for positions_B in batches:
-            on_device_B = positions_B.to(self.settings.device)
+            on_device_B = sent(positions_B, self.settings.device)
             crops = self.store.augmented(on_device_B, generator=generator)
             yield Batch(on_device_B, normalize(crops, self.settings), self.labels[on_device_B])
 
     def evaluation(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         for positions_B in batches:
-            on_device_B = positions_B.to(self.settings.device)
+            on_device_B = sent(positions_B, self.settings.device)
             images = normalize(self.store.plain(on_device_B), self.settings)
             yield Batch(on_device_B, images, self.labels[on_device_B])
 

@@ -88,9 +88,11 @@ def _batch_norm(
     dx_factor_C = inverse_std_C if gamma is None else gamma * inverse_std_C
     if dx is not None:
         # With dx in the place of an output gradient, its gradients of gamma and beta are sum(dx x_hat) and
-        # sum(dx) by channel, in one pass; the gradient of the input is not asked for.
+        # sum(dx) by channel, in one pass; the gradient of the input is not asked for. On a GPU a layer
+        # without gamma gets none for channels last, so ones stand in: they do not enter into the sums.
+        ones_C = torch.ones_like(mean_C) if gamma is None else gamma
         _, dot_C, sum_C = torch.ops.aten.native_batch_norm_backward(
-            dx, x, gamma, None, None, mean_C, inverse_std_C, True, eps, [False, True, True]
+            dx, x, ones_C, None, None, mean_C, inverse_std_C, True, eps, [False, True, True]
         )
         per_channel = x.numel() // len(mean_C)
         x_hat_factor_C = x_hat_factor_C - dx_factor_C * dot_C / per_channel

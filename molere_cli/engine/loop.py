@@ -5,9 +5,9 @@ Equations (1) to (5) are those of docs/architecture.md. Shapes: N examples of th
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,10 +18,11 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from molere_cli.config.sections import ClassifierSettings
 from molere_cli.data.feed import Batch, Feed
 from molere_cli.engine.classifier import Classifier, RandomState, isolated_randomness
+from molere_cli.engine.finite import FiniteWatch
 from molere_cli.engine.method import Method
 from molere_cli.engine.optimizer import build_scheduler
 from molere_cli.engine.pool_record import EpochTotals, PoolRecord
-from molere_cli.engine.response import Clipping
+from molere_cli.engine.response import Clipping, kept_gradients
 from molere_cli.engine.step import Step
 from molere_cli.errors import TrainingError
 from molere_cli.randomness import derived_seed
@@ -49,6 +50,7 @@ class TrainingLoop:
         self.scheduler = build_scheduler(settings, optimizer)
         self.feed = feed
         self.method = method
+        self.finite = FiniteWatch(classifier.device, method)
         self.pool_record = PoolRecord(len(feed), classifier.device, num_epochs=settings.epochs)
         self.next_epoch = 0
 
@@ -56,8 +58,9 @@ class TrainingLoop:
         """Train from the next epoch to the last; one record of metrics after each.
 
         Raises:
-            TrainingError: the loss or its gradient is not finite; parameters are as they were before that
-                step.
+            TrainingError: an operation has no deterministic kernel and one was asked for; or the loss or its
+                gradient is not finite. No epoch with such a step is ever yielded;
+                on a CPU parameters are as they were before it.
             PluginError: a third party's method fails, or gives what cannot be used.
         """
         while self.next_epoch < self.settings.epochs:
@@ -66,7 +69,8 @@ class TrainingLoop:
             # follows from (seed, epoch) alone: a resumed run goes on as the uninterrupted one.
             with isolated_randomness(self.classifier.device):
                 torch.manual_seed(derived_seed(self.seed, "epoch", epoch))
-                metrics = self._epoch(epoch, on_step)
+                with deterministic_kernels_asked_for():
+                    metrics = self._epoch(epoch, on_step)
             self.next_epoch += 1
             yield {"epoch": epoch, **metrics, "time/seconds": time.perf_counter() - started}
 
@@ -101,8 +105,8 @@ class TrainingLoop:
             self.pool_record.add(step, weights_B)
             if on_step:
                 on_step(in_epoch + 1, len(batches), loss)
+        self.finite.look()
         metrics = totals.metrics()
-        self._check_weights(math.isfinite(metrics.get("weights/mean", 1.0)), f"epoch {epoch + 1}")
         return {**self._split_metrics(), **metrics, **self.method.metrics(), "lr": self._lr()}
 
     def _forward(self, epoch: int, in_epoch: int, batch: Batch) -> Step:
@@ -113,15 +117,15 @@ class TrainingLoop:
         return Step(epoch, in_epoch, batch, output.logits, losses_B, output.features, randomness)
 
     def _classifier_step(self, step: Step, weights_B: Tensor | None) -> float:
-        """One step of the optimizer on the weighted loss, which is returned (3)."""
+        """One step of the optimizer on the weighted loss, of which the last known value is returned (3)."""
         weighted_loss = self.method.loss(step, weights_B)
         self.optimizer.zero_grad(set_to_none=True)
         weighted_loss.backward()
         norm = self._gradient_norm()
-        loss = self._checked(step, weights_B, weighted_loss.detach(), norm)
+        loss = self.finite.add(step, weights_B, weighted_loss.detach(), norm)
         if self.settings.clip_grad is not None:
             clip_grads_with_norm_(self.classifier.module.parameters(), self.settings.clip_grad, norm)
-            step.clipping = Clipping(self.settings.clip_grad, norm)
+            step.clipping = Clipping(self.settings.clip_grad, norm, kept_gradients(self.optimizer))
         self.optimizer.step()
         return loss
 
@@ -129,27 +133,6 @@ class TrainingLoop:
         """The Euclidean norm of the whole gradient, 0-dim."""
         parameters = self.classifier.module.parameters()
         return get_total_norm([p.grad for p in parameters if p.grad is not None])
-
-    def _checked(self, step: Step, weights_B: Tensor | None, loss: Tensor, norm: Tensor) -> float:
-        """The loss as a number, once it and the gradient are known to be finite.
-
-        A finite loss may have a gradient that is not (a root at 0, an overflow on the way back), and one
-        step on it makes every parameter nan for good.
-        """
-        # Both in one transfer: each wait for a GPU costs more than the numbers do.
-        loss_value, norm_value = torch.stack([loss.double(), norm.double()]).tolist()
-        when = f"epoch {step.epoch + 1}, step {step.in_epoch + 1}"
-        for name, value in (("training loss", loss_value), ("gradient's norm", norm_value)):
-            if not math.isfinite(value):
-                self._check_weights(weights_B is None or bool(weights_B.isfinite().all()), when)
-                remedy = f"lower --lr or set --clip-grad 1{self.method.remedy}"
-                raise TrainingError(f"the {name} became {value} in {when}; {remedy}")
-        return float(loss_value)
-
-    def _check_weights(self, are_finite: bool, when: str) -> None:
-        """Raise PluginError for a third party's weights that are not; asked where the host waits anyway."""
-        if not are_finite and self.method.third_party is not None:
-            raise self.method.third_party.error(f"gave weights that are not finite in {when}")
 
     def _split_metrics(self) -> dict[str, float]:
         in_validation = self.method.in_validation()
@@ -179,3 +162,17 @@ class TrainingLoop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.method.load_state_dict(state["method"])
         self.pool_record.load_state_dict(state["pool"])
+
+
+@contextmanager
+def deterministic_kernels_asked_for() -> Iterator[None]:
+    """Say in a sentence that torch has no deterministic kernel for what the block does."""
+    try:
+        yield
+    except RuntimeError as error:
+        operation, has_none, _ = str(error).partition(" does not have a deterministic implementation")
+        if not has_none:
+            raise
+        raise TrainingError(
+            f"--deterministic: {operation} has no deterministic kernel; leave it out, or use another network"
+        ) from error

@@ -41,7 +41,7 @@ class PoolRecord:
 
     def add(self, step: Step, weights_B: Tensor | None) -> None:
         """Take in one step."""
-        positions_B, logits_BC = step.batch.positions, step.logits.detach()
+        positions_B, logits_BC = step.batch.positions, step.logits.detach().float()
         # Of the training pass, augmentation and dropout included: that is what AUM averages over epochs.
         margins_B = probabilistic_margin(logits_BC, step.batch.labels)
         # `index_add_`, because one example may be in a batch twice.

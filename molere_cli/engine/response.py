@@ -15,15 +15,31 @@ from molere_cli.errors import TrainingError
 SUPPORTED = "momentum, sgd (Nesterov), adam, adamw"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clipping:
     """What clipping by global norm did to the gradient of one step.
 
-    bound: the norm clipped to; norm: the gradient's norm before, 0-dim.
+    bound: the norm clipped to; norm: the gradient's norm before, 0-dim; gradients: the clipped gradient of
+    each parameter that has one, as the optimizer was given it (`kept_gradients`).
     """
 
     bound: float
     norm: Tensor
+    gradients: Mapping[Tensor, Tensor]
+
+
+def kept_gradients(optimizer: Optimizer) -> dict[Tensor, Tensor]:
+    """The gradients as a step that is about to be taken will find them, by parameter.
+
+    Copies where the step overwrites them: torch's Nesterov, over lists of tensors (`foreach`, the default on
+    a GPU) and without weight decay, adds the momentum into `p.grad` itself.
+    """
+    return {
+        parameter: parameter.grad.clone() if group.get("nesterov") else parameter.grad
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    }
 
 
 def check_response_known(optimizer: Optimizer) -> None:
@@ -90,7 +106,9 @@ def _adam_factor(
 ) -> Tensor:
     """d/dg of lr m_hat / (sqrt(v_hat) + eps), element-wise; 0 where no gradient was ever seen."""
     beta1, beta2 = group["betas"]
-    step = float(state["step"])
+    # Where the optimizer keeps its count on a GPU (`fused`, `capturable`), a number of Python's would make
+    # the host wait for it; doubles, because 0.999 to the first few powers is close to 1.
+    step = state["step"].double()
     correction1, correction2 = 1 - beta1**step, 1 - beta2**step
     first, second = state["exp_avg"], state["exp_avg_sq"]
     assert parameter.grad is not None
@@ -110,16 +128,13 @@ def _adam_factor(
 
 def _respond_to_clipping(response: dict[Tensor, Tensor], clipping: Clipping) -> None:
     """g -> s g with s = bound / (norm + 1e-6) where that is below 1 (torch's `clip_grad_norm_`)."""
-    scale = clipping.bound / (clipping.norm + 1e-6)
-    if scale >= 1:
-        return
-    gradients: list[Tensor] = []
-    for parameter in response:
-        assert parameter.grad is not None
-        gradients.append(parameter.grad)
+    gradients = [clipping.gradients[parameter] for parameter in response]
     vectors = list(response.values())
-    # p.grad holds the clipped gradient s g, so its direction is p.grad / (s norm).
+    scale = clipping.bound / (clipping.norm + 1e-6)
+    # What the optimizer was given is the clipped gradient s g, so its direction is that over (s norm).
     along = sum((g * v).sum() for g, v in zip(gradients, vectors, strict=True)) / (scale * clipping.norm)
     shrink = along * clipping.norm / (clipping.norm + 1e-6) / (scale * clipping.norm)
-    torch._foreach_sub_(vectors, torch._foreach_mul(gradients, shrink))
-    torch._foreach_mul_(vectors, scale)
+    # No `if`, which would make the host wait for the norm.
+    is_clipped = scale < 1
+    torch._foreach_sub_(vectors, torch._foreach_mul(gradients, torch.where(is_clipped, shrink, 0.0)))
+    torch._foreach_mul_(vectors, torch.where(is_clipped, scale, 1.0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ class ValidationCycle:
     tag: int = 0
     round: int = 0
     cursor: int = 0
+    _order: Tensor | None = field(default=None, init=False)
+    """This round's permutation, once it has been asked for."""
 
     def draw(self) -> Tensor:
         """The next min(batch_size, V) positions of V; a batch may reach into the next round."""
@@ -34,15 +36,17 @@ class ValidationCycle:
         taken = self._rest_of_round()[:num_wanted]
         self.cursor += len(taken)
         if self.cursor == len(self.positions):
-            self.round, self.cursor = self.round + 1, 0
+            self.round, self.cursor, self._order = self.round + 1, 0, None
         if missing := num_wanted - len(taken):
             taken = torch.cat([taken, self._rest_of_round()[:missing]])
             self.cursor = missing
         return taken
 
     def _rest_of_round(self) -> Tensor:
-        generator = derived_generator(self.seed, "validation", self.tag, self.round)
-        return self.positions[torch.randperm(len(self.positions), generator=generator)][self.cursor :]
+        if self._order is None:
+            generator = derived_generator(self.seed, "validation", self.tag, self.round)
+            self._order = self.positions[torch.randperm(len(self.positions), generator=generator)]
+        return self._order[self.cursor :]
 
 
 class ValidationBatches:

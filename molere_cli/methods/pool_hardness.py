@@ -70,7 +70,7 @@ class PoolHardness:
         """Take in what a step's forward pass says of its examples."""
         if not self._follows:
             return
-        margins_B = probabilistic_margin(step.logits.detach(), step.batch.labels)
+        margins_B = probabilistic_margin(step.logits.detach().float(), step.batch.labels)
         self._margin_sum_N.index_add_(0, step.batch.positions, margins_B)
         self._num_seen_N.index_add_(0, step.batch.positions, torch.ones_like(margins_B))
 

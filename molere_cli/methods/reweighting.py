@@ -102,7 +102,8 @@ class _Capped(torch.autograd.Function):
         num_full = (scale_B * falling_B <= cap).float().argmax()
         is_full_B = torch.empty_like(order_B, dtype=torch.bool)
         is_full_B[order_B] = num_full_B < num_full
-        capped_B = (weights_B * scale_B[num_full]).masked_fill(is_full_B, cap)
+        # `gather`, because an index of no dimensions would be read by the host.
+        capped_B = (weights_B * scale_B.gather(0, num_full[None])).masked_fill(is_full_B, cap)
         ctx.save_for_backward(is_full_B)
         return capped_B
 

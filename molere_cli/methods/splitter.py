@@ -133,7 +133,7 @@ def view_pool(classifier: Classifier, feed: Feed) -> PoolView:
     for batch in feed.evaluation(batches_in_order(feed)):
         output = classifier.predict(batch.images, with_features=True)
         assert output.features is not None
-        features.append(output.features)
+        features.append(output.features.float())
         losses.append(F.cross_entropy(output.logits, batch.labels, reduction="none"))
         wrong.append(output.logits.argmax(dim=1) != batch.labels)
     # Concatenated outside inference mode, they are ordinary tensors that a splitter can learn from.

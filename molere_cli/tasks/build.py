@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from molere_cli.config.device import set_arithmetic
 from molere_cli.config.plan import Plan
 from molere_cli.data.feed import Feed, FeedSettings, make_feed, resolve_image_size
 from molere_cli.data.source import LoadedDataset
@@ -93,6 +94,7 @@ def training_context(
     config = plan.config
     if config.machine.threads:
         torch.set_num_threads(config.machine.threads)
+    set_arithmetic(plan.device, plan.precision, deterministic=config.machine.deterministic)
     settings = feed_settings(plan, data)
     classifier = make_classifier(plan, data, settings.image_size, note=note)
     return TrainingContext(

@@ -53,6 +53,43 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+def describe_gpu(device: torch.device) -> dict[str, Any] | None:
+    """The GPU, what drives it and how it computes float32; None for a CPU."""
+    if device.type != "cuda":
+        return None
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "name": properties.name,
+        "memory": properties.total_memory,
+        "capability": f"{properties.major}.{properties.minor}",
+        "driver": _driver_version(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32": torch.backends.cudnn.allow_tf32,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def _driver_version() -> str | None:
+    """As nvidia-smi has it, None where that is missing."""
+    ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found[0] if found else None
+
+
+def other_machine(run: RunDir, device: torch.device) -> str | None:
+    """A sentence if the run began on another processor than the one that goes on with it."""
+    environment, gpu = run.environment(), describe_gpu(device)
+    began = (environment.get("gpu") or {}).get("name") or environment.get("cpu")
+    here = cpu_name() if gpu is None else gpu["name"]
+    if began in {None, "", here}:
+        return None
+    return f"{run.path} began on {began} and goes on on {here}: its numbers are not those of one machine"
+
+
 def cpu_name() -> str:
     """The processor's model name, as far as the system tells."""
     try:

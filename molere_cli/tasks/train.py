@@ -33,7 +33,9 @@ from molere_cli.tasks.provenance import (
     check_test_sets,
     checked_split,
     describe_environment,
+    describe_gpu,
     digests,
+    other_machine,
 )
 from molere_cli.tasks.results import learned_split, pool_table, split_provenance, write_predictions
 
@@ -68,6 +70,7 @@ def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
     return {
         **describe_environment(),
         "device": str(plan.device),
+        "gpu": describe_gpu(plan.device),
         "precision": plan.precision,
         "fingerprint": data.fingerprint,
         "test_fingerprints": data.test_fingerprints(),
@@ -133,6 +136,8 @@ def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progr
         split = checked_split(run.split_path, data, note=progress.note)
         check_split(run)
     engine = engine_on_split(plan, data, split, note=progress.note)
+    if (sentence := other_machine(run, plan.device)) is not None:
+        progress.note(sentence)
     run.settle_checkpoint()
     if (checkpoint := run.checkpoint()) is not None:
         engine.loop.load_state_dict(load_state(checkpoint))

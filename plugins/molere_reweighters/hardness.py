@@ -44,11 +44,13 @@ class HardnessReweighter(nn.Module):
             )
         num_curves = request.num_classes if self.by_class else 1
         self.log_weights = nn.Parameter(torch.zeros(num_curves, len(KNOTS[self.scale])))
+        self.knots: Tensor
+        self.register_buffer("knots", torch.tensor(KNOTS[self.scale]), persistent=False)
 
     def forward(self, batch: ReweighterInput) -> Tensor:
         place_B = batch.hardness_margin if self.scale == "margin" else batch.hardness_rank
         assert place_B is not None
-        knots = place_B.new_tensor(KNOTS[self.scale])
+        knots = self.knots
         right_B = torch.searchsorted(knots, place_B).clamp(1, len(knots) - 1)
         left_B = right_B - 1
         share_B = (place_B - knots[left_B]) / (knots[right_B] - knots[left_B])
