@@ -123,7 +123,9 @@ def _epochs(network: Network) -> dict[str, Callable[[], Row]]:
     rows: dict[str, Callable[[], Row]] = {"ERM": partial(_epoch, network, data, method="erm")}
     for method in ("lrw", "molere"):
         for interval in INTERVALS:
-            settings = {"reweighter_interval": interval, "warmup_epochs": 0}
+            settings = {"reweighter": "instance", "reweighter_interval": interval, "warmup_epochs": 0}
+            if method == "molere":
+                settings["split"] = "none"
             rows[f"{method.upper()}, Q={interval}"] = partial(
                 _epoch, network, data, method=method, **settings
             )

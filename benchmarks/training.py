@@ -56,7 +56,13 @@ def all_rows() -> dict[str, Row]:
                 rows[key] = Row(f"LRW {reweighter}, Q={q}", work, precision, "lrw", settings, q)
         for k in SPLITTER_INTERVALS:
             for q in INTERVALS:
-                settings = {"splitter": "features", "splitter_interval": k, "delta": DELTA}
+                settings = {
+                    "reweighter": "instance",
+                    "split": "none",
+                    "splitter": "features",
+                    "splitter_interval": k,
+                    "delta": DELTA,
+                }
                 work = f"as LRW instance; each {k} epochs: F of the pool, splitter epoch"
                 key = f"molere-k{k}-q{q}/{precision}"
                 rows[key] = Row(f"MOLERE K={k}, Q={q}", work, precision, "molere", settings, q, k)

@@ -178,6 +178,8 @@ def test_it_trains_from_end_to_end(registry, tmp_path):
         backbone="torchvision:shufflenet_v2_x0_5",
         method="lrw",
         split="random",
+        reweighter="instance",
+        reweighter_interval=1,
         epochs=2,
         warmup_epochs=1,
         batch_size=16,

@@ -84,13 +84,13 @@ def test_quiet_training_says_the_path_alone(in_tmp, molere):
 
 
 def test_the_default_method_makes_its_split_on_the_way(train):
-    """LRW on the hard split: an ERM run is trained first, and named in the split."""
+    """LRW on what the pool's evidence asks for: an ERM run is trained first, and named in the split."""
     (run,) = train("")
     assert run == Path("runs/digits-lrw-s0")
     assert sorted(path.name for path in run.parent.iterdir()) == ["digits-erm-s0", "digits-lrw-s0"]
     assert (run / "split.parquet").is_file()
     environment = json.loads((run / "environment.json").read_text())
-    assert environment["label"] == "LRW-Hard"
+    assert environment["label"] == "LRW-Auto"
     assert environment["split"]["erm_run"] == "runs/digits-erm-s0"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from molere_cli.tasks.demo import demo_commands, num_demo_runs
 
-ROWS = ["ERM", "LRW-Easy", "LRW-Random", "LRW-Hard", "MOLERE (LRW-Opt)"]
+ROWS = ["ERM", "LRW-Random", "LRW-Hard", "LRW-Auto", "MOLERE (LRW-Opt)"]
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from molere_cli.tasks.split import split_for
 from molere_cli.tasks.train import engine_on_split, resume_run
 from molere_cli_tests.test_hypergradient import NETWORKS, OPTIMIZERS, WAYS, Problem
 from molere_cli_tests.test_training import (
+    INSTANCE,
     METHODS,
     KilledAfter,
     assert_same_tensors,
@@ -38,6 +39,12 @@ pytestmark = [
 ]
 
 CUDA = torch.device("cuda")
+# Weights that move from the first step on, without a split that is made beforehand.
+LEARNING = {
+    "erm": {},
+    "lrw": {**INSTANCE, "split": "random", "warmup_epochs": 0},
+    "molere": {**INSTANCE, "split": "none", "warmup_epochs": 0},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +169,7 @@ def test_training_follows_that_of_the_cpu(method, registry):
     """The classifier in float64, since rounding grows with every step; the reweighter is in float32."""
     finals = []
     for device in ("cpu", "cuda"):
-        settings = {} if method == "erm" else {"warmup_epochs": 0}
+        settings = LEARNING[method]
         # Without dropout, whose masks differ between devices.
         config = on_gpu(method=method, epochs=2, device=device, backbone_option={}, **settings)
         data = load_dataset(config.data, registry)
@@ -213,7 +220,7 @@ def test_no_step_makes_the_host_wait(settings, registry, tmp_path):
 def test_learned_weights_need_little_more_memory_than_erm(method, registry):
     peaks = {}
     for name in ("erm", method):
-        settings = {} if name == "erm" else {"warmup_epochs": 0}
+        settings = LEARNING[name]
         config = on_gpu(method=name, epochs=1, image_size=64, batch_size=64, precision="bf16", **settings)
         data = load_dataset(config.data, registry)
         mask = random_split(data.dataset.pool.labels, delta=0.25, seed=0) if name == "lrw" else None

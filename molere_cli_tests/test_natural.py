@@ -30,7 +30,7 @@ from molere_cli_tests.test_training import (
 
 VALIDATION = torch.arange(64) % 3 == 0
 
-WARM_UP = {"warmup_epochs": 1}
+WARM_UP = {"reweighter": "instance", "reweighter_interval": 1, "warmup_epochs": 1}
 
 
 class OtherDatasets:
@@ -136,7 +136,7 @@ def test_a_split_file_brings_its_validation_set_with_it_and_checks_it(others, tm
         runs=tmp_path,
         progress=NoProgress(),
     )
-    by_file = tiny_config(method="lrw", warmup_epochs=1, split=str(made.path))
+    by_file = tiny_config(method="lrw", split=str(made.path), **WARM_UP)
     named, filed = (train_one(c, others, tmp_path / "runs") for c in (config, by_file))
     assert_same_tensors(tensors_of(named), tensors_of(filed))
     info = made.split.info.model_copy(update={"val_fingerprint": "0" * 32})

@@ -90,7 +90,7 @@ def test_an_interrupted_job_goes_on_with_what_is_missing(
         cells.Cell(experiment="shortcut", variant="v", row=row, seed=3, settings={**small, **settings})
         for row, settings in {
             "erm": {"method": "erm", "dataset": "colour-digits"},
-            "lrw": {"method": "lrw", "dataset": "colour-digits"},
+            "lrw": {"method": "lrw", "split": "hard", "dataset": "colour-digits"},
         }.items()
     ]
     assert run.run_job(own, 0.0).startswith("0 of 2")

@@ -132,11 +132,13 @@ def test_instance_moves_a_weight_as_far_at_a_visit_in_a_large_pool_as_in_a_small
 
 def test_the_rate_follows_the_pool_unless_it_is_given():
     installed = load_plugins()
-    plan = make_plan(RunConfig.of(method="lrw", batch_size=128), installed)
+    plan = make_plan(RunConfig.of(method="lrw", reweighter="instance", batch_size=128), installed)
     assert plan.config.reweighting.reweighter_lr is None
     filled = plan.for_pool(10_000)
     assert filled.config.reweighting.reweighter_lr == filled.settings["reweighter_lr"] == 0.0225
-    settled = make_plan(RunConfig.of(method="lrw", batch_size=128, reweighter_lr=0.3), installed)
+    settled = make_plan(
+        RunConfig.of(method="lrw", reweighter="instance", batch_size=128, reweighter_lr=0.3), installed
+    )
     assert settled.for_pool(10_000) is settled
 
 

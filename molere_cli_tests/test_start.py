@@ -240,7 +240,12 @@ def test_runs_from_before_there_were_such_settings_are_the_same_experiment(
 @pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
 def test_only_the_classification_layer_changes(registry, tmp_path, method, optimizer):
     path = written(tmp_path, network(4))
-    options = {"erm": {}, "lrw": {"split": "random", "delta": 0.25}, "molere": {"delta": 0.25}}[method]
+    learned = {"reweighter": "instance", "delta": 0.25}
+    options = {
+        "erm": {},
+        "lrw": {"split": "random", **learned},
+        "molere": {"split": "none", **learned},
+    }[method]
     config = tiny_config(
         method=method,
         weights=path,

@@ -63,15 +63,39 @@ def assert_same_tensors(one, other):
         assert torch.equal(one[name], other[name]), name
 
 
+# Weights that move from any split, at every step.
+INSTANCE = {"reweighter": "instance", "reweighter_interval": 1}
+
 METHODS = {
     "erm": {"method": "erm"},
-    "lrw": {"method": "lrw", "split": "random", "clip_grad": 1.0},
-    "lrw-features": {"method": "lrw", "split": "hard", "reweighter": "features", "optimizer": "adamw"},
+    "lrw-auto": {"method": "lrw"},
+    "lrw": {"method": "lrw", **INSTANCE, "split": "random", "clip_grad": 1.0},
+    "lrw-features": {
+        "method": "lrw",
+        **INSTANCE,
+        "split": "hard",
+        "reweighter": "features",
+        "optimizer": "adamw",
+    },
     "lrw-hardness": {"method": "lrw", "split": "hard", "reweighter": "hardness", "reweighter_interval": 2},
-    "molere": {"method": "molere", "delta": 0.25, "train_on": "train", "splitter_interval": 2},
-    "molere-hardness": {"method": "molere", "delta": 0.25, "reweighter": "hardness"},
-    "molere-start": {"method": "molere", "split": "hard", "delta": 0.25, "reweighter": "hardness"},
-    "molere-image": {"method": "molere", "delta": 0.25, "splitter": "image", "reweighter": "image"},
+    "molere": {
+        "method": "molere",
+        **INSTANCE,
+        "split": "none",
+        "delta": 0.25,
+        "train_on": "train",
+        "splitter_interval": 2,
+    },
+    "molere-hardness": {"method": "molere", "split": "none", "delta": 0.25, "reweighter_interval": 1},
+    "molere-start": {"method": "molere", "split": "hard", "delta": 0.25, "reweighter_interval": 1},
+    "molere-image": {
+        "method": "molere",
+        **INSTANCE,
+        "split": "none",
+        "delta": 0.25,
+        "splitter": "image",
+        "reweighter": "image",
+    },
 }
 
 
@@ -94,7 +118,7 @@ def test_weights_of_one_train_bit_for_bit_as_erm(registry):
 def test_reweighting_starts_at_erm(registry):
     """All log-weights are 0 at first, so the first reweighted epoch at learning rate ~0 equals ERM's."""
     in_validation = torch.arange(64) < 16
-    config = tiny_config(method="lrw", warmup_epochs=0, reweighter_lr=1e-30)
+    config = tiny_config(method="lrw", **INSTANCE, warmup_epochs=0, reweighter_lr=1e-30)
     lrw = engine_for(config, registry, in_validation)
     erm = engine_for(tiny_config(), registry)
     for engine in (erm, lrw):
@@ -196,7 +220,7 @@ def test_training_leaves_the_global_random_state_alone(registry):
 
 
 def test_learned_weights_move_and_have_mean_one(registry):
-    config = tiny_config(method="lrw", warmup_epochs=1, reweighter_lr=0.1, epochs=6)
+    config = tiny_config(method="lrw", **INSTANCE, warmup_epochs=1, reweighter_lr=0.1, epochs=6)
     records = list(engine_for(config, registry, torch.arange(64) < 16).loop.epochs())
     assert "weights/std" not in records[0]
     assert records[-1]["weights/std"] > 0.01
@@ -289,7 +313,7 @@ def test_the_saved_configuration_can_be_passed_back(registry, tmp_path):
         ),
         ({"method": "erm", "split": "hard"}, r"--split has no effect .*add --train-on train"),
         ({"method": "lrw", "split": "random", "score": "aum"}, r"--score has no effect .*--split random"),
-        ({"method": "lrw", "folds": 3}, r"--folds has no effect .*--score oof-margin"),
+        ({"method": "lrw", "split": "hard", "folds": 3}, r"--folds has no effect .*--score oof-margin"),
         ({"method": "lrw", "split": "x.parquet", "delta": 0.2}, r"--delta has no effect .*x\.parquet"),
         ({"lr_decay_epochs": 3}, r"--lr-decay-epochs has no effect .*--schedule step"),
     ],
@@ -357,7 +381,7 @@ class Notebook(NoProgress):
 
 
 def test_weights_that_stay_equal_are_warned_about_once(registry, tmp_path):
-    config = tiny_config(method="lrw", split="random", reweighter_lr=1e-30, epochs=30)
+    config = tiny_config(method="lrw", **INSTANCE, split="random", reweighter_lr=1e-30, epochs=30)
     notebook = Notebook()
     train_one(config, registry, tmp_path, progress=notebook)
     (note,) = notebook.notes

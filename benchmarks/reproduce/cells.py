@@ -12,7 +12,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lines import Line, read_lines
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,12 @@ EXPERIMENTS, RESULTS = HERE / "experiments", HERE / "results"
 DATA = Path(os.environ.get("MOLERE_DATA", HERE.parents[2] / "shared" / "data"))
 
 Settings = dict[str, Any]
+
+# Of version 0.1, by method, as far as they are others now.
+OLDER_DEFAULTS: dict[str, Settings] = {
+    "lrw": {"split": "hard", "reweighter": "instance", "reweighter_interval": 1},
+    "molere": {"split": "none", "reweighter": "instance", "reweighter_interval": 1},
+}
 
 
 class Part(BaseModel):
@@ -46,7 +52,8 @@ class Experiment(BaseModel):
 
     minutes: its share of the programme, on one core. order: small ones run first. sets: which test sets may
     be recorded; `tuning` alone where settings are chosen. data_seed_is_seed: every seed redraws the data too.
-    reweighting: settings of the rows of LRW and MOLERE.
+    reweighting: settings of the rows of LRW and MOLERE. defaults: the version whose defaults the rows were
+    written for, where they are others now.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,12 +67,14 @@ class Experiment(BaseModel):
     data_seed_is_seed: bool = False
     settings: Settings
     reweighting: Settings = Field(default_factory=dict)
+    defaults: Literal["0.1"] | None = None
     variants: dict[str, Part]
     rows: dict[str, Part]
 
 
 class Cell(BaseModel):
-    """One run of the programme; `settings` as written, before `{data}` is filled in."""
+    """One run of the programme; `settings` as written, before `{data}` is filled in; `defaults`: what they
+    leave to the defaults of an older version."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -74,6 +83,7 @@ class Cell(BaseModel):
     row: str
     seed: int
     settings: Settings
+    defaults: Settings = Field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -96,7 +106,7 @@ class Cell(BaseModel):
 
     def config(self) -> RunConfig:
         """The run's configuration on this machine; raises ConfigError if a setting is wrong."""
-        return validate_config(filled_in(self.settings), source=self.name)
+        return validate_config(filled_in(merged(self.defaults, self.settings)), source=self.name)
 
 
 def results_of(name: str) -> Path:
@@ -136,12 +146,20 @@ def cells_of(name: str, experiment: Experiment) -> Iterator[Cell]:
             for key, row in rows:
                 if seed not in seeds[key] or variant not in (row.variants or experiment.variants):
                     continue
-                reweights = row.settings.get("method") in ("lrw", "molere", None)
-                own = experiment.reweighting if reweights else {}
+                method = row.settings.get("method", "lrw")
+                own = experiment.reweighting if method in OLDER_DEFAULTS else {}
+                defaults = OLDER_DEFAULTS.get(method, {}) if experiment.defaults == "0.1" else {}
                 settings = merged(experiment.settings, data.settings, own, row.settings, {"seed": seed})
                 if experiment.data_seed_is_seed:
                     settings["data_seed"] = seed
-                yield Cell(experiment=name, variant=variant, row=key, seed=seed, settings=settings)
+                yield Cell(
+                    experiment=name,
+                    variant=variant,
+                    row=key,
+                    seed=seed,
+                    settings=settings,
+                    defaults=defaults,
+                )
 
 
 def merged(*layers: Mapping[str, Any]) -> Settings:

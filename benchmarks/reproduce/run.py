@@ -30,7 +30,7 @@ from lines import read_lines, write_line
 
 from molere_cli.config.files import validate_config
 from molere_cli.config.plan import make_plan
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.run_config import RunConfig, completed
 from molere_cli.errors import MolereError, TrainingError
 from molere_cli.registry.registry import load_plugins
 from molere_cli.tasks.split import MadeSplits
@@ -164,7 +164,7 @@ def rerun(name: str) -> int:
         return 1
     with tempfile.TemporaryDirectory() as scratch:
         again = run_cell(
-            validate_config(filled_in(recorded["settings"]), source=name),
+            validate_config(filled_in(completed(recorded["settings"])), source=name),
             Path(scratch),
             sets=tuple(recorded["metrics"]),
         )

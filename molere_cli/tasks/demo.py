@@ -21,19 +21,21 @@ STORY: dict[str, Any] = {
     "device": "cpu",
     "threads": 1,
 }
-ROWS: tuple[dict[str, str], ...] = (
-    {"method": "lrw", "split": "easy"},
-    {"method": "lrw", "split": "random"},
-    {"method": "lrw", "split": "hard"},
-    {"method": "molere"},
+Row = dict[str, str]
+ERM: Row = {"method": "erm"}
+# By job: those that ask the same of the pool find out once.
+JOBS: tuple[tuple[Row, ...], ...] = (
+    ({"method": "lrw", "split": "random"},),
+    ({"method": "lrw", "split": "hard"},),
+    ({"method": "lrw", "split": "auto"}, {"method": "molere", "split": "auto"}),
 )
+ROWS: tuple[Row, ...] = (ERM, *(row for job in JOBS for row in job))
 
 
 def demo_commands(seeds: str) -> list[str]:
     """The command lines that do the same, one a row of the table."""
     common = "--dataset colour-digits --dataset-option rho=0.9 --precision fp32 --device cpu --threads 1"
-    rows = [{"method": "erm"}, *ROWS]
-    flags = [" ".join(f"--{key} {value}" for key, value in row.items()) for row in rows]
+    flags = [" ".join(f"--{key} {value}" for key, value in row.items()) for row in ROWS]
     return [f"molere train {common} {row} --seeds {seeds}" for row in flags]
 
 
@@ -43,32 +45,36 @@ def demo_runs(seeds: Sequence[int], *, runs: Path) -> Iterator[Path]:
     Yields:
         Each run directory when it is done: first ERM's, which the splits are made from.
     """
-    erm = [{**STORY, "method": "erm", "seed": seed} for seed in seeds]
-    rest = [{**STORY, **row, "seed": seed} for seed in seeds for row in ROWS]
+    erm = [(seed, (ERM,)) for seed in seeds]
+    rest = [(seed, job) for seed in seeds for job in JOBS]
     # Fresh processes: a forked one would inherit torch's thread pool in an unusable state.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(WORKERS, os.cpu_count() or 1), mp_context=context) as pool:
-        for settings in (erm, rest):
-            futures = [pool.submit(_train, values, runs) for values in settings]
+        for jobs in (erm, rest):
+            futures = [pool.submit(_train, rows, seed, runs) for seed, rows in jobs]
             for future in as_completed(futures):
-                yield future.result()
+                yield from future.result()
 
 
 def num_demo_runs(seeds: Sequence[int]) -> int:
     """How many runs `demo_runs` yields."""
-    return len(seeds) * (1 + len(ROWS))
+    return len(seeds) * len(ROWS)
 
 
-def _train(settings: dict[str, Any], runs: Path) -> Path:
+def _train(rows: Sequence[Row], seed: int, runs: Path) -> list[Path]:
     from molere_cli.progress import NoProgress
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.seeds import train_seeds
+    from molere_cli.tasks.split import MadeSplits
 
-    config = RunConfig.of(**settings)
-    # Named by its split too, so that the folder reads like the table.
-    name = "-".join(str(settings[key]) for key in ("method", "split") if key in settings)
-    path = runs / f"colour-digits-{name}-s{config.machine.seed}"
-    (run,) = train_seeds(
-        config, [config.machine.seed], load_plugins(), runs=runs, out=path, progress=NoProgress()
-    )
-    return run.path
+    made: MadeSplits = {}
+    paths = []
+    for row in rows:
+        config = RunConfig.of(**STORY, **row, seed=seed)
+        # Named by its split too, so that the folder reads like the table.
+        out = runs / f"colour-digits-{'-'.join(row.values())}-s{seed}"
+        (run,) = train_seeds(
+            config, [seed], load_plugins(), runs=runs, out=out, made=made, progress=NoProgress()
+        )
+        paths.append(run.path)
+    return paths

@@ -11,7 +11,7 @@ from typing import Any
 
 from molere_cli.config.files import validate_config
 from molere_cli.config.plan import Plan, make_plan
-from molere_cli.config.run_config import RunConfig
+from molere_cli.config.run_config import RunConfig, completed
 from molere_cli.data.corruption import corrupted_examples
 from molere_cli.data.feed import FeedSettings
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
@@ -168,7 +168,7 @@ def load_for_evaluation(
         RunError: no checkpoint, or settings or dataset have changed.
     """
     check_settings(run)
-    config = validate_config(run.config(), source=str(run.path / "config.json"))
+    config = validate_config(completed(run.config()), source=str(run.path / "config.json"))
     if run.checkpoint() is None:
         raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
     plan = make_plan(config, registry, precision=run.environment()["precision"])

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from molere_cli.config.files import validate_config
 from molere_cli.config.plan import Plan, make_plan
+from molere_cli.config.run_config import completed
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
 from molere_cli.engine.checkpoint import load_classifier, load_state, save_state
 from molere_cli.engine.loop import TrainingLoop
@@ -124,7 +125,7 @@ def resume_run(
 def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progress: Progress) -> RunDir:
     check_settings(run)
     plan = make_plan(
-        validate_config(run.config(), source=str(run.path / "config.json")),
+        validate_config(completed(run.config()), source=str(run.path / "config.json")),
         registry,
         precision=run.environment()["precision"],
     )
