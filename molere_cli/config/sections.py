@@ -163,10 +163,10 @@ class ClassifierSettings(Section):
         return {"lr_decay_epochs": f" and --schedule {self.schedule}; use --schedule step or leave it out"}
 
 
-# What docs/results.md measured, at one setting for all data: the split, the reweighter and its interval. Of the
-# others from here to the splitter docs/results-history.md has the measurements, on colour-digits: validation
-# examples kept in training, scale-free hypergradients, softmax weights. Learning rates came out best or within
-# noise of the best on the tuning set.
+# What docs/results.md measured, at one setting for all data: the split, the reweighter and its interval. Of
+# the others from here to the splitter docs/results-history.md has the measurements, on colour-digits:
+# validation examples kept in training, scale-free hypergradients, softmax weights. Learning rates came out
+# best or within noise of the best on the tuning set.
 
 
 class MethodSettings(Section):
