@@ -17,8 +17,8 @@ import one_step
 import peers
 import torch
 from one_step import NETWORKS, Problem
+from training import DELTA, synthetic_data
 
-from molere_cli import Dataset, Examples
 from molere_cli.config.device import set_arithmetic
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
@@ -29,7 +29,7 @@ from molere_cli.tasks.build import build_engine
 from molere_cli.tasks.provenance import describe_gpu
 
 CUDA = torch.device("cuda")
-NUM_CLASSES, NUM_STEPS, DELTA = one_step.NUM_CLASSES, 20, 0.1
+NUM_STEPS = 20
 INTERVALS = (1, 5, 20)
 
 
@@ -119,7 +119,7 @@ def _table(rows: dict[str, Callable[[], Row]], options: argparse.Namespace, *, p
 
 
 def _epochs(network: Network) -> dict[str, Callable[[], Row]]:
-    data = _synthetic_data(network)
+    data = synthetic_data(NUM_STEPS * network.batch_size, network.size)
     rows: dict[str, Callable[[], Row]] = {"ERM": partial(_epoch, network, data, method="erm")}
     for method in ("lrw", "molere"):
         for interval in INTERVALS:
@@ -153,20 +153,6 @@ def _epoch(network: Network, data: LoadedDataset, *, method: str, **settings: An
 def _next(epochs: Iterator[dict[str, float]], clock: harness.Clock) -> None:
     with clock:
         next(epochs)
-
-
-def _synthetic_data(network: Network) -> LoadedDataset:
-    """Noise with a hint of the label, of as many examples as an epoch's steps take."""
-    num_examples = NUM_STEPS * network.batch_size
-    generator = torch.Generator().manual_seed(0)
-    labels_N = torch.arange(num_examples) % NUM_CLASSES
-    shape = (num_examples, 3, network.size, network.size)
-    images = torch.randint(0, 200, shape, generator=generator, dtype=torch.uint8)
-    images += (5 * labels_N)[:, None, None, None].to(torch.uint8)
-    pool = Examples(images=images, labels=labels_N)
-    names = tuple(str(number) for number in range(NUM_CLASSES))
-    dataset = Dataset(pool=pool, tests={"test": pool}, class_names=names, augment="crop-flip")
-    return LoadedDataset("synthetic", dataset, fingerprint="synthetic")
 
 
 def _hypergradients(name: str, network: Network) -> dict[str, Callable[[], Row]]:

@@ -224,11 +224,11 @@ def _registry() -> Registry:
     return registry
 
 
-def synthetic_data(num_examples: int) -> LoadedDataset:
-    """CIFAR's shapes: noise with a hint of the label."""
+def synthetic_data(num_examples: int, size: int = SIZE) -> LoadedDataset:
+    """Images of `size` pixels in ten classes: noise with a hint of the label."""
     generator = torch.Generator().manual_seed(0)
     labels_N = torch.arange(num_examples) % NUM_CLASSES
-    shape = (num_examples, 3, SIZE, SIZE)
+    shape = (num_examples, 3, size, size)
     images = torch.randint(0, 200, shape, generator=generator, dtype=torch.uint8)
     images += (5 * labels_N)[:, None, None, None].to(torch.uint8)
     pool = Examples(images=images, labels=labels_N)

@@ -22,6 +22,7 @@ from molere_cli.progress import NoProgress
 from molere_cli.registry.registry import empty_registry
 from molere_cli.registry.specs import BackboneRequest
 from molere_cli.tasks.seeds import train_seeds
+from molere_cli_tests.test_training import INSTANCE
 
 # A few at a size that each takes; those of over five seconds are slow.
 SMALL = [("resnet18", 32), ("shufflenet_v2_x0_5", 32), ("mobilenet_v3_small", 32), ("googlenet", 32)]
@@ -178,8 +179,7 @@ def test_it_trains_from_end_to_end(registry, tmp_path):
         backbone="torchvision:shufflenet_v2_x0_5",
         method="lrw",
         split="random",
-        reweighter="instance",
-        reweighter_interval=1,
+        **INSTANCE,
         epochs=2,
         warmup_epochs=1,
         batch_size=16,

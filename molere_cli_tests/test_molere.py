@@ -16,7 +16,7 @@ from molere_cli.progress import NoProgress
 from molere_cli.tasks.build import build_engine
 from molere_cli.tasks.split import split_for
 from molere_cli.tasks.train import engine_on_split
-from molere_cli_tests.test_training import engine_for, tiny_config
+from molere_cli_tests.test_training import INSTANCE, engine_for, tiny_config
 
 PLANTED = 0.08
 
@@ -50,8 +50,7 @@ def test_a_start_says_whether_to_seek_the_hard_or_the_learnable(keeps_rest, hold
         dataset="planted",
         method="molere",
         split="random",
-        reweighter="instance",
-        reweighter_interval=1,
+        **INSTANCE,
         epochs=12,
         device="cpu",
     )
@@ -77,8 +76,7 @@ def test_the_final_validation_set_holds_the_planted_labels(seed, registry):
         dataset="planted",
         method="molere",
         split="none",
-        reweighter="instance",
-        reweighter_interval=1,
+        **INSTANCE,
         train_on="train",
         seed=seed,
         precision="fp32",

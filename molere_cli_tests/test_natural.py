@@ -19,6 +19,7 @@ from molere_cli.tasks.split import make_split, new_split_file, split_for
 from molere_cli.tasks.train import engine_on_split, resume_run
 from molere_cli_tests.conftest import tiny_dataset, tiny_examples
 from molere_cli_tests.test_training import (
+    INSTANCE,
     KilledAfter,
     Notebook,
     assert_same_tensors,
@@ -30,7 +31,7 @@ from molere_cli_tests.test_training import (
 
 VALIDATION = torch.arange(64) % 3 == 0
 
-WARM_UP = {"reweighter": "instance", "reweighter_interval": 1, "warmup_epochs": 1}
+WARM_UP = {**INSTANCE, "warmup_epochs": 1}
 
 
 class OtherDatasets:

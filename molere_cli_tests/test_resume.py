@@ -18,11 +18,12 @@ from molere_cli.progress import NoProgress
 from molere_cli.run_dir import RunDir
 from molere_cli.splits.artefact import Split, read_split, write_split
 from molere_cli.tasks.evaluate import evaluate_run
-from molere_cli.tasks.provenance import source_commit
+from molere_cli.tasks.provenance import cpu_name, source_commit
 from molere_cli.tasks.scores import erm_run
 from molere_cli.tasks.split import new_split_file
 from molere_cli.tasks.train import resume_run
 from molere_cli_tests.test_training import (
+    METHODS,
     KilledAfter,
     Notebook,
     tensors_of,
@@ -109,6 +110,42 @@ def test_a_run_of_a_version_that_kept_no_digests_is_resumed(registry, tmp_path):
     (run.path / "environment.json").write_text(json.dumps(environment))
     resumed = resume_run(run.path, registry, progress=NoProgress())
     assert without_times(resumed.metrics()) == without_times(whole.metrics())
+
+
+def test_a_run_of_molere_from_before_it_had_a_start_is_resumed_without_one(registry, tmp_path):
+    whole = train_one(tiny_config(**METHODS["molere"]), registry, tmp_path / "whole")
+    run = killed(registry, tmp_path / "cut", **METHODS["molere"])
+    settings, environment = run.config(), run.environment()
+    assert settings.pop("split") == "none"
+    del environment["digests"]
+    (run.path / "config.json").write_text(json.dumps(settings))
+    (run.path / "environment.json").write_text(json.dumps(environment))
+    resumed = resume_run(run.path, registry, progress=NoProgress())
+    assert without_times(resumed.metrics()) == without_times(whole.metrics())
+    evaluate_run(run.path, registry, runs=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("began", "said"),
+    [
+        ({"cpu": "Z80"}, True),
+        ({"gpu": {"name": "Voodoo 3"}, "device": "cuda"}, True),
+        ({"gpu": None, "device": "cuda"}, False),
+        ({}, False),
+    ],
+    ids=["another-cpu", "a-gpu", "a-gpu-not-recorded", "this-one"],
+)
+def test_a_resume_on_another_processor_says_so(registry, tmp_path, began, said):
+    run = killed(registry, tmp_path)
+    edit(run.path / "environment.json", began)
+    notebook = Notebook()
+    resume_run(run.path, registry, progress=notebook)
+    name = began.get("cpu") or (began.get("gpu") or {}).get("name")
+    assert [note for note in notebook.notes if "goes on on" in note] == (
+        [f"{run.path} began on {name} and goes on on {cpu_name()}: its numbers are not those of one machine"]
+        if said
+        else []
+    )
 
 
 def test_a_run_says_which_commit_of_the_checkout_it_was_made_with():

@@ -19,8 +19,9 @@ STEPS_BETWEEN_LOOKS = 50
 
 
 class FiniteWatch:
-    """Takes down loss and gradient norm of every step, and looks at them: on a CPU at once, on a GPU every
-    `STEPS_BETWEEN_LOOKS` steps and at the end of an epoch, because each look makes the host wait for it."""
+    """Takes down loss and gradient norm of every step, and looks at them: on a CPU at once, on a GPU at the
+    first step, every `STEPS_BETWEEN_LOOKS` steps and at the end of an epoch, because each look makes the host
+    wait for it."""
 
     def __init__(self, device: torch.device, method: Method) -> None:
         self.steps_between_looks = 1 if device.type == "cpu" else STEPS_BETWEEN_LOOKS
@@ -40,7 +41,8 @@ class FiniteWatch:
         weights_are_finite = loss.new_ones(()) if weights_B is None else weights_B.isfinite().all()
         numbers = torch.stack([loss.double(), norm.double(), weights_are_finite.double()])
         self._waiting.append((f"epoch {step.epoch + 1}, step {step.in_epoch + 1}", numbers))
-        if len(self._waiting) >= self.steps_between_looks:
+        # The first step of all, too: what is reported until the next look is a loss, not "unknown".
+        if len(self._waiting) >= self.steps_between_looks or math.isnan(self._last_loss):
             self.look()
         return self._last_loss
 

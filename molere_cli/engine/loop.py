@@ -58,9 +58,9 @@ class TrainingLoop:
         """Train from the next epoch to the last; one record of metrics after each.
 
         Raises:
-            TrainingError: an operation has no deterministic kernel and one was asked for; or the loss or its
-                gradient is not finite. No epoch with such a step is ever yielded;
-                on a CPU parameters are as they were before it.
+            TrainingError: the loss or its gradient is not finite (no epoch with such a step is ever yielded,
+                and on a CPU parameters are as they were before it); or an operation has no deterministic
+                kernel where one was asked for.
             PluginError: a third party's method fails, or gives what cannot be used.
         """
         while self.next_epoch < self.settings.epochs:
@@ -69,7 +69,7 @@ class TrainingLoop:
             # follows from (seed, epoch) alone: a resumed run goes on as the uninterrupted one.
             with isolated_randomness(self.classifier.device):
                 torch.manual_seed(derived_seed(self.seed, "epoch", epoch))
-                with deterministic_kernels_asked_for():
+                with missing_kernels_named():
                     metrics = self._epoch(epoch, on_step)
             self.next_epoch += 1
             yield {"epoch": epoch, **metrics, "time/seconds": time.perf_counter() - started}
@@ -165,7 +165,7 @@ class TrainingLoop:
 
 
 @contextmanager
-def deterministic_kernels_asked_for() -> Iterator[None]:
+def missing_kernels_named() -> Iterator[None]:
     """Say in a sentence that torch has no deterministic kernel for what the block does."""
     try:
         yield
@@ -174,5 +174,6 @@ def deterministic_kernels_asked_for() -> Iterator[None]:
         if not has_none:
             raise
         raise TrainingError(
-            f"--deterministic: {operation} has no deterministic kernel; leave it out, or use another network"
+            f"--deterministic: {operation} has no deterministic kernel; leave it out, or use another network "
+            "or reweighter"
         ) from error

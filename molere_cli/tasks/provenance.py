@@ -83,9 +83,14 @@ def _driver_version() -> str | None:
 def other_machine(run: RunDir, device: torch.device) -> str | None:
     """A sentence if the run began on another processor than the one that goes on with it."""
     environment, gpu = run.environment(), describe_gpu(device)
-    began = (environment.get("gpu") or {}).get("name") or environment.get("cpu")
+    if environment.get("gpu"):
+        began = environment["gpu"]["name"]
+    elif environment["device"] == "cpu":
+        began = environment["cpu"]
+    else:  # on a GPU, by a version that did not record which
+        return None
     here = cpu_name() if gpu is None else gpu["name"]
-    if began in {None, "", here}:
+    if not began or began == here:
         return None
     return f"{run.path} began on {began} and goes on on {here}: its numbers are not those of one machine"
 
