@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from molere_cli.data.feed import Batch, epoch_batches
     from molere_cli.data.folder_reader import FolderReader
     from molere_cli.data.holdout import split_off, stratified_holdout, subset
+    from molere_cli.data.names import ordered_names, plain_name
+    from molere_cli.data.pictures import (
+        decode_picture,
+        inspect_picture,
+        is_picture,
+        picture_endings,
+        picture_size,
+    )
     from molere_cli.engine.classifier import classification_layer, isolated_randomness
     from molere_cli.engine.hypergradient import alignment, hypergradient
     from molere_cli.engine.method import (
@@ -70,14 +78,21 @@ _LAZY = {
     "balance_loss": "molere_cli.methods.splitter",
     "classification_layer": "molere_cli.engine.classifier",
     "csv_rows": "molere_cli.data.csv_rows",
+    "decode_picture": "molere_cli.data.pictures",
     "derived_generator": "molere_cli.randomness",
     "derived_seed": "molere_cli.randomness",
     "epoch_batches": "molere_cli.data.feed",
     "erm_epochs": "molere_cli.methods.auxiliary",
     "gap_loss": "molere_cli.methods.splitter",
     "hypergradient": "molere_cli.engine.hypergradient",
+    "inspect_picture": "molere_cli.data.pictures",
+    "is_picture": "molere_cli.data.pictures",
     "isolated_randomness": "molere_cli.engine.classifier",
     "num_steps": "molere_cli.engine.method",
+    "ordered_names": "molere_cli.data.names",
+    "picture_endings": "molere_cli.data.pictures",
+    "picture_size": "molere_cli.data.pictures",
+    "plain_name": "molere_cli.data.names",
     "positions_of": "molere_cli.engine.method",
     "predict_feed": "molere_cli.engine.predict",
     "probabilistic_margin": "molere_cli.metrics",
@@ -127,6 +142,7 @@ __all__ = [
     "balance_loss",
     "classification_layer",
     "csv_rows",
+    "decode_picture",
     "derived_generator",
     "derived_seed",
     "epoch_batches",
@@ -134,8 +150,14 @@ __all__ = [
     "gap_loss",
     "hookimpl",
     "hypergradient",
+    "inspect_picture",
+    "is_picture",
     "isolated_randomness",
     "num_steps",
+    "ordered_names",
+    "picture_endings",
+    "picture_size",
+    "plain_name",
     "positions_of",
     "predict_feed",
     "probabilistic_margin",

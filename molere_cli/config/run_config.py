@@ -132,6 +132,8 @@ def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     split = "required" if "split" in settings else "start" if uses else "optional"
     in_play = InPlay(split=split, uses=uses, split_needs=frozenset({"delta", "score"} & settings.keys()))
     known = {name: value for name, value in settings.items() if name in OWNERS}
+    if settings.get("image_size") is not None:
+        known.setdefault("crop_mode", "center")  # as images from files were tested then
     if split == "start":  # the one way there was for MOLERE then
         known["split"] = NO_START
     return {**RunConfig.of(**known).effective(in_play), **settings}

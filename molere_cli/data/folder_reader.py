@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
+from molere_cli.data.pictures import decode_picture, inspect_picture
 from molere_cli.errors import DataError
 
 SAMPLE = 1024
@@ -26,16 +25,14 @@ class FolderReader:
         return len(self.paths)
 
     def read(self, position: int) -> Tensor:
-        """uint8 (3, H, W); raises DataError naming the file."""
+        """uint8 (3, H, W), as `decode_picture` has it; raises DataError naming the file."""
         path = self.root / self.paths[position]
-        try:
-            with Image.open(path) as image:
-                pixels: Tensor = transforms.pil_to_tensor(image.convert("RGB"))
-                return pixels
-        except UnidentifiedImageError as error:
-            raise DataError(f"cannot read the image {path}: it is in no known image format") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"cannot read the image {path}: {error}") from error
+        return decode_picture(path, where=str(path))
+
+    def inspect(self, position: int, *, whole: bool) -> list[str]:
+        """What is particular about an image (`inspect_picture`); raises DataError naming the file."""
+        path = self.root / self.paths[position]
+        return inspect_picture(path, where=str(path), whole=whole)
 
     def identities(self) -> Iterator[bytes]:
         """Relative path and size of each file; raises DataError naming one that is not there."""
@@ -44,7 +41,7 @@ class FolderReader:
                 size = os.stat(self.root / path).st_size
             except OSError as error:
                 raise DataError(f"cannot read the image {self.root / path}: {error.strerror}") from error
-            yield f"{path}:{size}".encode()
+            yield os.fsencode(path) + f":{size}".encode()
 
     def sample(self, position: int) -> bytes:
         """The first and the last kilobyte of the file; raises DataError naming one that cannot be read."""

@@ -16,7 +16,18 @@ from molere_cli.run_dir import RunDir, run_paths
 # What may differ between runs that count as the same experiment; `split` holds a path as often as a name,
 # so the split's provenance takes its place.
 FREE_SETTINGS = frozenset(
-    {"seed", "data_seed", "data_dir", "download", "workers", "split", "device", "threads", "eval_interval"}
+    {
+        "seed",
+        "data_seed",
+        "data_dir",
+        "download",
+        "workers",
+        "split",
+        "device",
+        "threads",
+        "eval_interval",
+        "check",
+    }
 )
 # The core's own methods are `erm` and `molere_cli:erm` alike.
 CORE_PREFIX = "molere_cli:"

@@ -22,7 +22,7 @@ from molere_cli.fingerprints import same_fingerprint
 from molere_cli.run_dir import RunDir
 from molere_cli.splits.artefact import Split, load_split
 
-PLACE_SETTINGS = {"data_dir", "download", "workers"}
+PLACE_SETTINGS = {"data_dir", "download", "workers", "check"}
 PACKAGES = ("torch", "torchvision", "timm", "safetensors", "pyarrow", "numpy")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset, load_dataset
@@ -60,8 +61,10 @@ def train_seeds(
         raise ConfigError("--out names one run, but there are several seeds; leave it out")
     if out is not None and out.exists():
         raise taken(out)
+    config = with_absolute_paths(config, registry)
     plans = [make_plan(config.updated(seed=seed), registry) for seed in seeds]
     data = data or load_dataset(config.data, registry)
+    progress.data_taken(data.account.line(), data.account.remarks())
     for plan in plans:
         split = split_for(plan, data, runs=runs, made=made, progress=progress)
         path, numbered = out or runs / plan.run_name, out is None

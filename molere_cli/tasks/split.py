@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from molere_cli.config.files import validate_config
+from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.plan import Plan, check_takes_other_validation
 from molere_cli.config.run_config import RunConfig, flag_name
 from molere_cli.config.sections import SPLIT_SUFFIX
@@ -73,7 +74,9 @@ def new_split_file(
     run = None if erm is None else RunDir(erm)
     if run is not None:
         config = config_of_erm_run(run, config)
+    config = with_absolute_paths(config, registry)
     data = load_dataset(config.data, registry)
+    progress.data_taken(data.account.line(), data.account.remarks())
     split = make_split(config, registry, data, erm=run, runs=runs, progress=progress)
     what = f"{split.info.delta:g}" if split.info.val_dataset is None else dataset_slug(split.info.val_dataset)
     name = f"{dataset_slug(config.data.dataset)}-{strategy.name}-{what}{SPLIT_SUFFIX}"
@@ -191,7 +194,7 @@ def make_split(
         score_name, score = selection.score, read_score(erm, selection.score)
     other: LoadedDataset | None = None
     if strategy.argument_is_dataset and argument is not None:
-        other = load_other_dataset(config.data, data, registry, argument, {})
+        other = load_other_dataset(config.data, data, registry, argument, {}, purpose="validate")
         progress.note(_describe_other(other, data))
     info = SplitInfo(
         dataset=config.data.dataset,

@@ -79,6 +79,7 @@ def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
         "num_mislabelled": data.num_mislabelled,
         "class_names": list(data.dataset.class_names),
         "group_names": list(data.dataset.group_names),
+        "data": data.account.as_json(),
         "label": plan.label(split.info.strategy if split else None),
         "split": split_provenance(split.info) if split else None,
     }
@@ -177,7 +178,9 @@ def engine_on_split(
 def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examples | None:
     if info.val_dataset is None:
         return None
-    other = load_other_dataset(plan.config.data, data, plan.registry, info.val_dataset, {})
+    other = load_other_dataset(
+        plan.config.data, data, plan.registry, info.val_dataset, {}, purpose="validate"
+    )
     if not same_fingerprint(other.fingerprint, str(info.val_fingerprint)):
         raise SplitError(
             f"dataset {info.val_dataset!r}, which the split validates on, has changed since it was made: "
