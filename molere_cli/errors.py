@@ -4,6 +4,7 @@
     ├── ConfigError        a setting is unknown, out of range, or has no effect here
     ├── UnknownNameError   no backbone, dataset, split, reweighter or method of that name
     ├── DataError          a dataset is missing, unreadable or unusable
+    │   └── ImageError     an image cannot be read
     ├── SplitError         a split file or split request is invalid
     ├── RunError           a run directory is missing, unfinished or inconsistent
     ├── TrainingError      training cannot go on (non-finite loss, unsupported optimizer)
@@ -11,6 +12,8 @@
 
 `molere_cli.__main__` turns these, and only these, into one sentence and exit code 1.
 """
+
+from __future__ import annotations
 
 
 class MolereError(Exception):
@@ -27,6 +30,17 @@ class UnknownNameError(MolereError):
 
 class DataError(MolereError):
     """A dataset is missing, unreadable or unusable."""
+
+
+class ImageError(DataError):
+    """An image cannot be read; where: its file, or file and row; reason: why."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"cannot read the image {where}: {reason}")
+        self.where, self.reason = where, reason
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        return ImageError, (self.where, self.reason)  # from a decoding process
 
 
 class SplitError(MolereError):

@@ -245,6 +245,18 @@ def run_paths(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob("[!.]*/config.json"))
 
 
+def dataset_title(dataset: str) -> str:
+    """A dataset's name as tables show it: of a path its last part, however it was spelled.
+
+    What lies in two folders of one name is told apart by its fingerprint.
+    """
+    name, colon, argument = dataset.partition(":")
+    spelled = (
+        Path(argument).is_absolute() or argument.startswith(("./", "../", "~")) or argument.endswith("/")
+    )
+    return f"{name}{colon}{Path(argument).name}" if spelled else dataset
+
+
 def dataset_slug(dataset: str) -> str:
     """A dataset's name as part of a file name: `parquet:/a/cifar100` is `parquet-cifar100`."""
     name, _, argument = dataset.partition(":")

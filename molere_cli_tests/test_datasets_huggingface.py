@@ -331,8 +331,7 @@ def test_bytes_that_are_no_image_are_named(tmp_path):
     write_folder(tmp_path, train=rows(range(4)), test=rows([20, 21], contents=[b"no image", b"at all"]))
     place = f"{tmp_path / 'test.parquet'}, row"
     assert sentence_of(lambda: load(tmp_path)) == (
-        f"2 of 2 images cannot be read: {place} 0: it is in no known image format; "
-        f"{place} 1: it is in no known image format"
+        f"2 of 2 images cannot be read: {place} 0, {place} 1: it is in no known image format"
     )
 
 
@@ -432,7 +431,7 @@ def test_an_ambiguous_label_column_is_asked_for(tmp_path):
     table = rows(range(4), label="a").append_column("b", pa.array([0, 1, 2, 3]))
     write_folder(tmp_path, train=table, test=rows([20, 21]))
     assert sentence_of(lambda: load(tmp_path)) == (
-        f"{tmp_path / 'train.parquet'}: which column is the label? Give --dataset-option label_column=NAME; "
+        f"{tmp_path / 'train.parquet'}: which column is the label? Give --dataset-option label_column=NAME, "
         "where labels are whole numbers, text, or true and false; "
         "the columns are image (struct<bytes: binary, path: string>), a (int64), b (int64)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import timm
@@ -175,7 +176,7 @@ def test_a_file_that_is_no_safetensors_is_one_sentence_and_never_unpickled(tmp_p
 def test_a_missing_file_is_one_sentence_on_the_command_line(in_tmp):
     done = CliRunner().invoke(app, ["train", "--method", "erm", "--weights", "nowhere.safetensors"])
     assert isinstance(done.exception, ConfigError)
-    assert "cannot read the weights nowhere.safetensors: " in str(done.exception)
+    assert f"cannot read the weights {Path('nowhere.safetensors').absolute()}: " in str(done.exception)
     assert not (in_tmp / "runs").exists()
 
 

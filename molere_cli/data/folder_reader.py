@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from molere_cli.data.pictures import decode_picture, inspect_picture
-from molere_cli.errors import DataError
+from molere_cli.errors import ImageError
 
 SAMPLE = 1024
 
@@ -25,26 +25,26 @@ class FolderReader:
         return len(self.paths)
 
     def read(self, position: int) -> Tensor:
-        """uint8 (3, H, W), as `decode_picture` has it; raises DataError naming the file."""
+        """uint8 (3, H, W), as `decode_picture` has it; raises ImageError naming the file."""
         path = self.root / self.paths[position]
         return decode_picture(path, where=str(path))
 
     def inspect(self, position: int, *, whole: bool) -> list[str]:
-        """What is particular about an image (`inspect_picture`); raises DataError naming the file."""
+        """What is particular about an image (`inspect_picture`); raises ImageError naming the file."""
         path = self.root / self.paths[position]
         return inspect_picture(path, where=str(path), whole=whole)
 
     def identities(self) -> Iterator[bytes]:
-        """Relative path and size of each file; raises DataError naming one that is not there."""
+        """Relative path and size of each file; raises ImageError naming one that is not there."""
         for path in self.paths:
             try:
                 size = os.stat(self.root / path).st_size
             except OSError as error:
-                raise DataError(f"cannot read the image {self.root / path}: {error.strerror}") from error
+                raise ImageError(str(self.root / path), str(error.strerror)) from error
             yield os.fsencode(path) + f":{size}".encode()
 
     def sample(self, position: int) -> bytes:
-        """The first and the last kilobyte of the file; raises DataError naming one that cannot be read."""
+        """The first and the last kilobyte of the file; raises ImageError naming one that cannot be read."""
         path = self.root / self.paths[position]
         try:
             with open(path, "rb", buffering=0) as file:
@@ -53,4 +53,4 @@ class FolderReader:
                 file.seek(max(0, size - SAMPLE))
                 return first + file.read(SAMPLE)
         except OSError as error:
-            raise DataError(f"cannot read the image {path}: {error.strerror}") from error
+            raise ImageError(str(path), str(error.strerror)) from error

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from molere_cli.errors import DataError
+from molere_cli.errors import ImageError
 
 Encoded = Path | bytes
 """A picture as it is stored: a file, or its bytes."""
@@ -46,6 +46,7 @@ UNDECODABLE = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
+    Image.DecompressionBombWarning,  # where warnings are errors
 )
 TAIL = 4096
 
@@ -63,7 +64,7 @@ def decode_picture(encoded: Encoded, *, where: str) -> Tensor:
     """The pixels, uint8 (3, H, W).
 
     Raises:
-        DataError: it cannot be read, is larger than `MAX_PIXELS`, or its pixels have no one reading; `where`
+        ImageError: it cannot be read, is larger than `MAX_PIXELS`, or its pixels have no one reading; `where`
             names it.
     """
     with _opened(encoded, where) as image:
@@ -72,9 +73,10 @@ def decode_picture(encoded: Encoded, *, where: str) -> Tensor:
 
 
 def picture_size(encoded: Encoded, *, where: str) -> tuple[int, int]:
-    """(height, width) as decoded, from the header alone; raises DataError as `decode_picture` does."""
+    """(height, width) as decoded, from the header alone; raises ImageError as `decode_picture` does."""
     with _opened(encoded, where) as image:
-        on_its_side = image.getexif().get(0x0112, 1) >= 5
+        # Pillow turns a TIFF itself.
+        on_its_side = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5
         return (image.width, image.height) if on_its_side else (image.height, image.width)
 
 
@@ -85,7 +87,7 @@ def inspect_picture(encoded: Encoded, *, where: str, whole: bool) -> list[str]:
         whole: decode it; otherwise that is done only where its end looks cut off.
 
     Raises:
-        DataError: as in `decode_picture`.
+        ImageError: as in `decode_picture`.
     """
     with _opened(encoded, where) as image:
         particular = []
@@ -118,18 +120,19 @@ def _opened(encoded: Encoded, where: str) -> Iterator[Image.Image]:
         with Image.open(_stream(encoded), formats=_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 millions = image.width * image.height / 1e6
-                raise DataError(
-                    f"{where} is {image.width} x {image.height}, {millions:,.0f} million pixels; "
-                    f"at most {MAX_PIXELS / 1e6:.0f} million are read, so make it smaller"
+                raise ImageError(
+                    where,
+                    f"it has {image.width} x {image.height} = {millions:,.0f} million pixels, and at most "
+                    f"{MAX_PIXELS / 1e6:.0f} million are read; make it smaller",
                 )
             yield image
     except UnidentifiedImageError as error:
-        raise DataError(f"cannot read the image {where}: it is in no known image format") from error
+        raise ImageError(where, "it is in no known image format") from error
     except UNDECODABLE as error:
         reason = (
             (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         )
-        raise DataError(f"cannot read the image {where}: {reason}") from error
+        raise ImageError(where, reason) from error
 
 
 def _stream(encoded: Encoded) -> Path | IO[bytes]:
@@ -143,8 +146,9 @@ def _formats() -> list[str]:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     _check_mode(image)
+    sixteen_bits = _is_sixteen_bits(image)  # of the file's format, which what is turned no longer has
     image = ImageOps.exif_transpose(image)
-    if _is_sixteen_bits(image):
+    if sixteen_bits:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         on_white = Image.new("RGBA", image.size, "white")

@@ -11,7 +11,7 @@ from typing import Any
 
 from molere_cli.config.run_config import completed
 from molere_cli.errors import RunError
-from molere_cli.run_dir import RunDir, run_paths
+from molere_cli.run_dir import RunDir, dataset_title, run_paths
 
 # What may differ between runs that count as the same experiment; `split` holds a path as often as a name,
 # so the split's provenance takes its place.
@@ -138,6 +138,10 @@ def experiment_settings(config: Mapping[str, Any], environment: Mapping[str, Any
     """What is equal in all runs of one experiment, flat; from `config.json` and `environment.json`."""
     settings = {key: value for key, value in completed(config).items() if key not in FREE_SETTINGS}
     settings["method"] = config["method"].removeprefix(CORE_PREFIX)
+    # Which data they are, the fingerprint says; a run of before may have a path as it was typed.
+    settings["dataset"] = dataset_title(settings["dataset"])
+    if settings.get("label_noise", "none").endswith(".csv"):
+        settings["label_noise"] = Path(settings["label_noise"]).name
     settings["precision"] = environment["precision"]
     split = environment["split"]
     if split is not None:

@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
+from molere_cli.config.sections import NOISE_SUFFIX
 from molere_cli.data.source import LoadedDataset
 from molere_cli.errors import RunError
 from molere_cli.fingerprints import same_fingerprint
-from molere_cli.run_dir import RunDir
+from molere_cli.run_dir import RunDir, dataset_title
 from molere_cli.splits.artefact import Split, load_split
 
 PLACE_SETTINGS = {"data_dir", "download", "workers", "check"}
@@ -198,6 +199,17 @@ def _without_place(settings: Mapping[str, Any]) -> dict[str, Any]:
         name: _without_place(value) if isinstance(value, Mapping) else value
         for name, value in settings.items()
         if name not in PLACE_SETTINGS
+    }
+
+
+def as_planned(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that tell runs on one pool apart: without what depends on the machine, and with paths to
+    data by their last part, since the data themselves are compared by fingerprint."""
+    settings = _without_place(settings)
+    noise = settings["label_noise"]
+    return settings | {
+        "dataset": dataset_title(settings["dataset"]),
+        "label_noise": Path(noise).name if noise.endswith(NOISE_SUFFIX) else noise,
     }
 
 

@@ -29,7 +29,7 @@ from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry
 from molere_cli.run_dir import RunDir, finished_runs, unfinished_runs
 from molere_cli.tasks.build import build_engine, training_context
-from molere_cli.tasks.provenance import check_settings
+from molere_cli.tasks.provenance import as_planned, check_settings
 from molere_cli.tasks.train import resume_run, train_run
 
 OUT_OF_FOLD = "oof-margin"
@@ -123,7 +123,7 @@ def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset) -> bool:
         return (
             environment["precision"] == plan.precision
             and same_fingerprint(environment["fingerprint"], data.fingerprint)
-            and completed(run.config()) == plan.settings
+            and as_planned(completed(run.config())) == as_planned(plan.settings)
         )
     except (RunError, KeyError):
         return False

@@ -64,7 +64,6 @@ def train_seeds(
     config = with_absolute_paths(config, registry)
     plans = [make_plan(config.updated(seed=seed), registry) for seed in seeds]
     data = data or load_dataset(config.data, registry)
-    progress.data_taken(data.account.line(), data.account.remarks())
     for plan in plans:
         split = split_for(plan, data, runs=runs, made=made, progress=progress)
         path, numbered = out or runs / plan.run_name, out is None

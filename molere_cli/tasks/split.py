@@ -76,8 +76,8 @@ def new_split_file(
         config = config_of_erm_run(run, config)
     config = with_absolute_paths(config, registry)
     data = load_dataset(config.data, registry)
-    progress.data_taken(data.account.line(), data.account.remarks())
     split = make_split(config, registry, data, erm=run, runs=runs, progress=progress)
+    progress.data_taken(data.account.line(), data.account.remarks())
     what = f"{split.info.delta:g}" if split.info.val_dataset is None else dataset_slug(split.info.val_dataset)
     name = f"{dataset_slug(config.data.dataset)}-{strategy.name}-{what}{SPLIT_SUFFIX}"
     path = out or Path("splits") / name

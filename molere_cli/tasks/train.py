@@ -191,6 +191,7 @@ def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examp
 
 def _train(engine: Engine, run: RunDir, records: list[dict[str, Any]], *, progress: Progress) -> RunDir:
     config, label = engine.plan.config, run.environment()["label"]
+    progress.data_taken(engine.data.account.line(), engine.data.account.remarks())
     progress.run_started(label, seed=config.machine.seed, num_epochs=config.classifier.epochs, path=run.path)
     loop, warned = engine.loop, False
     for metrics in loop.epochs(partial(_report_step, loop, progress)):

@@ -160,6 +160,8 @@ def find_parts(root: Path, walk: Walk, *, for_test: bool) -> Parts:
         assert test is not None
         raise DataError(f"{root} has {test.name}/ but no train/ beside it")
     if train is not None and test is None and not for_test:
+        if flat:
+            raise DataError(f"{root / flat[0]} has no class folders in it")
         raise DataError(f"{root} has {train.name}/ but neither test/ nor val/ beside it")
     return Parts(train=train, test=test, tuning=tuning)
 
