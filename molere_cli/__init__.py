@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from molere_cli.data.holdout import split_off, stratified_holdout, subset
     from molere_cli.data.names import ordered_names, plain_name
     from molere_cli.data.pictures import (
-        decode_picture,
         inspect_picture,
         is_picture,
         picture_endings,
         picture_size,
+        read_picture,
     )
     from molere_cli.engine.classifier import classification_layer, isolated_randomness
     from molere_cli.engine.hypergradient import alignment, hypergradient
@@ -78,7 +78,6 @@ _LAZY = {
     "balance_loss": "molere_cli.methods.splitter",
     "classification_layer": "molere_cli.engine.classifier",
     "csv_rows": "molere_cli.data.csv_rows",
-    "decode_picture": "molere_cli.data.pictures",
     "derived_generator": "molere_cli.randomness",
     "derived_seed": "molere_cli.randomness",
     "epoch_batches": "molere_cli.data.feed",
@@ -97,6 +96,7 @@ _LAZY = {
     "predict_feed": "molere_cli.engine.predict",
     "probabilistic_margin": "molere_cli.metrics",
     "ratio_loss": "molere_cli.methods.splitter",
+    "read_picture": "molere_cli.data.pictures",
     "select_by_quota": "molere_cli.splits.quota",
     "split_off": "molere_cli.data.holdout",
     "stratified_holdout": "molere_cli.data.holdout",
@@ -142,7 +142,6 @@ __all__ = [
     "balance_loss",
     "classification_layer",
     "csv_rows",
-    "decode_picture",
     "derived_generator",
     "derived_seed",
     "epoch_batches",
@@ -162,6 +161,7 @@ __all__ = [
     "predict_feed",
     "probabilistic_margin",
     "ratio_loss",
+    "read_picture",
     "select_by_quota",
     "split_off",
     "stratified_holdout",

@@ -16,11 +16,11 @@ from PIL import Image, ImageOps
 
 from molere_cli.data.pictures import (
     MAX_PIXELS,
-    decode_picture,
     inspect_picture,
     is_picture,
     picture_endings,
     picture_size,
+    read_picture,
 )
 from molere_cli.errors import DataError, ImageError
 
@@ -41,7 +41,7 @@ def encoded(image: Image.Image, form: str, **options) -> bytes:
 
 
 def pixels_of(content: bytes) -> np.ndarray:
-    found = decode_picture(content, where="x")
+    found = read_picture(content, where="x")[0]
     assert found.dtype == torch.uint8
     return found.permute(1, 2, 0).numpy()
 
@@ -81,7 +81,7 @@ def test_sixteen_bits_are_scaled_to_eight(form, order):
 def test_pixels_that_do_not_say_what_is_white_are_refused(values, kind):
     content = encoded(Image.fromarray(values.reshape(3, 4)), "TIFF")
     for call in (
-        lambda: decode_picture(content, where="a.tif"),
+        lambda: read_picture(content, where="a.tif")[0],
         lambda: inspect_picture(content, where="a.tif", whole=False),
     ):
         assert sentence_of(call) == (
@@ -185,7 +185,7 @@ def test_every_ending_that_pillow_writes_and_a_viewer_shows_is_taken(tmp_path):
             image.save(path)
         except (KeyError, OSError, ValueError):  # Pillow reads it and does not write it
             continue
-        found = decode_picture(path, where="x").permute(1, 2, 0).numpy().astype(int)
+        found = read_picture(path, where="x")[0].permute(1, 2, 0).numpy().astype(int)
         if ending != ".icns":  # icons come in sizes of their own
             assert np.abs(found - np.asarray(image)).max() <= 8, ending
         taken.add(ending)
@@ -207,7 +207,7 @@ def test_every_ending_that_pillow_writes_and_a_viewer_shows_is_taken(tmp_path):
 
 def test_a_file_is_what_it_holds_and_not_what_it_is_called(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(noise()), "BMP"))
-    assert np.array_equal(decode_picture(tmp_path / "a.png", where="x").permute(1, 2, 0).numpy(), noise())
+    assert np.array_equal(read_picture(tmp_path / "a.png", where="x")[0].permute(1, 2, 0).numpy(), noise())
     (tmp_path / "no ending").write_bytes(encoded(Image.fromarray(noise()), "PNG"))
     assert is_picture(tmp_path / "no ending")
     (tmp_path / "README").write_text("words")
@@ -216,7 +216,7 @@ def test_a_file_is_what_it_holds_and_not_what_it_is_called(tmp_path):
 
 def test_postscript_is_not_run(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
-    assert "known image format" in sentence_of(lambda: decode_picture(tmp_path / "a.png", where="a.png"))
+    assert "known image format" in sentence_of(lambda: read_picture(tmp_path / "a.png", where="a.png")[0])
     assert ".eps" not in picture_endings()
 
 
@@ -241,7 +241,7 @@ def test_a_picture_that_would_fill_the_memory_is_refused_by_its_header(width, he
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     header = png_header(width, height)
     for call in (
-        lambda: decode_picture(header, where="a.png"),
+        lambda: read_picture(header, where="a.png")[0],
         lambda: inspect_picture(header, where="a.png", whole=True),
     ):
         assert sentence_of(call).startswith("cannot read the image a.png: ")
@@ -250,7 +250,7 @@ def test_a_picture_that_would_fill_the_memory_is_refused_by_its_header(width, he
 
 
 def test_the_limit_is_in_the_sentence():
-    sentence = sentence_of(lambda: decode_picture(png_header(9_000, 9_000), where="a.png"))
+    sentence = sentence_of(lambda: read_picture(png_header(9_000, 9_000), where="a.png")[0])
     assert sentence.endswith(
         "it has 9000 x 9000 = 81 million pixels, and at most 80 million are read; make it smaller"
     )
@@ -264,7 +264,7 @@ def test_a_picture_that_is_cut_off_is_found_without_decoding_all(form, kept):
     assert inspect_picture(content, where="x", whole=False) == []
     cut = content[: int(kept * len(content))]
     try:
-        decode_picture(cut, where="x")
+        read_picture(cut, where="x")[0]
     except ImageError:
         sentence_of(lambda: inspect_picture(cut, where="x", whole=False))
     else:  # what is missing is not needed
@@ -287,7 +287,7 @@ def test_a_damaged_picture_is_a_sentence_or_a_picture(content, flips, length):
     for place, change in flips:
         damaged[place % len(damaged)] ^= change
     for call in (
-        lambda: decode_picture(bytes(damaged), where="x"),
+        lambda: read_picture(bytes(damaged), where="x")[0],
         lambda: inspect_picture(bytes(damaged), where="x", whole=True),
         lambda: picture_size(bytes(damaged), where="x"),
     ):

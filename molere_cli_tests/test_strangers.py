@@ -481,6 +481,21 @@ def test_all_bad_rows_are_named(tmp_path):
     assert "row 4" in sentence
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_what_is_particular_about_rows_is_counted(tmp_path, in_memory):
+    images = [row(place % 2, place, size=(8, 8 if in_memory else 8 + place)) for place in range(4)]
+    for place in (0, 3):
+        file, image = io.BytesIO(), Image.open(io.BytesIO(images[place]["bytes"]))
+        image.putalpha(90)
+        image.save(file, "PNG")
+        images[place]["bytes"] = file.getvalue()
+    write_parquet(tmp_path / "train.parquet", [0, 1, 0, 1], images=images)
+    write_parquet(tmp_path / "test.parquet", [0, 1], first=50)
+    loaded = load(f"parquet:{tmp_path}")
+    assert isinstance(loaded.dataset.pool.images, torch.Tensor) == in_memory
+    assert loaded.account.remarks() == ["2 with transparency, put on white"]
+
+
 # --- geometry
 
 WIDE = (8, 32)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from molere_cli.data.pictures import decode_picture, inspect_picture
+from molere_cli.data.pictures import inspect_picture, read_picture
 from molere_cli.errors import ImageError
 
 SAMPLE = 1024
@@ -25,9 +25,9 @@ class FolderReader:
         return len(self.paths)
 
     def read(self, position: int) -> Tensor:
-        """uint8 (3, H, W), as `decode_picture` has it; raises ImageError naming the file."""
+        """uint8 (3, H, W), as `read_picture` has it; raises ImageError naming the file."""
         path = self.root / self.paths[position]
-        return decode_picture(path, where=str(path))
+        return read_picture(path, where=str(path))[0]
 
     def inspect(self, position: int, *, whole: bool) -> list[str]:
         """What is particular about an image (`inspect_picture`); raises ImageError naming the file."""

@@ -6,6 +6,7 @@ frame of several, 16 bits a channel scaled to 8. What has no one reading is refu
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import struct
@@ -31,6 +32,7 @@ MAX_PIXELS = 80_000_000
 
 # Ghostscript would run what an EPS file says; the others are no pictures, or can be recognised alone.
 REFUSED_FORMATS = frozenset({"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FPX", "MIC"})
+USUAL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SIXTEEN_BITS = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 # What decoders of damaged bytes raise, Pillow's own among them.
 UNDECODABLE = (
@@ -53,26 +55,28 @@ TAIL = 4096
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+@functools.cache
 def picture_endings() -> frozenset[str]:
     """The endings of files that can be pictures, lower case, with the dot."""
     formats = Image.registered_extensions()
     return frozenset(ending for ending, name in formats.items() if name in _formats())
 
 
-def decode_picture(encoded: Encoded, *, where: str) -> Tensor:
-    """The pixels, uint8 (3, H, W).
+def read_picture(encoded: Encoded, *, where: str) -> tuple[Tensor, list[str]]:
+    """The pixels, uint8 (3, H, W), and what is particular about the picture, in words: `animated`,
+    `transparent`, `16 bits`.
 
     Raises:
         ImageError: it cannot be read, is larger than `MAX_PIXELS`, or its pixels have no one reading; `where`
             names it.
     """
     with _opened(encoded, where) as image:
-        pixels: Tensor = transforms.pil_to_tensor(_to_rgb(image))
-        return pixels
+        particular = _particular(image)
+        return transforms.pil_to_tensor(_to_rgb(image)), particular
 
 
 def picture_size(encoded: Encoded, *, where: str) -> tuple[int, int]:
-    """(height, width) as decoded, from the header alone; raises ImageError as `decode_picture` does."""
+    """(height, width) as decoded, from the header alone; raises ImageError as `read_picture` does."""
     with _opened(encoded, where) as image:
         # Pillow turns a TIFF itself.
         on_its_side = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5
@@ -80,27 +84,31 @@ def picture_size(encoded: Encoded, *, where: str) -> tuple[int, int]:
 
 
 def inspect_picture(encoded: Encoded, *, where: str, whole: bool) -> list[str]:
-    """What is particular about a picture, by its header, in words: `animated`, `transparent`, `16 bits`.
+    """What is particular about a picture (`read_picture`), by its header.
 
     Args:
         whole: decode it; otherwise that is done only where its end looks cut off.
 
     Raises:
-        ImageError: as in `decode_picture`.
+        ImageError: as in `read_picture`.
     """
     with _opened(encoded, where) as image:
-        particular = []
-        # A telephone's second picture (MPO) is a preview of the first.
-        if image.format != "MPO" and getattr(image, "is_animated", False):
-            particular.append("animated")
-        if image.has_transparency_data:
-            particular.append("transparent")
-        if _is_sixteen_bits(image):
-            particular.append("16 bits")
         _check_mode(image)
-        image_format = image.format
-    if whole or _looks_cut_off(encoded, str(image_format)):
-        decode_picture(encoded, where=where)
+        particular, image_format = _particular(image), str(image.format)
+    if whole or _looks_cut_off(encoded, image_format):
+        read_picture(encoded, where=where)
+    return particular
+
+
+def _particular(image: Image.Image) -> list[str]:
+    particular = []
+    # A telephone's second picture (MPO) is a preview of the first.
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        particular.append("animated")
+    if image.has_transparency_data:
+        particular.append("transparent")
+    if _is_sixteen_bits(image):
+        particular.append("16 bits")
     return particular
 
 
@@ -138,9 +146,12 @@ def _stream(encoded: Encoded) -> Path | IO[bytes]:
     return io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
 
 
-def _formats() -> list[str]:
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """What is tried, in order: what most pictures are first."""
     Image.init()
-    return [name for name in Image.ID if name in Image.OPEN and name not in REFUSED_FORMATS]
+    known = [name for name in Image.ID if name in Image.OPEN and name not in REFUSED_FORMATS]
+    return tuple(sorted(known, key=lambda name: USUAL_FORMATS.index(name) if name in USUAL_FORMATS else 99))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

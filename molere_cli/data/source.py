@@ -100,9 +100,9 @@ def load_dataset(settings: DataSettings, registry: Registry, *, purpose: Purpose
     with spec.watched("what load gave"):
         notes = check_dataset(dataset, name=settings.dataset, to_train=purpose == "train")
     dataset = under_protocols(dataset, settings)
-    particular = Counter[str]()
+    particular = Counter(dataset.particular)
     if settings.check != "none":
-        particular = inspect_images(_needed(dataset, purpose), whole=settings.check == "full")
+        particular += inspect_images(_needed(dataset, purpose), whole=settings.check == "full")
     account = account_of(settings.dataset, dataset, particular, notes=notes)
     return LoadedDataset(settings.dataset, dataset, fingerprint(dataset.pool), account)
 

@@ -142,8 +142,9 @@ class Dataset:
     mean, std: of the pixels in [0, 1], per channel. augment: what training does to images by default.
     crop_mode: how one that is not of the network's shape becomes so by default (`DataSettings.crop_mode`).
     among_own_classes: whether predictions of a run that knows more classes count among these alone.
-    passed_over: how many files or rows were, by why. notes: sentences on how the data were taken that a user
-    should read.
+    passed_over: how many files or rows were, by why. particular: how many of the images in memory could have
+    been read in more than one way, by what they are (`read_picture`). notes: sentences on how the data were
+    taken that a user should read.
     """
 
     pool: Examples
@@ -157,6 +158,7 @@ class Dataset:
     crop_mode: Literal["squash", "center"] = "squash"
     among_own_classes: bool = False
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    particular: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

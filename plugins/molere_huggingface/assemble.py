@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import torch
@@ -56,13 +57,14 @@ def assemble(
     read = {part: labels_from_rows(rows, options) for part, rows in parts.items()}
     class_names, notes = _class_names(parts, read)
     are_named = any(labels.are_named for labels in read.values())
-    found = {
-        part: Examples(
-            images=images_from_rows(rows, options),
+    found, particular = dict[str, Examples](), Counter[str]()
+    for part, rows in parts.items():
+        images, of_images = images_from_rows(rows, options)
+        particular += of_images
+        found[part] = Examples(
+            images=images,
             labels=_renumbered(read[part], class_names, are_named=are_named, source=rows.name),
         )
-        for part, rows in parts.items()
-    }
     pool = found.get("train", found.get("test", found[next(iter(found))]))
     held_out, tuned = found.get("test"), found.get("tuning")
     if held_out is None and request.for_test:
@@ -85,6 +87,7 @@ def assemble(
         mean=mean,
         std=std,
         augment="crop-flip",
+        particular=particular,
         notes=tuple(notes),
     )
 

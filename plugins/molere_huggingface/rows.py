@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from molere_cli import DataError, decode_picture, inspect_picture, ordered_names, picture_size, plain_name
+from molere_cli import DataError, inspect_picture, ordered_names, picture_size, plain_name, read_picture
 
 DECODERS = 2
 HOLD = {
@@ -55,8 +56,12 @@ class ArrowReader:
         return len(self.encoded)
 
     def read(self, position: int) -> Tensor:
-        """uint8 (3, H, W), as `decode_picture` has it; raises DataError naming file and row."""
-        return decode_picture(self._content(position), where=place_in(self.files, position))
+        """uint8 (3, H, W), as `read_picture` has it; raises DataError naming file and row."""
+        return self.read_with_particulars(position)[0]
+
+    def read_with_particulars(self, position: int) -> tuple[Tensor, list[str]]:
+        """The same, and what is particular about the image (`read_picture`)."""
+        return read_picture(self._content(position), where=place_in(self.files, position))
 
     def inspect(self, position: int, *, whole: bool) -> list[str]:
         """What is particular about an image (`inspect_picture`); raises DataError naming file and row."""
@@ -89,8 +94,9 @@ class Labels:
     are_named: bool
 
 
-def images_from_rows(rows: Rows, options: Any) -> Tensor | ArrowReader:
-    """Images in memory if they are of one size and fit the limit, else a reader.
+def images_from_rows(rows: Rows, options: Any) -> tuple[Tensor | ArrowReader, Counter[str]]:
+    """Images in memory if they are of one size and fit the limit, else a reader; and what is particular about
+    those in memory.
 
     Raises:
         DataError: no row, no image column, or images that cannot be decoded.
@@ -100,8 +106,8 @@ def images_from_rows(rows: Rows, options: Any) -> Tensor | ArrowReader:
         raise DataError(f"{rows.name} has no rows in it")
     encoded = pa.chunked_array([chunk.field("bytes") for chunk in rows.table[image_column].chunks])
     reader = ArrowReader(encoded, rows.files)
-    images = read_into_memory(reader, limit=options.memory_limit_mib * 2**20)
-    return reader if images is None else images
+    in_memory = read_into_memory(reader, limit=options.memory_limit_mib * 2**20)
+    return (reader, Counter()) if in_memory is None else in_memory
 
 
 def labels_from_rows(rows: Rows, options: Any) -> Labels:
@@ -146,34 +152,39 @@ def labels_from_rows(rows: Rows, options: Any) -> Labels:
     return Labels(value_N, given, are_named=True)
 
 
-def read_into_memory(reader: ArrowReader, *, limit: int) -> Tensor | None:
-    """All images as uint8 (N, 3, H, W); None if they differ in size, take more than `limit` bytes, or cannot
-    all be decoded: a reader can say of which that is so."""
+def read_into_memory(reader: ArrowReader, *, limit: int) -> tuple[Tensor, Counter[str]] | None:
+    """All images as uint8 (N, 3, H, W), and what is particular about them; None if they differ in size, take
+    more than `limit` bytes, or cannot all be decoded: a reader can say of which that is so."""
     try:
         return _decoded(reader, limit=limit)
     except DataError:
         return None
 
 
-def _decoded(reader: ArrowReader, *, limit: int) -> Tensor | None:
+def _decoded(reader: ArrowReader, *, limit: int) -> tuple[Tensor, Counter[str]] | None:
     height, width = reader.size(0)
     if len(reader) * 3 * height * width > limit:
         return None
     images = torch.empty((len(reader), height, width, 3), dtype=torch.uint8)
 
-    def decode(positions: range) -> bool:
+    def decode(positions: range) -> Counter[str] | None:
+        """What is particular about them; None if one is of another size."""
+        particular = Counter[str]()
         for position in positions:
-            pixels = reader.read(position).permute(1, 2, 0)
+            read, of_image = reader.read_with_particulars(position)
+            pixels = read.permute(1, 2, 0)
             if pixels.shape != images.shape[1:]:
-                return False
+                return None
             images[position] = pixels
-        return True
+            particular.update(of_image)
+        return particular
 
     # Pillow lets go of the interpreter lock while it decodes.
     with ThreadPoolExecutor(DECODERS) as pool:
         parts = [range(first, len(reader), DECODERS) for first in range(DECODERS)]
-        alike = all(list(pool.map(decode, parts)))
-    return images.permute(0, 3, 1, 2) if alike else None
+        found = list(pool.map(decode, parts))
+    counts = [particular for particular in found if particular is not None]
+    return (images.permute(0, 3, 1, 2), sum(counts, Counter())) if len(counts) == len(found) else None
 
 
 def find_image_column(schema: pa.Schema, wanted: str | None, *, source: str) -> str:
