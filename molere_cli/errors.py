@@ -6,6 +6,7 @@
     ├── DataError          a dataset is missing, unreadable or unusable
     ├── SplitError         a split file or split request is invalid
     ├── RunError           a run directory is missing, unfinished or inconsistent
+    ├── WriteError         the system refuses a write: a full disk, no permission, a name too long
     ├── TrainingError      training cannot go on (non-finite loss, unsupported optimizer)
     └── PluginError        what a third party's plugin does, or gives, cannot be used
 
@@ -35,6 +36,10 @@ class SplitError(MolereError):
 
 class RunError(MolereError):
     """A run directory is missing, unfinished or inconsistent."""
+
+
+class WriteError(MolereError):
+    """The system refuses a write; the text names the file and the reason."""
 
 
 class TrainingError(MolereError):

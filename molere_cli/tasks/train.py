@@ -9,15 +9,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from molere_cli.config.files import validate_config
+from molere_cli.config.files import saved_config
 from molere_cli.config.plan import Plan, make_plan
-from molere_cli.config.run_config import completed
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
 from molere_cli.engine.checkpoint import load_classifier, load_state, save_state
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import RunError, SplitError
-from molere_cli.files import replacing, write_json
+from molere_cli.files import replacing
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import beat
 from molere_cli.metrics import summarize
@@ -29,13 +28,11 @@ from molere_cli.splits.artefact import Split, SplitInfo, write_split
 from molere_cli.tasks.build import Engine, build_engine
 from molere_cli.tasks.provenance import (
     check_fingerprint,
-    check_settings,
     check_split,
     check_test_sets,
     checked_split,
     describe_environment,
     describe_gpu,
-    digests,
     other_machine,
 )
 from molere_cli.tasks.results import learned_split, pool_table, split_provenance, write_predictions
@@ -87,11 +84,9 @@ def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
 def _write_beginning(
     settings: dict[str, Any], environment: dict[str, Any], split: Split | None, run: RunDir
 ) -> None:
-    write_json(run.path / "config.json", settings)
     if split is not None:
         write_split(split, run.split_path)
-    began_with = digests(settings, run.split_path if split else None)
-    write_json(run.path / "environment.json", {**environment, "digests": began_with})
+    run.write_beginning(settings, environment)
 
 
 def resume_run(
@@ -123,9 +118,8 @@ def resume_run(
 
 
 def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progress: Progress) -> RunDir:
-    check_settings(run)
     plan = make_plan(
-        validate_config(completed(run.config()), source=str(run.path / "config.json")),
+        saved_config(run.config(), source=str(run.path / "config.json")),
         registry,
         precision=run.environment()["precision"],
     )
