@@ -42,6 +42,7 @@ from molere_cli.files import (
     parse_json,
     read_text,
     sweep,
+    sync_folder,
     with_nulls,
     write_json,
     write_text,
@@ -264,11 +265,14 @@ class RunDir:
         """
         current, fresh, old = (self.path / name for name in CHECKPOINTS)
         self.settle_checkpoint()
-        fresh.mkdir(parents=True)
-        yield fresh
-        if current.exists():
-            current.replace(old)
-        fresh.replace(current)
+        with writing(self.path / CHECKPOINTS[0]):
+            fresh.mkdir(parents=True)
+            yield fresh
+            sync_folder(fresh)
+            if current.exists():
+                current.replace(old)
+            fresh.replace(current)
+            sync_folder(self.path)
         shutil.rmtree(old, ignore_errors=True)
 
     def settle_checkpoint(self) -> None:
@@ -278,7 +282,8 @@ class RunDir:
         """
         current, fresh, old = (self.path / name for name in CHECKPOINTS)
         if not current.exists() and (left := self._newest_checkpoint()) is not None:
-            left.replace(current)
+            with writing(current):
+                left.replace(current)
         for path in (fresh, old):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -460,9 +465,19 @@ def unfinished_runs(root: Path) -> list[RunDir]:
 
 
 def run_paths(root: Path) -> list[Path]:
-    """The run directories directly under `root`, finished or not, in name order; damaged ones too."""
+    """The run directories directly under `root`, finished or not, in name order; damaged ones too.
+
+    Raises:
+        RunError: the system does not let us look.
+    """
+    try:
+        folders = [Path(entry.path) for entry in os.scandir(root) if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RunError(f"cannot look for runs in {root}: {error.strerror}") from error
     names = ("config.json", "environment.json", "metrics.jsonl", "DONE")
-    return sorted({path.parent for name in names for path in root.glob(f"[!.]*/{name}")})
+    return sorted(path for path in folders if any(os.path.isfile(path / name) for name in names))
 
 
 def dataset_slug(dataset: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -109,7 +110,7 @@ def _lock_of(
 ) -> Iterator[None]:
     identity = json.dumps([plan.settings, plan.precision, data.fingerprint], sort_keys=True)
     path = runs / f".erm-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.lock"
-    doing, was_there = "is training the ERM run that hardness scores come from", runs.exists()
+    doing, was_there = "is training the ERM run that hardness scores come from", os.path.exists(runs)
     try:
         with locked(path, doing=doing, note=note, wait=wait):
             yield
