@@ -14,6 +14,17 @@
 """
 
 
+def shown(value: object) -> str:
+    """A value as a sentence quotes it; what is long is cut in its middle."""
+    return on_one_line(repr(value))
+
+
+def on_one_line(text: str, *, limit: int = 120) -> str:
+    """A text for a sentence: its line breaks as spaces; what is longer than `limit` is cut in its middle."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= limit else f"{line[: limit // 2]}...{line[-limit // 2 :]}"
+
+
 class MolereError(Exception):
     """Base of all errors that a user can act on; its text is one full sentence."""
 

@@ -16,7 +16,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from molere_cli.errors import WriteError
+from molere_cli.errors import WriteError, shown
 
 # What a rename onto a name says that something else has.
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
@@ -229,12 +229,8 @@ def _refuse(constant: str) -> None:
 
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError(f"{_shortened(text)} is larger than any float64")
+        raise ValueError(f"{shown(text)} is larger than any float64")
     return value
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 24 else f"{text[:21]}..."
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -242,7 +238,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {_shortened(twice)!r} is there twice")
+        raise ValueError(f"the key {shown(twice)} is there twice")
     return values
 
 

@@ -26,7 +26,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from molere_cli.errors import RunError
+from molere_cli.errors import RunError, on_one_line, shown
 from molere_cli.files import (
     JSON_LIMIT,
     LITTER_AGE,
@@ -355,10 +355,10 @@ class RunDir:
             key = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "missing":
                 raise RunError(
-                    f"{self.path} was not written by this version of MOLERE: it has no {key!r}; "
+                    f"{self.path} was not written by this version of MOLERE: it has no {shown(key)}; "
                     "train it again"
                 ) from error
-            raise self._damaged(name, f"{key[:80]}: {problem['msg'].lower()}") from error
+            raise self._damaged(name, f"{on_one_line(key)}: {problem['msg'].lower()}") from error
 
     def _damaged(self, name: str, reason: object) -> RunError:
         return RunError(f"{self.path / name} is damaged: {reason}")

@@ -385,7 +385,7 @@ def test_what_is_no_run_directory_is_named(tmp_path):
         (
             "metrics.jsonl",
             '{"epoch": 0, "time/seconds": 1e999}',
-            r"damaged: 1e999 is larger than any float64",
+            r"damaged: '1e999' is larger than any float64",
         ),
         (
             "metrics.jsonl",

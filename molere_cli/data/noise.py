@@ -13,7 +13,7 @@ from scipy.stats import truncnorm
 from torch import Tensor
 
 from molere_cli.data.csv_rows import csv_rows
-from molere_cli.errors import ConfigError, DataError
+from molere_cli.errors import ConfigError, DataError, shown
 from molere_cli.randomness import derived_generator, derived_seed
 
 INSTANCE_DEVIATION = 0.1
@@ -108,10 +108,10 @@ def labels_from_file(path: Path, labels_N: Tensor, indices_N: Tensor, class_name
             raise row.error(f"index {index} stands there twice")
         seen.add(index)
         label = number_of.get(text)
-        if label is None and text.isdecimal() and int(text) < len(class_names):
+        if label is None and text.isdecimal() and len(text) < 10 and int(text) < len(class_names):
             label = int(text)
         if label is None:
-            raise row.error(f"{text!r} is neither a class name nor a class number")
+            raise row.error(f"{shown(text)} is neither a class name nor a class number")
         if index in position_of:
             noisy_N[position_of[index]] = label
     if not seen & position_of.keys():

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from molere_cli.errors import RunError
+from molere_cli.errors import RunError, on_one_line
 from molere_cli.files import json_text, read_json, sync_file, write_text, writing
 from molere_cli.run_dir import CHECKPOINT_COMPLETE
 
@@ -97,8 +97,8 @@ def load_state(folder: Path) -> Any:
     try:
         tensors = load_file(folder / TENSORS)
         return unpack(read_json(folder / CHECKPOINT_COMPLETE, limit=STATE_LIMIT), tensors)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise RunError(f"the checkpoint {folder} cannot be read: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        raise RunError(f"the checkpoint {folder} cannot be read: {on_one_line(str(error))}") from error
 
 
 def load_classifier(module: nn.Module, folder: Path) -> None:
@@ -110,7 +110,7 @@ def load_classifier(module: nn.Module, folder: Path) -> None:
     try:
         module.load_state_dict(load_file(folder / CLASSIFIER))
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = on_one_line(str(error).strip().splitlines()[0], limit=200)
         raise RunError(f"{folder / CLASSIFIER} does not fit this backbone: {reason}") from error
 
 

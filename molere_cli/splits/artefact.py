@@ -177,7 +177,7 @@ def read_split(path: Path) -> Split:
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        size = path.stat().st_size
+        size = max(1, path.stat().st_size)
         # No string and no list of a header is longer than its file, whatever the header says.
         with pq.ParquetFile(path, thrift_string_size_limit=size, thrift_container_size_limit=size) as file:
             yield file

@@ -23,6 +23,7 @@ from molere_cli import (
 )
 
 REQUIRED, OPTIONAL = ("path", "label"), ("group", "split")
+MOST_DIGITS = 19
 PARTS = ("train", "tuning", "test")
 
 
@@ -84,7 +85,7 @@ def _read(path: Path) -> list[CsvRow]:
         image = os.path.normpath(row["path"])
         if image in line_of:
             raise row.error(f"{row['path']} stands in line {line_of[image]} already")
-        if not (path.parent / image).is_file():
+        if not os.path.isfile(path.parent / image):  # False too for what cannot be a name
             raise row.error(f"there is no file {path.parent / image}")
         if "split" in row.cells and row["split"] not in PARTS:
             raise row.error(f"unknown split {row['split']!r}; say train, tuning or test")
@@ -111,7 +112,7 @@ def _check_parts(path: Path, rows: list[CsvRow], *, tuning_fraction: float) -> N
 def _names(values: Iterable[str]) -> tuple[str, ...]:
     """In order; as numbers if all are, so that 10 comes after 9."""
     names = set(values)
-    if all(name.isdecimal() for name in names):
+    if all(name.isdecimal() and len(name) < MOST_DIGITS for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
 
