@@ -122,7 +122,7 @@ class Finished(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     finished: str
-    digests: dict[str, str] = {}
+    digests: dict[str, str]
 
 
 METRICS = TypeAdapter(dict[str, bool | Integer | float | None], config=ConfigDict(strict=True))

@@ -203,6 +203,15 @@ def test_a_run_that_has_lost_records_is_not_resumed(registry, tmp_path, left):
     )
 
 
+def test_a_run_whose_records_say_other_numbers_is_not_resumed(registry, tmp_path):
+    run = killed(registry, tmp_path)
+    records = run.metrics()
+    records[0]["train/loss"] += 1e-9
+    run.write_metrics(records)
+    sentence = refusal(lambda: resume_run(run.path, registry, progress=NoProgress()))
+    assert sentence.startswith(f"{run.path / 'metrics.jsonl'} is damaged: its first 2 epochs are not those")
+
+
 def test_a_run_whose_records_are_of_other_epochs_is_not_resumed(registry, tmp_path):
     run = killed(registry, tmp_path)
     run.write_metrics(reversed(run.metrics()))

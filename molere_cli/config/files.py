@@ -78,3 +78,5 @@ def validate_config(values: Mapping[str, Any], *, source: str | None = None) -> 
         return RunConfig.of(**values)
     except ValidationError as error:
         raise ConfigError(explain_validation(error, known=OWNERS, source=source)) from error
+    except RecursionError as error:
+        raise ConfigError(f"{f'{source}: ' if source else ''}a value is nested too deeply") from error

@@ -185,7 +185,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         # Arrow's reasons may have several lines, and errors without a number.
         reason = error.strerror or str(error).partition("\n")[0]
         raise SplitError(f"cannot read the split file {path}: {reason}") from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise SplitError(f"{path} is not a Parquet file, or damaged, and so not a split") from error
 
 

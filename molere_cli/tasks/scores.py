@@ -23,7 +23,7 @@ from molere_cli.config.sections import InPlay
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.predict import predict_feed
-from molere_cli.errors import ConfigError, RunError, SplitError
+from molere_cli.errors import ConfigError, RunError, SplitError, on_one_line
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import Note, locked
 from molere_cli.progress import Progress
@@ -151,9 +151,8 @@ def has_score(run: RunDir, name: str) -> bool:
 def _reading(run: RunDir) -> Iterator[None]:
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{run.pool_path} cannot be read: {reason}") from error
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise RunError(f"{run.pool_path} cannot be read: {on_one_line(str(error))}") from error
 
 
 def _column(score: str) -> str:
