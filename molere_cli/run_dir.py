@@ -203,8 +203,8 @@ class RunDir:
             "settings": settings_digest(settings),
             "environment": digest_of_values(_without_digests(environment)),
         }
-        if self.split_path.exists():
-            began_with["split"] = digest_of_file(self.split_path)
+        if os.path.isfile(self.split_path):
+            began_with["split"] = self.digest_of(self.split_path.name)
         write_json(self.path / "environment.json", {**environment, "digests": began_with})
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -226,7 +226,7 @@ class RunDir:
 
     def mark_done(self) -> None:
         """Say that everything else has been written, and what it is."""
-        found = {name: digest_of_file(self.path / name) for name in RECORDS if (self.path / name).exists()}
+        found = {name: self.digest_of(name) for name in RECORDS if os.path.isfile(self.path / name)}
         done = Finished(
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             digests={"config.json": settings_digest(self.config()), **found},
@@ -239,12 +239,15 @@ class RunDir:
         recorded = self._digests().get(name)
         if recorded is None or name == "config.json":
             return
+        if self.digest_of(name) != recorded:
+            raise self._damaged(name, "it is not what the run wrote; put it back from a copy, or train again")
+
+    def digest_of(self, name: str) -> str:
+        """The digest of a file as it is now."""
         try:
-            found = digest_of_file(self.path / name)
+            return digest_of_file(self.path / name)
         except OSError as error:
             raise RunError(f"{self.path / name} cannot be read: {error.strerror}") from error
-        if found != recorded:
-            raise self._damaged(name, "it is not what the run wrote; put it back from a copy, or train again")
 
     def _digests(self) -> dict[str, str]:
         """Of the files of a finished run, by name; empty for an unfinished one, or of a version without."""

@@ -16,7 +16,6 @@ import torch
 
 from molere_cli.data.source import LoadedDataset
 from molere_cli.errors import RunError
-from molere_cli.files import digest_of_file
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.run_dir import RunDir
 from molere_cli.splits.artefact import Split, load_split
@@ -141,11 +140,7 @@ def check_test_sets(run: RunDir, data: LoadedDataset) -> None:
 def check_split(run: RunDir) -> None:
     """Raise RunError if `split.parquet` is not the one that the run began with."""
     recorded = run.environment().get("digests", {}).get("split")
-    try:
-        found = digest_of_file(run.split_path)
-    except OSError as error:
-        raise RunError(f"{run.split_path} cannot be read: {error.strerror}") from error
-    if recorded not in {None, found}:
+    if recorded not in {None, run.digest_of(run.split_path.name)}:
         raise RunError(
             f"{run.split_path} is not the split that the run began with; put that back, or train a new run"
         )
