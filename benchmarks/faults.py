@@ -212,10 +212,11 @@ def run_damage(options: argparse.Namespace, scratch: Path) -> int:
         kind, content = damaged(file.read_bytes(), random)
         if content == file.read_bytes():
             continue
+        if random.random() < 0.05:
+            kind = "deleted"
         for command in COMMANDS[name]:
             fresh_copy(good[name].path, path)
-            if random.random() < 0.05:
-                kind = "deleted"
+            if kind == "deleted":
                 (path / inner).unlink()
             else:
                 (path / inner).write_bytes(content)

@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from molere_cli.data.source import load_dataset
@@ -36,3 +40,13 @@ def test_a_damaged_file_is_refused_in_a_sentence_or_read(found_targets, tmp_path
     if found.problems:
         pytest.fail(found.problems[0][-2000:])
     assert found.outcomes["refused"] > INPUTS // 10
+
+
+@pytest.mark.slow
+def test_a_run_survives_its_disk_and_names_its_damage():
+    """One in twenty operations of a run, and every file of one; checkpoints have tests of their own."""
+    script = Path(__file__).parents[1] / "benchmarks" / "faults.py"
+    disk = subprocess.run(
+        [sys.executable, script, "disk", "--step", "20"], capture_output=True, text=True, timeout=300
+    )
+    assert disk.returncode == 0, disk.stderr[-3000:]
