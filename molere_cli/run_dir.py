@@ -330,8 +330,10 @@ class RunDir:
     def _text(self, name: str, limit: int) -> str:
         try:
             return read_text(self.path / name, limit=limit)
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(f"{self.path} is not a run directory: no readable {name} in it") from error
+        except OSError as error:
+            raise RunError(f"{self.path / name} cannot be read: {error.strerror}") from error
         except ValueError as error:
             raise self._damaged(name, error) from error
 

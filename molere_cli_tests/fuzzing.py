@@ -11,6 +11,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -170,6 +171,9 @@ def fuzz(target: Target, scratch: Path, *, inputs: int, seed: int = 0) -> Findin
 class Peak:
     """The growth of this process's resident set, 0 where the system does not tell (proc(5))."""
 
+    def __init__(self) -> None:
+        self._forget()
+
     def start(self) -> None:
         self._before = _status("VmRSS")
 
@@ -177,8 +181,12 @@ class Peak:
         """Bytes from the start to the peak; a peak of before hides a lower one, up to `ROOM`."""
         peak = _status("VmHWM")
         if peak > self._before + ROOM // 2:
-            Path("/proc/self/clear_refs").write_text("5")
+            self._forget()
         return max(0, peak - self._before)
+
+    def _forget(self) -> None:
+        with suppress(FileNotFoundError):
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def _status(key: str) -> int:

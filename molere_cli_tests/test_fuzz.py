@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from molere_cli.data.source import load_dataset
+from molere_cli.errors import RunError
 from molere_cli.registry.registry import load_plugins
 from molere_cli_tests.conftest import TinyPlugin
 from molere_cli_tests.fuzzing import Target, fuzz, targets
@@ -40,6 +41,30 @@ def test_a_damaged_file_is_refused_in_a_sentence_or_read(found_targets, tmp_path
     if found.problems:
         pytest.fail(found.problems[0][-2000:])
     assert found.outcomes["refused"] > INPUTS // 10
+
+
+@pytest.mark.parametrize(
+    ("read", "outcome"),
+    [
+        (lambda: 1 / 0, "traceback"),
+        (lambda: bytes([1]) * (200 << 20), "large"),
+        (lambda: (_ for _ in ()).throw(RunError("a\nb")), "several lines"),
+        (lambda: (_ for _ in ()).throw(RunError("no")), "refused"),
+        (lambda: None, "read"),
+    ],
+)
+def test_what_goes_wrong_is_counted(tmp_path, read, outcome):
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "a").write_bytes(b"abc")
+
+    def read_damaged(folder):
+        if (folder / "a").read_bytes() != b"abc":
+            read()
+
+    (tmp_path / "scratch").mkdir()
+    found = fuzz(Target("a", tmp_path / "good", ("a",), read_damaged), tmp_path / "scratch", inputs=3)
+    assert found.outcomes[outcome] > 0
+    assert bool(found.problems) == (outcome not in {"refused", "read"})
 
 
 @pytest.mark.slow

@@ -71,6 +71,14 @@ def test_a_missing_file_of_a_finished_run_is_named(run):
         run.check("pool.parquet")
 
 
+def test_a_file_that_the_system_does_not_give_out_is_named_with_the_reason(run):
+    (run.path / "metrics.jsonl").unlink()
+    (run.path / "DONE").unlink()
+    (run.path / "metrics.jsonl").mkdir()
+    with pytest.raises(RunError, match=r"metrics\.jsonl cannot be read: Is a directory$"):
+        run.metrics()
+
+
 @pytest.mark.parametrize("is_done", [True, False])
 @pytest.mark.parametrize("text", ['"lr": 0.2', '"seed": 1'])
 def test_settings_of_another_run_are_named_finished_or_not(run, is_done, text):
