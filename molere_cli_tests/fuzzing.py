@@ -31,6 +31,7 @@ from molere_cli.report.records import load_record
 from molere_cli.run_dir import RunDir
 from molere_cli.splits.artefact import load_split
 from molere_cli.tasks.scores import has_score, read_score
+from molere_cli_tests.fake_runs import drop_digests
 
 SECONDS, TIMES_ITS_SIZE, ROOM = 1.0, 10, 64 << 20
 """What reading a damaged file may take: time, and memory as a multiple of its size beside what any needs."""
@@ -207,9 +208,7 @@ def targets(run: RunDir, split: Path, data: LoadedDataset, registry: Registry, f
     """
     shutil.copytree(run.path, folder / "run")
     shutil.copytree(run.path, folder / "older")
-    (folder / "older" / "DONE").write_text("2025-01-01T00:00:04+00:00\n")
-    older = json.loads((folder / "older" / "environment.json").read_text())
-    (folder / "older" / "environment.json").write_text(json.dumps({**older, "digests": {}}))
+    drop_digests(folder / "older")
     _write_lists(folder, split, data)
     records = ("config.json", "environment.json", "metrics.jsonl", "DONE", "pool.parquet")
     checkpoint = tuple(str(path.relative_to(run.path)) for path in sorted(run.path.glob("checkpoint/*")))
