@@ -7,6 +7,7 @@
     │   └── ImageError     an image cannot be read
     ├── SplitError         a split file or split request is invalid
     ├── RunError           a run directory is missing, unfinished or inconsistent
+    ├── WriteError         the system refuses a write: a full disk, no permission, a name too long
     ├── TrainingError      training cannot go on (non-finite loss, unsupported optimizer)
     └── PluginError        what a third party's plugin does, or gives, cannot be used
 
@@ -14,6 +15,17 @@
 """
 
 from __future__ import annotations
+
+
+def shown(value: object) -> str:
+    """A value as a sentence quotes it; what is long is cut in its middle."""
+    return on_one_line(repr(value))
+
+
+def on_one_line(text: str, *, limit: int = 120) -> str:
+    """A text for a sentence: its line breaks as spaces; what is longer than `limit` is cut in its middle."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= limit else f"{line[: limit // 2]}...{line[-limit // 2 :]}"
 
 
 class MolereError(Exception):
@@ -49,6 +61,10 @@ class SplitError(MolereError):
 
 class RunError(MolereError):
     """A run directory is missing, unfinished or inconsistent."""
+
+
+class WriteError(MolereError):
+    """The system refuses a write; the text names the file and the reason."""
 
 
 class TrainingError(MolereError):

@@ -761,3 +761,15 @@ def test_help_answers_without_torch(tmp_path, arguments):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_a_deleted_working_directory_is_one_sentence(molere, monkeypatch):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("os.getcwd", gone)
+    done = molere("compare")
+    assert done.code == 1
+    assert done.err == (
+        "molere: the working directory cannot be used (No such file or directory); change to another one\n"
+    )

@@ -151,6 +151,7 @@ def older(run, *, lacks: str) -> None:
     """The run as a version would have left it that did not know the score."""
     table = pq.read_table(run.pool_path)
     pq.write_table(table.drop_columns([lacks]), run.pool_path)
+    run.mark_done()
 
 
 def test_an_older_run_without_the_score_is_one_sentence_and_is_not_reused(registry, tmp_path):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from molere_cli.data.csv_rows import CsvRow, csv_rows
 from molere_cli.data.names import plain_name
-from molere_cli.errors import ConfigError, DataError
+from molere_cli.errors import ConfigError, DataError, shown
 from molere_cli.randomness import derived_generator, derived_seed
 
 INSTANCE_DEVIATION = 0.1
@@ -115,7 +115,7 @@ def labels_from_file(
             raise row.error(f"index {index} stands there twice")
         seen.add(index)
         if text not in number_of:
-            raise row.error(f"{text!r} is neither a class name nor a class number")
+            raise row.error(f"{shown(text)} is neither a class name nor a class number")
         if index in position_of:
             noisy_N[position_of[index]] = number_of[text]
     if not seen & position_of.keys():

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from molere_cli.config.files import validate_config
+from molere_cli.config.files import saved_config
 from molere_cli.config.paths import absolute_dataset
 from molere_cli.config.plan import Plan, make_plan
-from molere_cli.config.run_config import RunConfig, completed
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.corruption import corrupted_examples
 from molere_cli.data.feed import FeedSettings
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
@@ -26,7 +26,7 @@ from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
 from molere_cli.run_dir import RunDir, finished_runs
 from molere_cli.tasks.build import feed_settings, make_empty_classifier
-from molere_cli.tasks.provenance import check_fingerprint, check_settings, check_test_sets
+from molere_cli.tasks.provenance import check_fingerprint, check_test_sets
 
 CORRUPTED = re.compile(r"(?:corrupted|[\w-]+-c):(\w+):(\d+)")
 
@@ -192,8 +192,7 @@ def load_for_evaluation(
     Raises:
         RunError: no checkpoint, or settings or dataset have changed.
     """
-    check_settings(run)
-    config = validate_config(completed(run.config()), source=str(run.path / "config.json"))
+    config = saved_config(run.config(), source=str(run.path / "config.json"))
     if run.checkpoint() is None:
         raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
     plan = make_plan(config, registry, precision=run.environment()["precision"])

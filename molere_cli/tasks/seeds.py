@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def train_seeds(
     """
     if out is not None and len(seeds) > 1:
         raise ConfigError("--out names one run, but there are several seeds; leave it out")
-    if out is not None and out.exists():
+    if out is not None and os.path.lexists(out):
         raise taken(out)
     config = with_absolute_paths(config, registry)
     plans = [make_plan(config.updated(seed=seed), registry) for seed in seeds]

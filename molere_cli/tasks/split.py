@@ -6,6 +6,7 @@ Shapes: N examples of the pool.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from molere_cli.registry.specs import Selection, SplitRequest, SplitSpec
 from molere_cli.run_dir import RunDir, dataset_slug
 from molere_cli.splits.artefact import Split, SplitInfo, verify_split, write_new_split
 from molere_cli.splits.scores import hardness
-from molere_cli.tasks.provenance import check_fingerprint, check_settings, checked_split, versions
+from molere_cli.tasks.provenance import check_fingerprint, checked_split, versions
 from molere_cli.tasks.scores import (
     OUT_OF_FOLD,
     erm_context,
@@ -69,7 +70,7 @@ def new_split_file(
         RunError: `erm` is no ERM run on the whole pool; or `out` exists.
     """
     strategy, _argument = registry.split(config.split.split)
-    if out is not None and out.exists():
+    if out is not None and os.path.lexists(out):
         raise _taken(out)
     run = None if erm is None else RunDir(erm)
     if run is not None:
@@ -93,7 +94,6 @@ def _taken(path: Path) -> RunError:
 
 def config_of_erm_run(run: RunDir, given: RunConfig) -> RunConfig:
     """The configuration of an ERM run, with what was given of a split's own settings."""
-    check_settings(run)
     config = validate_config(run.config(), source=str(run.path / "config.json"))
     method = config.method.method
     if method != "erm" or config.split.train_on != "all":

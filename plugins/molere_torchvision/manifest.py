@@ -113,7 +113,7 @@ def _read(path: Path) -> list[Image]:
                 raise row.error(f"the {column} is empty")
         if image.path in line_of:
             raise row.error(f"{row['path']} stands in line {line_of[image.path]} already")
-        if not (path.parent / image.path).is_file():
+        if not os.path.isfile(path.parent / image.path):  # False too for what cannot be a name
             raise row.error(f"there is no file {path.parent / image.path}")
         line_of[image.path] = row.line
         images.append(image)
