@@ -233,7 +233,13 @@ def targets(run: RunDir, split: Path, data: LoadedDataset, registry: Registry, f
         load_classifier(module, where / "checkpoint")
 
     def read_noise(where: Path) -> None:
-        labels_from_file(where / "noise.csv", pool.labels, data.pool_indices, data.dataset.class_names)
+        labels_from_file(
+            where / "noise.csv",
+            pool.labels,
+            data.pool_indices,
+            data.dataset.class_names,
+            num_full=1 + max(data.pool_indices.tolist()),
+        )
 
     def read_manifest(where: Path) -> None:
         load_dataset(RunConfig.of(dataset=f"csv:{where / 'images.csv'}").data, registry)

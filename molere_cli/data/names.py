@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import unicodedata
 
+MOST_DIGITS = 19
+
 
 def plain_name(name: str) -> str:
     """A name without space around it, its accents in one encoding (NFC); what is not UTF-8 in the name of a
@@ -15,7 +17,7 @@ def plain_name(name: str) -> str:
 
 def ordered_names(names: set[str]) -> tuple[str, ...]:
     """In order; by number if all are numbers, so that 10 comes after 9."""
-    if all(name.isdecimal() for name in names):
+    if all(name.isdecimal() and len(name) < MOST_DIGITS for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
 
