@@ -5,7 +5,9 @@ Shapes: B or N examples, C classes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from statistics import fmean, median
 
 import torch
 from torch import Tensor
@@ -64,17 +66,25 @@ def among_present(predictions: Predictions) -> Predictions:
 
 
 def summarize(predictions: Predictions) -> dict[str, float]:
-    """Accuracy, macro F1, top-5 accuracy (from six classes on), mean margin, NLL, ECE (15 bins), worst group.
+    """Accuracy, top-5 accuracy (from six classes on), balanced accuracy, macro F1, worst class and group,
+    mean and median margin, NLL, ECE (15 bins), Brier score.
 
-    Macro F1 is the mean over the classes that have examples here, as in WILDS (arXiv 2012.07421).
+    What is of classes is of those that have examples here: the mean of their accuracies, the lowest, the
+    mean of their F1 (as in WILDS, arXiv 2012.07421). The Brier score is the squared distance of all
+    probabilities from the label, in [0, 2] (Brier 1950).
     """
+    by_class = [accuracy for accuracy in class_accuracies(predictions) if not math.isnan(accuracy)]
     logits_NC, labels_N = predictions.logits, predictions.labels
     num_classes = logits_NC.shape[1]
     summary = {
         "accuracy": _accuracy(predictions, torch.ones_like(labels_N, dtype=torch.bool)),
+        "balanced_accuracy": fmean(by_class),
+        "worst_class": min(by_class),
         "macro_f1": _macro_f1(predictions),
         "margin": float(predictions.margins.double().mean()),
+        "median_margin": median(predictions.margins.tolist()),
         "nll": float(predictions.losses.double().mean()),
+        "brier": float(error_norm(logits_NC, labels_N).double().square().mean()),
         "ece": float(
             multiclass_calibration_error(
                 logits_NC.softmax(dim=1), labels_N, num_classes=num_classes, n_bins=15

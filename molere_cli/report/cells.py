@@ -1,129 +1,88 @@
-"""What a person reads in the cells of a table: rounded numbers, units in the heading, footnote marks."""
+"""A comparison as tables of text, and what is said below them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from molere_cli.report.columns import Column, chosen_columns
 from molere_cli.report.comparison import Comparison, Result
-from molere_cli.report.rows import seeds_text
-from molere_cli.report.statistics import Estimate, GainKind, Spread
-
-NOT_AVAILABLE = "n/a"
-NOT_APPLICABLE = "-"
-GAIN_UNITS: dict[GainKind, str] = {"points": "points", "relative": "%", "ratio": "ratio"}
-GAIN_DIGITS: dict[GainKind, int] = {"points": 2, "relative": 2, "ratio": 4}
-SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+from molere_cli.report.footnotes import Footnotes
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of text: the first column on the left, the others numbers."""
+    """A table of text: the first column on the left, the others numbers.
+
+    best: the cells, by row and column, that hold the best number of their column; more than one where they
+    are equal, none where a column has no best one or there is a single row.
+    decided: the rows whose difference is more than chance.
+    """
 
     title: str
     headings: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+    best: frozenset[tuple[int, int]] = frozenset()
+    decided: frozenset[int] = frozenset()
 
 
-@dataclass
-class Footnotes:
-    """Notes in the order of their numbers; the same sentence has one number."""
+def grids(
+    comparison: Comparison, footnotes: Footnotes, *, columns: Sequence[str] | None = None
+) -> list[Grid]:
+    """A grid for each dataset, backbone and test set; its notes go into `footnotes`.
 
-    notes: list[str] = field(default_factory=list)
+    Args:
+        columns: names of the columns behind the method's, None: the usual ones.
 
-    def mark(self, notes: Sequence[str]) -> str:
-        """The superscript numbers of `notes`."""
-        self.notes += [note for note in dict.fromkeys(notes) if note not in self.notes]
-        return " ".join(superscript(self.notes.index(note) + 1) for note in notes)
-
-    def lines(self) -> list[str]:
-        """`¹ sentence`, one a line."""
-        return [f"{superscript(number)} {note}" for number, note in enumerate(self.notes, start=1)]
-
-
-def grids(comparison: Comparison, footnotes: Footnotes) -> list[Grid]:
-    """A grid for each dataset and backbone; its notes go into `footnotes`."""
-    kind = comparison.gain_kind
+    Raises:
+        UnknownNameError: there is no such column.
+    """
     return [
-        Grid(
-            title=f"{dataset}, {backbone}: {comparison.test_set}",
-            headings=_headings(results, kind),
-            rows=[_cells(result, results, kind, footnotes) for result in results],
+        _grid(
+            f"{dataset}, {backbone}: {test_set}",
+            results,
+            chosen_columns(columns, results, comparison.gain_kind),
+            footnotes,
         )
-        for (dataset, backbone), results in comparison.groups.items()
+        for (dataset, backbone, test_set), results in comparison.groups.items()
     ]
 
 
 def explanation(comparison: Comparison) -> str:
-    """One line on how gains and intervals were made."""
-    made = "[ ]: 95% interval, paired Student's t over the seeds shared with ERM; ±: standard deviation"
+    """One line on how gains, intervals and verdicts were made."""
+    draws = any(result.num_draws > 1 for result in comparison.results)
+    over = "seeds shared with ERM" + (", or over draws of the data" if draws else "")
+    made = f"[ ]: 95% interval, paired Student's t over the {over}; ±: standard deviation"
+    if any(result.verdict for result in comparison.results):
+        made += "; verdict: the same test on accuracy at 5%, after Holm over the rows of a table"
     if comparison.gain_kind == "ratio":
         made += "; the ratio jumps from -1 to 1 where accuracies are equal, so it has no interval"
     return made
 
 
-def superscript(number: int) -> str:
-    """`12` as `¹²`."""
-    return str(number).translate(SUPERSCRIPTS)
-
-
-def _headings(results: Sequence[Result], kind: GainKind) -> tuple[str, ...]:
-    groups = ("worst group, %", "its gain, points") if _has_groups(results) else ()
-    return (
-        "method",
-        "n",
-        "seeds",
-        "accuracy, %",
-        f"gain, {GAIN_UNITS[kind]}",
-        "margin gain",
-        *groups,
-        "seconds",
+def _grid(title: str, results: Sequence[Result], columns: Sequence[Column], footnotes: Footnotes) -> Grid:
+    return Grid(
+        title=title,
+        headings=("method", *(column.heading for column in columns)),
+        rows=[
+            (result.row.label, *(column.cell(result, footnotes) for column in columns)) for result in results
+        ],
+        best=frozenset(
+            (row, place)
+            for place, column in enumerate(columns, start=1)
+            for row in _best_rows(column, results)
+        ),
+        decided=frozenset(
+            row
+            for row, result in enumerate(results)
+            if result.verdict is not None and result.verdict.word != "undecided"
+        ),
     )
 
 
-def _cells(
-    result: Result, results: Sequence[Result], kind: GainKind, footnotes: Footnotes
-) -> tuple[str, ...]:
-    def estimate_cell(estimate: Estimate | None, digits: int) -> str:
-        empty = NOT_APPLICABLE if result.row.is_baseline else NOT_AVAILABLE
-        return estimate_text(estimate, digits=digits) if estimate else empty
-
-    gain = estimate_cell(result.gain, GAIN_DIGITS[kind])
-    groups = (
-        (
-            percent_text(result.worst_group) if result.worst_group else NOT_APPLICABLE,
-            estimate_cell(result.worst_group_gain, 2),
-        )
-        if _has_groups(results)
-        else ()
-    )
-    return (
-        result.row.label,
-        str(len(result.row.runs)),
-        seeds_text(result.row.runs),
-        percent_text(result.accuracy),
-        f"{gain} {footnotes.mark(result.notes)}".rstrip(),
-        estimate_cell(result.margin_gain, 4),
-        *groups,
-        f"{result.seconds:.1f}",
-    )
-
-
-def percent_text(spread: Spread) -> str:
-    """`71.20 ± 0.35`, from a fraction."""
-    std = NOT_AVAILABLE if spread.std is None else f"{100 * spread.std:.2f}"
-    return f"{100 * spread.mean:.2f} ± {std}"
-
-
-def estimate_text(estimate: Estimate, *, digits: int) -> str:
-    """`+1.20 [+0.40, +2.00]`; `+1.20 [n/a]` for a single pair; `+1.20` for what has no interval."""
-    mean = f"{estimate.mean:+.{digits}f}"
-    if estimate.num_pairs < 2:
-        return f"{mean} [{NOT_AVAILABLE}]"
-    if estimate.low is None or estimate.high is None:
-        return mean
-    return f"{mean} [{estimate.low:+.{digits}f}, {estimate.high:+.{digits}f}]"
-
-
-def _has_groups(results: Sequence[Result]) -> bool:
-    return any(result.worst_group for result in results)
+def _best_rows(column: Column, results: Sequence[Result]) -> list[int]:
+    values = {row: value for row, result in enumerate(results) if (value := column.value(result)) is not None}
+    if column.best is None or len(results) < 2 or not values:
+        return []
+    best = max(values.values()) if column.best == "highest" else min(values.values())
+    return [row for row, value in values.items() if value == best]

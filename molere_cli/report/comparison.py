@@ -1,110 +1,175 @@
-"""From run directories to what a table or a chart shows: one result a row."""
+"""From run directories to what a table or a chart shows: one result a row and test set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from molere_cli.errors import RunError
+from molere_cli.report.measures import MEASURES, Measure
 from molere_cli.report.records import RunRecord, load_runs
 from molere_cli.report.rows import Baseline, Row, SeedPair, find_baselines, make_rows, seeds_text
-from molere_cli.report.statistics import Estimate, GainKind, Spread, estimate, gain, spread
+from molere_cli.report.significance import Verdict, verdicts
+from molere_cli.report.statistics import Estimate, GainKind, Spread, estimate, gain, have_spread, spread
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measure over a row's runs, as recorded, and its difference from ERM's, in points if it is a
+    percentage; the difference is None without an ERM run of the same seed."""
+
+    spread: Spread
+    gain: Estimate | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
-    """A row's numbers.
+    """A row's numbers on one test set.
 
-    accuracy, worst_group: in [0, 1]; worst_group is None where the dataset has no groups.
-    gains: by (data_seed, seed), for the seeds shared with the baseline; gain: over them, None without.
-    margin_gain: in units of the margin, [-1, 1]. worst_group_gain: in percentage points.
-    seconds: mean training time of a run. notes: what a reader has to know about the gain.
+    measured: by name of the measure (`report.measures`); what no run of the row has is left out.
+    gains: of the accuracy, as the comparison's `gain_kind` says, by (data_seed, seed), for the seeds shared
+    with the baseline; gain: over them, None without.
+    verdict: on the differences in accuracy; None for a baseline and where no seed is shared.
+    seconds: mean training time of a run. effective_sample_size: of the weights in the last epoch, as a
+    fraction, None for a method without weights. notes: what a reader has to know about the gain.
     """
 
     row: Row
     baseline: Row | None
-    accuracy: Spread
-    worst_group: Spread | None
+    test_set: str
+    measured: Mapping[str, Measured]
     gains: Mapping[SeedPair, float]
     gain: Estimate | None
-    margin_gain: Estimate | None
-    worst_group_gain: Estimate | None
+    verdict: Verdict | None
     seconds: float
+    effective_sample_size: Spread | None
     notes: tuple[str, ...]
+
+    @property
+    def accuracy(self) -> Spread:
+        """In [0, 1]."""
+        return self.measured["accuracy"].spread
+
+    @property
+    def num_draws(self) -> int:
+        """How many draws of the data (data seeds) its gains are of."""
+        return len({data_seed for data_seed, _seed in self.gains})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """Results in the order of the table; warnings are about runs that were left out."""
+    """Results in the order of the tables; warnings are about runs that were left out."""
 
     results: Sequence[Result]
     gain_kind: GainKind
-    test_set: str
     warnings: Sequence[str]
 
     @property
-    def groups(self) -> dict[tuple[str, str], list[Result]]:
-        """Results by (dataset, backbone), each with its options."""
-        groups: dict[tuple[str, str], list[Result]] = {}
-        for result in self.results:
-            groups.setdefault((result.row.dataset, result.row.backbone), []).append(result)
-        return groups
+    def groups(self) -> dict[tuple[str, str, str], list[Result]]:
+        """Results by (dataset, backbone, test set), the first two with their options."""
+        return _tables(self.results)
 
 
-def compare_runs(paths: Iterable[Path], *, gain: GainKind = "points", test_set: str = "test") -> Comparison:
+def compare_runs(
+    paths: Iterable[Path], *, gain: GainKind = "points", test_set: str | None = "test"
+) -> Comparison:
     """Group runs into rows and measure each row against ERM, paired by (data_seed, seed).
 
     Args:
         paths: run directories; unfinished ones are left out with a warning.
         gain: how the gain is expressed, see `report.statistics.gain`.
+        test_set: the one to compare on; None: on each that a run was tested on.
 
     Raises:
         RunError: a path is no run directory, no run is finished, or none was tested on `test_set`.
     """
     records, warnings = load_runs(paths)
-    tested, untested = tested_on(records, test_set)
-    rows, repeated = make_rows(tested)
-    results = [
-        measure(row, baseline, gain_kind=gain, test_set=test_set)
-        for row, baseline in zip(rows, find_baselines(rows), strict=True)
-    ]
-    return Comparison(
-        results=results, gain_kind=gain, test_set=test_set, warnings=[*warnings, *untested, *repeated]
-    )
+    chosen = _all_test_sets(records) if test_set is None else [test_set]
+    results: list[Result] = []
+    for name in chosen:
+        tested, untested = tested_on(records, name)
+        rows, repeated = make_rows(tested)
+        results += [
+            measure(row, baseline, gain_kind=gain, test_set=name)
+            for row, baseline in zip(rows, find_baselines(rows), strict=True)
+        ]
+        warnings += [*([] if test_set is None else untested), *repeated]
+    judged = [result for table in _tables(results).values() for result in _judged(table)]
+    return Comparison(results=judged, gain_kind=gain, warnings=list(dict.fromkeys(warnings)))
 
 
 def tested_on(records: Sequence[RunRecord], test_set: str) -> tuple[list[RunRecord], list[str]]:
     """The runs that were tested on `test_set`, and a warning that names the others."""
     tested = [record for record in records if test_set in record.test_sets]
     if not tested:
-        known = sorted(set().union(*(record.test_sets for record in records)))
+        known = _all_test_sets(records)
         raise RunError(f"no run has a test set {test_set!r}; there are: {', '.join(known) or 'none'}")
     others = ", ".join(str(record.path) for record in records if test_set not in record.test_sets)
     return tested, [f"left out, having no test set {test_set!r}: {others}"] if others else []
 
 
 def measure(row: Row, baseline: Baseline, *, gain_kind: GainKind, test_set: str) -> Result:
-    """A row's numbers, and its gains over the baseline where there is one."""
+    """A row's numbers, and its gains over the baseline where there is one; without a verdict yet."""
     erm = baseline.row
     notes = [baseline.note] if baseline.note else []
     gains: dict[SeedPair, float] = {}
     if erm is not None:
         gains, problems = _accuracy_gains(row, erm, gain_kind=gain_kind, test_set=test_set)
-        notes += problems
-    worst_group = list(row.values(f"{test_set}/worst_group").values())
+        notes += [*problems, *_cautions(gains)]
+    sizes = list(row.values("weights/ess").values())
     return Result(
         row=row,
         baseline=erm,
-        accuracy=spread(list(row.values(f"{test_set}/accuracy").values())),
-        worst_group=spread(worst_group) if worst_group else None,
+        test_set=test_set,
+        measured={
+            each.name: Measured(
+                spread(list(values.values())), None if erm is None else _mean_difference(row, erm, key, each)
+            )
+            for each in MEASURES.values()
+            if (values := row.values(key := f"{test_set}/{each.name}"))
+        },
         gains=gains,
-        gain=estimate(list(gains.values()), with_interval=gain_kind != "ratio") if gains else None,
-        margin_gain=_mean_gain(row, erm, f"{test_set}/margin", lambda ours, theirs: ours - theirs),
-        worst_group_gain=_mean_gain(row, erm, f"{test_set}/worst_group", _points),
+        gain=estimate(independent(gains), with_interval=gain_kind != "ratio") if gains else None,
+        verdict=None,
         seconds=fmean(run.seconds for run in row.runs.values()),
+        effective_sample_size=spread(sizes) if sizes else None,
         notes=tuple(notes),
+    )
+
+
+def independent(gains: Mapping[SeedPair, float]) -> list[float]:
+    """The gains that an interval may take for independent: of each draw of the data its mean, since runs on
+    one draw share its luck; where all are on one draw, of each seed."""
+    by_draw: dict[int, list[float]] = {}
+    for (data_seed, _seed), value in gains.items():
+        by_draw.setdefault(data_seed, []).append(value)
+    return list(gains.values()) if len(by_draw) == 1 else [fmean(values) for values in by_draw.values()]
+
+
+def _tables(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
+    tables: dict[tuple[str, str, str], list[Result]] = {}
+    for result in results:
+        tables.setdefault((result.row.dataset, result.row.backbone, result.test_set), []).append(result)
+    return tables
+
+
+def _judged(table: Sequence[Result]) -> list[Result]:
+    """The results of one table with their verdicts, adjusted for one another."""
+    differences = {
+        number: independent(found)
+        for number, result in enumerate(table)
+        if result.baseline is not None
+        and (found := _paired(result.row, result.baseline, f"{result.test_set}/accuracy", _points))
+    }
+    judged = dict(zip(differences, verdicts(list(differences.values())), strict=True))
+    return [replace(result, verdict=judged.get(number)) for number, result in enumerate(table)]
+
+
+def _all_test_sets(records: Sequence[RunRecord]) -> list[str]:
+    return sorted(
+        set().union(*(record.test_sets for record in records)), key=lambda name: (name != "test", name)
     )
 
 
@@ -126,11 +191,24 @@ def _accuracy_gains(
     return gains, []
 
 
-def _mean_gain(
-    row: Row, erm: Row | None, metric: str, measured: Callable[[float, float], float]
-) -> Estimate | None:
-    gains = {} if erm is None else _paired(row, erm, metric, measured)
-    return estimate(list(gains.values())) if gains else None
+def _cautions(gains: Mapping[SeedPair, float]) -> list[str]:
+    """What to know about an interval over these gains."""
+    values = independent(gains) if gains else []
+    cautions = []
+    if len(values) < len(gains):
+        cautions.append(
+            f"the interval is over {len(values)} draws of the data (data seeds), each with the mean of its seeds"
+        )
+    if len(values) > 1 and not have_spread(values):
+        cautions.append(
+            "all its gains are equal, so that they show no spread that an interval could be made from"
+        )
+    return cautions
+
+
+def _mean_difference(row: Row, erm: Row, key: str, measure: Measure) -> Estimate | None:
+    found = _paired(row, erm, key, lambda ours, theirs: measure.scale * (ours - theirs))
+    return estimate(independent(found)) if found else None
 
 
 def _paired(
