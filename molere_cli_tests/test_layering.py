@@ -23,8 +23,8 @@ CORE, PLUGINS = ROOT / "molere_cli", ROOT / "plugins"
 # The floors from the bottom up: a room imports only from floors below its own. A room is a module of
 # `molere_cli`, or a folder in it; rooms on one floor know nothing of one another.
 FLOORS = (
-    ("errors", "files", "fingerprints", "metrics", "randomness"),
-    ("locks", "registry"),
+    ("errors", "files", "fingerprints", "metrics", "randomness", "shown"),
+    ("locks", "registry", "tables"),
     ("progress", "run_dir"),
     ("config",),
     ("data", "report", "splits"),
@@ -35,7 +35,7 @@ FLOORS = (
     ("__main__",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-REPORT_MAY_IMPORT = {"errors", "files", "fingerprints", "run_dir", "config", "report"}
+REPORT_MAY_IMPORT = {"errors", "files", "fingerprints", "run_dir", "config", "report", "shown", "tables"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "torchmetrics", "safetensors", "datasets"}
 FIRST_PARTY = sorted(path.parent.name for path in PLUGINS.glob("molere_*/__init__.py"))
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from molere_cli.commands.flags import RunsDir
+from molere_cli.commands.output import say, show, stdout_encoding, stdout_width
 
 
 def compare(
@@ -32,13 +33,12 @@ def compare(
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Compare runs with ERM, seed by seed."""
-    from molere_cli.commands.console import stdout
     from molere_cli.report import render
     from molere_cli.tasks.compare import compare as compared
 
     comparison = compared(paths or (), runs=runs, gain=gain, test_set=test_set, plot=plot)
     for warning in comparison.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if plot is not None:
-        typer.echo(f"wrote {plot}", err=True)
-    typer.echo(render(comparison, output, width=stdout.width if stdout.is_terminal else None))
+        say(f"wrote {plot}", err=True)
+    show(render(comparison, output, width=stdout_width(), encoding=stdout_encoding()))

@@ -6,27 +6,25 @@ import csv
 import io
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
-
 from molere_cli.files import json_text
 from molere_cli.report.cells import Footnotes, Grid, explanation, grids
 from molere_cli.report.comparison import Comparison, Result
 from molere_cli.report.rows import seeds_text
 from molere_cli.report.statistics import Estimate, Spread
+from molere_cli.shown import harmless
+from molere_cli.tables import table_text
 
 Format = Literal["table", "markdown", "csv", "json"]
 
-UNBOUNDED = 10_000
 
-
-def render(comparison: Comparison, format: Format = "table", *, width: int | None = None) -> str:
+def render(
+    comparison: Comparison, format: Format = "table", *, width: int | None = None, encoding: str = "utf-8"
+) -> str:
     """A comparison as text without a final newline.
 
     Args:
         width: columns of the terminal, for `table`; None: as wide as the table is.
+        encoding: of what reads it, for `table`, which is laid out in characters that this has.
     """
     if format == "json":
         return json_text([as_json(result, comparison) for result in comparison.results], indent=2)
@@ -34,35 +32,28 @@ def render(comparison: Comparison, format: Format = "table", *, width: int | Non
         return as_csv(comparison)
     footnotes = Footnotes()
     tables = grids(comparison, footnotes)
-    texts = [as_markdown(grid) if format == "markdown" else as_table(grid, width=width) for grid in tables]
-    separator = "\n\n" if format == "markdown" else "\n"
-    return "\n\n".join([*texts, separator.join([explanation(comparison), *footnotes.lines()])])
-
-
-def as_table(grid: Grid, *, width: int | None) -> str:
-    """A grid drawn with lines, wrapped to `width` columns."""
-    table = Table(title=Text(grid.title), title_justify="left")
-    for position, heading in enumerate(grid.headings):
-        table.add_column(Text(heading), justify="right" if position else "left")
-    for row in grid.rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console(file=io.StringIO(), width=UNBOUNDED, color_system=None)
-    console.width = width or max(len(grid.title), Measurement.get(console, console.options, table).maximum)
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    notes = [explanation(comparison), *(harmless(line) for line in footnotes.lines())]
+    if format == "markdown":
+        return "\n\n".join([*(as_markdown(grid) for grid in tables), *notes])
+    texts = [
+        table_text(grid.title, grid.headings, grid.rows, width=width, encoding=encoding) for grid in tables
+    ]
+    return "\n\n".join([*texts, "\n".join(notes)])
 
 
 def as_markdown(grid: Grid) -> str:
     """A grid as a Markdown table under its title."""
     rule = ["---", *("---:" for _ in grid.headings[1:])]
     lines = [_markdown_line(cells) for cells in (grid.headings, rule, *grid.rows)]
-    return "\n".join([f"**{grid.title}**", "", *lines])
+    return "\n".join([f"**{harmless(grid.title)}**", "", *lines])
 
 
 def as_csv(comparison: Comparison) -> str:
     """A header and a line a row; empty where there is no number, units as in `as_json`."""
-    rows = [_flat(result, comparison) for result in comparison.results]
+    rows = [
+        {name: harmless(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in (_flat(result, comparison) for result in comparison.results)
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -151,4 +142,4 @@ def _prefixed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _markdown_line(cells: Any) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    return "| " + " | ".join(harmless(cell).replace("|", r"\|") for cell in cells) + " |"
