@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +25,7 @@ from molere_cli.commands.output import ready_streams, say, written_out
 from molere_cli.commands.plugins import plugins
 from molere_cli.commands.split import split
 from molere_cli.commands.train import train
-from molere_cli.errors import MolereError, PluginError
+from molere_cli.errors import ConfigError, MolereError, PluginError
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.shown import harmless
 
@@ -82,6 +83,12 @@ def root(
 ) -> None:
     """Find the hard examples of a dataset, and train on them by learned reweighting."""
     context.ensure_object(Shown).traceback = debug
+    try:
+        Path.cwd()  # torch ends the process where there is none
+    except OSError as error:
+        raise ConfigError(
+            f"the working directory cannot be used ({error.strerror}); change to another one"
+        ) from error
 
 
 def main() -> None:

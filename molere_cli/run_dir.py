@@ -8,39 +8,124 @@ metrics.jsonl         one line an epoch
 checkpoint/           classifier.safetensors, state.safetensors, state.json
 pool.parquet          per pool example: label, margin, loss, aum, weight, mean_weight, side of the split
 predictions.parquet   per test example: prediction, margin, loss, group
-DONE                  written last
+DONE                  written last: when, and digests of the files above but those of the checkpoint
 lock                  who is training it, while somebody is
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from molere_cli.errors import RunError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from molere_cli.errors import RunError, on_one_line, shown
 from molere_cli.files import (
+    JSON_LIMIT,
+    LITTER_AGE,
     claim_folder,
     claim_name,
+    digest,
+    digest_of_file,
+    digest_of_values,
     hidden_beside,
     json_text,
+    leftovers,
+    make_folder,
     parse_json,
+    read_text,
+    sweep,
+    sync_folder,
     with_nulls,
+    write_json,
     write_text,
+    writing,
 )
-from molere_cli.locks import Lock, Note, locked
+from molere_cli.locks import Lock, Note, locked, take
 
 CHECKPOINT_COMPLETE = "state.json"
 # In the order in which a reader looks: the one in place; the next, while the one before it is on its way out.
 CHECKPOINTS = ("checkpoint", "checkpoint.new", "checkpoint.old")
 LOOKS = 100
+RECORDS = ("environment.json", "metrics.jsonl", "split.parquet", "pool.parquet", "predictions.parquet")
+"""The files that `DONE` has digests of, beside that of the settings."""
+PLACE_SETTINGS = {"data_dir", "download", "workers", "check"}
+"""Settings that no number hangs on, and that may change when a run moves to another machine."""
+METRICS_LIMIT = 1 << 26
+"""Bytes of `metrics.jsonl` that are read at most."""
+SLUG_LENGTH = 80
+"""Characters of a dataset's name in the name of a file; file systems take 255 in all."""
 
 T = TypeVar("T")
+Integer = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+"""Of 64 bits, signed or not: what other readers of JSON have too."""
+
+
+class Settings(BaseModel):
+    """What `config.json` says at least."""
+
+    model_config = ConfigDict(strict=True)
+
+    dataset: str
+    backbone: str
+    method: str
+    seed: Integer
+    data_seed: Integer = 0
+
+
+class MadeFrom(BaseModel):
+    """What `environment.json` says of a split at least."""
+
+    model_config = ConfigDict(strict=True)
+
+    strategy: str
+    score: str | None
+    delta: float
+
+
+class Gpu(BaseModel):
+    """What `environment.json` says of a GPU at least."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+
+
+class Environment(BaseModel):
+    """What `environment.json` says at least; versions of before did not record what has a default."""
+
+    model_config = ConfigDict(strict=True)
+
+    label: str
+    precision: str
+    device: str
+    fingerprint: str
+    started: str
+    split: MadeFrom | None
+    gpu: Gpu | None = None
+    cpu: str = ""
+    num_pool: Integer | None = None
+    test_fingerprints: dict[str, str] = {}
+    digests: dict[str, str] = {}
+
+
+class Finished(BaseModel):
+    """What `DONE` says: when the run was finished (ISO 8601), and a digest of each of its files."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    finished: str
+    digests: dict[str, str]
+
+
+METRICS = TypeAdapter(dict[str, bool | Integer | float | None], config=ConfigDict(strict=True))
 
 
 class RunDir:
@@ -51,7 +136,7 @@ class RunDir:
 
     @property
     def is_done(self) -> bool:
-        return (self.path / "DONE").is_file()
+        return os.path.isfile(self.path / "DONE")  # False where the system refuses an answer
 
     @property
     def split_path(self) -> Path:
@@ -73,26 +158,65 @@ class RunDir:
     def lock_path(self) -> Path:
         return self.path / "lock"
 
-    def locked(self, *, note: Note, wait: bool = False) -> AbstractContextManager[Lock]:
-        """Keep others from training this run; see `locks.locked`.
+    @contextmanager
+    def locked(self, *, note: Note, wait: bool = False) -> Iterator[Lock]:
+        """Keep others from training this run; see `locks.locked`. What a killed trainer left is deleted.
 
         Raises:
             RunError: somebody is training it, and it is not to be waited for.
         """
-        return locked(self.lock_path, doing=f"is training {self.path}", note=note, wait=wait)
+        with locked(self.lock_path, doing=f"is training {self.path}", note=note, wait=wait) as lock:
+            sweep(self.path, age=0)
+            yield lock
 
     def config(self) -> dict[str, Any]:
-        """The settings in effect."""
-        return self._read_object("config.json")
+        """The settings in effect.
+
+        Raises:
+            RunError: they are not those that the run began with.
+        """
+        settings = self._object("config.json", Settings)
+        began_with = self.environment().get("digests", {}).get("settings")
+        known = {began_with, self._digests().get("config.json")} - {None}
+        if known - {settings_digest(settings)}:
+            path = self.path / "config.json"
+            raise RunError(
+                f"{path} has been edited since the run began, and no longer says how it was trained; put it "
+                f"back, or train a new run with `molere train --config {path}`"
+            )
+        return settings
 
     def environment(self) -> dict[str, Any]:
         """Versions, machine, fingerprint and split provenance."""
-        return self._read_object("environment.json")
+        self.check("environment.json")
+        environment = self._object("environment.json", Environment)
+        recorded = environment.get("digests", {}).get("environment")
+        if recorded not in {None, digest_of_values(_without_digests(environment))}:
+            raise self._damaged("environment.json", "it is not what the run wrote; put it back from a copy")
+        return environment
+
+    def write_beginning(self, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Write `config.json` and, with digests of all that the run begins with, `environment.json`; the
+        split, if there is one, has been written."""
+        write_json(self.path / "config.json", settings)
+        began_with = {
+            "settings": settings_digest(settings),
+            "environment": digest_of_values(_without_digests(environment)),
+        }
+        if os.path.isfile(self.split_path):
+            began_with["split"] = self.digest_of(self.split_path.name)
+        write_json(self.path / "environment.json", {**environment, "digests": began_with})
 
     def metrics(self) -> list[dict[str, Any]]:
         """One record an epoch, oldest first; None for what was no number."""
         name = "metrics.jsonl"
-        return [self._parse(line, name) for line in self._read_text(name).splitlines()]
+        self.check(name)
+        records = [self._parsed(line, name) for line in self._text(name, METRICS_LIMIT).splitlines()]
+        for record in records:
+            self._validate(record, name, METRICS.validate_python)
+        if not records and self.is_done:
+            raise RunError(f"{self.path / name} is empty, although the run is marked as finished")
+        return records
 
     def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Replace the records of all epochs; what is no number, such as the loss of a classifier that has
@@ -101,8 +225,39 @@ class RunDir:
         write_text(self.path / "metrics.jsonl", "".join(lines))
 
     def mark_done(self) -> None:
-        """Say that everything else has been written."""
-        write_text(self.path / "DONE", datetime.now(UTC).isoformat(timespec="seconds") + "\n")
+        """Say that everything else has been written, and what it is."""
+        found = {name: self.digest_of(name) for name in RECORDS if os.path.isfile(self.path / name)}
+        done = Finished(
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            digests={"config.json": settings_digest(self.config()), **found},
+        )
+        write_json(self.path / "DONE", done.model_dump())
+
+    def check(self, name: str) -> None:
+        """Raise RunError if a file of a finished run is missing or not what the run wrote; one of a version
+        that kept no digests passes."""
+        recorded = self._digests().get(name)
+        if recorded is None or name == "config.json":
+            return
+        if self.digest_of(name) != recorded:
+            raise self._damaged(name, "it is not what the run wrote; put it back from a copy, or train again")
+
+    def digest_of(self, name: str) -> str:
+        """The digest of a file as it is now."""
+        try:
+            return digest_of_file(self.path / name)
+        except OSError as error:
+            raise RunError(f"{self.path / name} cannot be read: {error.strerror}") from error
+
+    def _digests(self) -> dict[str, str]:
+        """Of the files of a finished run, by name; empty for an unfinished one, or of a version without."""
+        if not self.is_done:
+            return {}
+        text = self._text("DONE", JSON_LIMIT)
+        if _is_time(text.strip()):
+            return {}
+        digests: dict[str, str] = self._validated(text, "DONE", Finished)["digests"]
+        return digests
 
     @contextmanager
     def new_checkpoint(self) -> Iterator[Path]:
@@ -113,11 +268,14 @@ class RunDir:
         """
         current, fresh, old = (self.path / name for name in CHECKPOINTS)
         self.settle_checkpoint()
-        fresh.mkdir(parents=True)
-        yield fresh
-        if current.exists():
-            current.replace(old)
-        fresh.replace(current)
+        with writing(self.path / CHECKPOINTS[0]):
+            fresh.mkdir(parents=True)
+            yield fresh
+            sync_folder(fresh)
+            if current.exists():
+                current.replace(old)
+            fresh.replace(current)
+            sync_folder(self.path)
         shutil.rmtree(old, ignore_errors=True)
 
     def settle_checkpoint(self) -> None:
@@ -127,7 +285,8 @@ class RunDir:
         """
         current, fresh, old = (self.path / name for name in CHECKPOINTS)
         if not current.exists() and (left := self._newest_checkpoint()) is not None:
-            left.replace(current)
+            with writing(current):
+                left.replace(current)
         for path in (fresh, old):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -165,23 +324,75 @@ class RunDir:
                     return found
         return None
 
-    def _read_object(self, name: str) -> dict[str, Any]:
-        return self._parse(self._read_text(name), name)
+    def _object(self, name: str, model: type[BaseModel]) -> dict[str, Any]:
+        return self._validated(self._text(name, JSON_LIMIT), name, model)
 
-    def _read_text(self, name: str) -> str:
+    def _text(self, name: str, limit: int) -> str:
         try:
-            return (self.path / name).read_text(encoding="utf-8")
-        except OSError as error:
+            return read_text(self.path / name, limit=limit)
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(f"{self.path} is not a run directory: no readable {name} in it") from error
+        except OSError as error:
+            raise RunError(f"{self.path / name} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise self._damaged(name, error) from error
 
-    def _parse(self, text: str, name: str) -> dict[str, Any]:
+    def _parsed(self, text: str, name: str) -> dict[str, Any]:
         try:
             value = parse_json(text)
         except ValueError as error:
-            raise RunError(f"{self.path / name} is damaged: {error}") from error
+            raise self._damaged(name, error) from error
         if not isinstance(value, dict):
-            raise RunError(f"{self.path / name} is damaged: it holds no JSON object")
+            raise self._damaged(name, "it holds no JSON object")
         return value
+
+    def _validated(self, text: str, name: str, model: type[BaseModel]) -> dict[str, Any]:
+        """The object in `text` as it is, once the model has found nothing wrong with it."""
+        value = self._parsed(text, name)
+        self._validate(value, name, model.model_validate)
+        return value
+
+    def _validate(self, value: dict[str, Any], name: str, validate: Callable[[Any], Any]) -> None:
+        try:
+            validate(value)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "missing":
+                raise RunError(
+                    f"{self.path} was not written by this version of MOLERE: it has no {shown(key)}; "
+                    "train it again"
+                ) from error
+            raise self._damaged(name, f"{on_one_line(key)}: {problem['msg'].lower()}") from error
+
+    def _damaged(self, name: str, reason: object) -> RunError:
+        return RunError(f"{self.path / name} is damaged: {reason}")
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """A digest of the settings that a number hangs on."""
+    return digest_of_values(without_place(settings))
+
+
+def without_place(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: without_place(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if name not in PLACE_SETTINGS
+    }
+
+
+def _without_digests(environment: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in environment.items() if name != "digests"}
+
+
+def _is_time(text: str) -> bool:
+    """Whether it is what `DONE` was in versions that kept no digests."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager
@@ -194,9 +405,11 @@ def new_run(path: Path, begin: Callable[[RunDir], None], *, numbered: bool, note
 
     Raises:
         RunError: the name is taken.
+        WriteError: the system refuses.
     """
+    sweep_runs(path.parent, note=note)
     hidden = hidden_beside(path)
-    hidden.mkdir(parents=True)
+    make_folder(hidden)
     try:
         with RunDir(hidden).locked(note=note) as lock:
             begin(RunDir(hidden))
@@ -207,9 +420,18 @@ def new_run(path: Path, begin: Callable[[RunDir], None], *, numbered: bool, note
         shutil.rmtree(hidden, ignore_errors=True)
 
 
+def sweep_runs(root: Path, *, note: Note) -> None:
+    """Delete the runs directly under `root` that were killed before they had a name."""
+    for path in leftovers(root, age=LITTER_AGE):
+        if (path / "lock").is_file() and isinstance(lock := take(path / "lock", note), Lock):
+            shutil.rmtree(path, ignore_errors=True)
+            lock.release()
+
+
 def _claimed(hidden: Path, path: Path, *, numbered: bool) -> Path:
     try:
-        return claim_name(path, partial(claim_folder, hidden), numbered=numbered)
+        with writing(path):
+            return claim_name(path, partial(claim_folder, hidden), numbered=numbered)
     except FileExistsError as error:
         raise taken(path) from error
 
@@ -231,8 +453,15 @@ def _state_of(checkpoint: Path) -> bytes | None:
 
 def finished_runs(root: Path) -> list[RunDir]:
     """The finished runs directly under `root`, oldest first."""
-    runs = [RunDir(path.parent) for path in root.glob("*/DONE")]
-    return sorted(runs, key=lambda run: ((run.path / "DONE").stat().st_mtime, run.path.name))
+    runs = [run for run in map(RunDir, run_paths(root)) if run.is_done]
+    return sorted(runs, key=lambda run: (_finished_at(run), run.path.name))
+
+
+def _finished_at(run: RunDir) -> float:
+    try:
+        return (run.path / "DONE").stat().st_mtime
+    except OSError:  # just deleted
+        return 0.0
 
 
 def unfinished_runs(root: Path) -> list[RunDir]:
@@ -241,15 +470,40 @@ def unfinished_runs(root: Path) -> list[RunDir]:
 
 
 def run_paths(root: Path) -> list[Path]:
-    """The run directories directly under `root`, finished or not, in name order."""
-    return sorted(path.parent for path in root.glob("[!.]*/config.json"))
+    """The run directories directly under `root`, finished or not, in name order; damaged ones too.
+
+    Raises:
+        RunError: the system does not let us look.
+    """
+    try:
+        folders = [Path(entry.path) for entry in os.scandir(root) if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RunError(f"cannot look for runs in {root}: {error.strerror}") from error
+    names = ("config.json", "environment.json", "metrics.jsonl", "DONE")
+    return sorted(path for path in folders if any(os.path.isfile(path / name) for name in names))
+
+
+def dataset_title(dataset: str) -> str:
+    """A dataset's name as tables show it: of a path its last part, however it was spelled.
+
+    What lies in two folders of one name is told apart by its fingerprint.
+    """
+    name, colon, argument = dataset.partition(":")
+    spelled = (
+        Path(argument).is_absolute() or argument.startswith(("./", "../", "~")) or argument.endswith("/")
+    )
+    return f"{name}{colon}{Path(argument).name}" if spelled else dataset
 
 
 def dataset_slug(dataset: str) -> str:
-    """A dataset's name as part of a file name: `parquet:/a/cifar100` is `parquet-cifar100`."""
+    """A dataset's name as part of a file name: `parquet:/a/cifar100` is `parquet-cifar100`; a long one is
+    cut, with a digest of the whole."""
     name, _, argument = dataset.partition(":")
     text = f"{name}-{Path(argument).name}" if argument else name
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    return slug if len(slug) <= SLUG_LENGTH else f"{slug[:SLUG_LENGTH]}-{digest(text.encode())[:8]}"
 
 
 def run_name(*, dataset: str, method: str, seed: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from molere_cli.commands.flags import RunsDir
-from molere_cli.commands.output import show, show_table
+from molere_cli.commands.output import say, show, show_table
 
 if TYPE_CHECKING:
     from molere_cli.tasks.evaluate import Evaluation
@@ -25,7 +25,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--on",
-            help="Test sets, as in test,corrupted:gaussian_noise:3,folder:DIR; default: all of the dataset.",
+            help="Test sets, as in test,corrupted:gaussian_noise:3,folder:DIR (one with a comma in quotes); "
+            "default: all of the dataset.",
             show_default=False,
         ),
     ] = None,
@@ -44,6 +45,7 @@ def evaluate(
 ) -> None:
     """Evaluate a run from its checkpoint alone."""
     from molere_cli.commands.flags import key_values
+    from molere_cli.config.paths import comma_separated
     from molere_cli.files import json_text
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.evaluate import evaluate_run
@@ -52,10 +54,12 @@ def evaluate(
         run,
         load_plugins(),
         runs=runs,
-        sets=on.split(",") if on else None,
+        sets=comma_separated(on) if on else None,
         dataset=dataset,
         dataset_option=key_values("dataset_option", dataset_option or []),
     )
+    for remark in found.remarks:
+        say(f"note: {remark}", err=True)
     if as_json:
         show(json_text(found.as_json(), indent=2))
     else:
@@ -65,11 +69,12 @@ def evaluate(
 def print_evaluation(found: Evaluation) -> None:
     """A table of the test sets, and of each one of its classes (the worst ones, where there are many)."""
     keys = list(dict.fromkeys(key for summary in found.summaries.values() for key in summary))
+    headings = ["set", "images", *(key.replace("_", " ") for key in keys)]
     rows = [
-        [name, *(f"{summary[key]:.4f}" if key in summary else "-" for key in keys)]
+        [name, f"{found.sizes[name]:,}", *(f"{summary[key]:.4f}" if key in summary else "-" for key in keys)]
         for name, summary in found.summaries.items()
     ]
-    show_table(f"{found.label} ({found.run})", ["set", *(key.replace("_", " ") for key in keys)], rows)
+    show_table(f"{found.label} ({found.run})", headings, rows)
     for name, accuracies in found.by_class.items():
         _show_accuracies("class", name, accuracies)
 

@@ -8,6 +8,7 @@ strings, and `{"$float": "nan"}` (inf, -inf) for what JSON has no number for.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from molere_cli.errors import RunError
-from molere_cli.files import json_text, parse_json, write_text
+from molere_cli.errors import RunError, on_one_line
+from molere_cli.files import json_text, read_json, sync_file, write_text, writing
 from molere_cli.run_dir import CHECKPOINT_COMPLETE
 
 TENSORS = "state.safetensors"
 CLASSIFIER = "classifier.safetensors"
+STATE_LIMIT = 1 << 28
+"""Bytes of `state.json` that are read at most."""
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def pack(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
@@ -67,9 +71,21 @@ def save_state(state: Mapping[str, Any], module: nn.Module, folder: Path) -> Non
     """Write a checkpoint into an empty folder: the classifier as it loads elsewhere, and the rest."""
     tensors: dict[str, Tensor] = {}
     packed = pack(state, tensors)
-    save_file(classifier_tensors(module), folder / CLASSIFIER)
-    save_file(tensors, folder / TENSORS)
+    _save(classifier_tensors(module), folder / CLASSIFIER)
+    _save(tensors, folder / TENSORS)
     write_text(folder / CHECKPOINT_COMPLETE, json_text(packed))
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    with writing(path):
+        try:
+            save_file(tensors, path)
+        except SafetensorError as error:
+            # What the system says comes as text alone: "I/O error: No space left on device (os error 28)".
+            if (number := OS_ERROR.search(str(error))) is None:
+                raise
+            raise OSError(int(number[1]), str(error)) from error
+        sync_file(path)
 
 
 def load_state(folder: Path) -> Any:
@@ -80,9 +96,9 @@ def load_state(folder: Path) -> Any:
     """
     try:
         tensors = load_file(folder / TENSORS)
-        return unpack(parse_json((folder / CHECKPOINT_COMPLETE).read_text(encoding="utf-8")), tensors)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise RunError(f"the checkpoint {folder} cannot be read: {error}") from error
+        return unpack(read_json(folder / CHECKPOINT_COMPLETE, limit=STATE_LIMIT), tensors)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        raise RunError(f"the checkpoint {folder} cannot be read: {on_one_line(str(error))}") from error
 
 
 def load_classifier(module: nn.Module, folder: Path) -> None:
@@ -94,7 +110,7 @@ def load_classifier(module: nn.Module, folder: Path) -> None:
     try:
         module.load_state_dict(load_file(folder / CLASSIFIER))
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = on_one_line(str(error).strip().splitlines()[0], limit=200)
         raise RunError(f"{folder / CLASSIFIER} does not fit this backbone: {reason}") from error
 
 

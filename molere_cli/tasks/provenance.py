@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import shlex
 import subprocess
@@ -16,13 +14,13 @@ from typing import Any
 
 import torch
 
+from molere_cli.config.sections import NOISE_SUFFIX
 from molere_cli.data.source import LoadedDataset
 from molere_cli.errors import RunError
 from molere_cli.fingerprints import same_fingerprint
-from molere_cli.run_dir import RunDir
+from molere_cli.run_dir import RunDir, dataset_title, without_place
 from molere_cli.splits.artefact import Split, load_split
 
-PLACE_SETTINGS = {"data_dir", "download", "workers"}
 PACKAGES = ("torch", "torchvision", "timm", "safetensors", "pyarrow", "numpy")
 
 
@@ -140,25 +138,10 @@ def check_test_sets(run: RunDir, data: LoadedDataset) -> None:
             )
 
 
-def digests(settings: Mapping[str, Any], split: Path | None) -> dict[str, str]:
-    """What a run began with, in short, as kept in `environment.json`."""
-    found = {"settings": _settings_digest(settings)}
-    return found if split is None else {**found, "split": _digest(split.read_bytes())}
-
-
-def check_settings(run: RunDir) -> None:
-    """Raise RunError if `config.json` says something else than when the run began."""
-    settings, path = run.config(), run.path / "config.json"
-    if _recorded(run, "settings") not in {None, _settings_digest(settings)}:
-        raise RunError(
-            f"{path} has been edited since the run began, and no longer says how it was trained; put it "
-            f"back, or train a new run with `molere train --config {path}`"
-        )
-
-
 def check_split(run: RunDir) -> None:
     """Raise RunError if `split.parquet` is not the one that the run began with."""
-    if _recorded(run, "split") not in {None, _digest(run.split_path.read_bytes())}:
+    recorded = run.environment().get("digests", {}).get("split")
+    if recorded not in {None, run.digest_of(run.split_path.name)}:
         raise RunError(
             f"{run.split_path} is not the split that the run began with; put that back, or train a new run"
         )
@@ -182,24 +165,12 @@ def checked_split(path: Path, data: LoadedDataset, *, note: Callable[[str], None
     return split
 
 
-def _recorded(run: RunDir, what: str) -> str | None:
-    """None for a run of a version that did not record it."""
-    recorded: str | None = run.environment().get("digests", {}).get(what)
-    return recorded
-
-
-def _settings_digest(settings: Mapping[str, Any]) -> str:
-    return _digest(json.dumps(_without_place(settings), sort_keys=True).encode())
-
-
-def _without_place(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a number hangs on; the others may change when a run moves to another machine."""
-    return {
-        name: _without_place(value) if isinstance(value, Mapping) else value
-        for name, value in settings.items()
-        if name not in PLACE_SETTINGS
+def as_planned(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that tell runs on one pool apart: without what depends on the machine, and with paths to
+    data by their last part, since the data themselves are compared by fingerprint."""
+    settings = without_place(settings)
+    noise = settings["label_noise"]
+    return settings | {
+        "dataset": dataset_title(settings["dataset"]),
+        "label_noise": Path(noise).name if noise.endswith(NOISE_SUFFIX) else noise,
     }
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset, load_dataset
@@ -58,8 +60,9 @@ def train_seeds(
     """
     if out is not None and len(seeds) > 1:
         raise ConfigError("--out names one run, but there are several seeds; leave it out")
-    if out is not None and out.exists():
+    if out is not None and os.path.lexists(out):
         raise taken(out)
+    config = with_absolute_paths(config, registry)
     plans = [make_plan(config.updated(seed=seed), registry) for seed in seeds]
     data = data or load_dataset(config.data, registry)
     for plan in plans:

@@ -9,15 +9,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from molere_cli.config.files import validate_config
+from molere_cli.config.files import saved_config
 from molere_cli.config.plan import Plan, make_plan
-from molere_cli.config.run_config import completed
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
 from molere_cli.engine.checkpoint import load_classifier, load_state, save_state
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import RunError, SplitError
-from molere_cli.files import replacing, write_json
+from molere_cli.files import digest_of_values, replacing, with_nulls
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import beat
 from molere_cli.metrics import summarize
@@ -29,13 +28,11 @@ from molere_cli.splits.artefact import Split, SplitInfo, write_split
 from molere_cli.tasks.build import Engine, build_engine
 from molere_cli.tasks.provenance import (
     check_fingerprint,
-    check_settings,
     check_split,
     check_test_sets,
     checked_split,
     describe_environment,
     describe_gpu,
-    digests,
     other_machine,
 )
 from molere_cli.tasks.results import learned_split, pool_table, split_provenance, write_predictions
@@ -79,6 +76,7 @@ def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
         "num_mislabelled": data.num_mislabelled,
         "class_names": list(data.dataset.class_names),
         "group_names": list(data.dataset.group_names),
+        "data": data.account.as_json(),
         "label": plan.label(split.info.strategy if split else None),
         "split": split_provenance(split.info) if split else None,
     }
@@ -87,11 +85,9 @@ def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
 def _write_beginning(
     settings: dict[str, Any], environment: dict[str, Any], split: Split | None, run: RunDir
 ) -> None:
-    write_json(run.path / "config.json", settings)
     if split is not None:
         write_split(split, run.split_path)
-    began_with = digests(settings, run.split_path if split else None)
-    write_json(run.path / "environment.json", {**environment, "digests": began_with})
+    run.write_beginning(settings, environment)
 
 
 def resume_run(
@@ -123,9 +119,8 @@ def resume_run(
 
 
 def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progress: Progress) -> RunDir:
-    check_settings(run)
     plan = make_plan(
-        validate_config(completed(run.config()), source=str(run.path / "config.json")),
+        saved_config(run.config(), source=str(run.path / "config.json")),
         registry,
         precision=run.environment()["precision"],
     )
@@ -140,21 +135,37 @@ def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progr
     if (sentence := other_machine(run, plan.device)) is not None:
         progress.note(sentence)
     run.settle_checkpoint()
+    recorded: str | None = None
     if (checkpoint := run.checkpoint()) is not None:
-        engine.loop.load_state_dict(load_state(checkpoint))
+        state = load_state(checkpoint)
+        engine.loop.load_state_dict(state)
         load_classifier(engine.classifier.module, checkpoint)
-    return _train(engine, run, _records(run, engine.loop.next_epoch), progress=progress)
+        recorded = state.get("records")
+    return _train(engine, run, _records(run, engine.loop.next_epoch, recorded), progress=progress)
 
 
-def _records(run: RunDir, num_epochs: int) -> list[dict[str, Any]]:
-    """The metrics of the first epochs; a run may have been killed after it wrote those of one more."""
+def _records(run: RunDir, num_epochs: int, recorded: str | None) -> list[dict[str, Any]]:
+    """The metrics of the first epochs; a run may have been killed after it wrote those of one more.
+
+    Args:
+        recorded: their digest in the checkpoint, None in one of a version that kept none.
+    """
     records = run.metrics()[:num_epochs] if num_epochs else []
     if [record.get("epoch") for record in records] != list(range(num_epochs)):
         raise RunError(
             f"{run.path / 'metrics.jsonl'} is damaged: it lacks some of the {num_epochs} epochs that the "
             "checkpoint has; train a new run"
         )
+    if recorded not in {None, _digest_of_records(records)}:
+        raise RunError(
+            f"{run.path / 'metrics.jsonl'} is damaged: its first {num_epochs} epochs are not those that the "
+            "checkpoint was written with; train a new run"
+        )
     return records
+
+
+def _digest_of_records(records: list[dict[str, Any]]) -> str:
+    return digest_of_values(with_nulls(records))
 
 
 def engine_on_split(
@@ -177,7 +188,9 @@ def engine_on_split(
 def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examples | None:
     if info.val_dataset is None:
         return None
-    other = load_other_dataset(plan.config.data, data, plan.registry, info.val_dataset, {})
+    other = load_other_dataset(
+        plan.config.data, data, plan.registry, info.val_dataset, {}, purpose="validate"
+    )
     if not same_fingerprint(other.fingerprint, str(info.val_fingerprint)):
         raise SplitError(
             f"dataset {info.val_dataset!r}, which the split validates on, has changed since it was made: "
@@ -188,6 +201,7 @@ def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examp
 
 def _train(engine: Engine, run: RunDir, records: list[dict[str, Any]], *, progress: Progress) -> RunDir:
     config, label = engine.plan.config, run.environment()["label"]
+    progress.data_taken(engine.data.account.line(), engine.data.account.remarks())
     progress.run_started(label, seed=config.machine.seed, num_epochs=config.classifier.epochs, path=run.path)
     loop, warned = engine.loop, False
     for metrics in loop.epochs(partial(_report_step, loop, progress)):
@@ -200,7 +214,8 @@ def _train(engine: Engine, run: RunDir, records: list[dict[str, Any]], *, progre
         if last:
             _write_results(engine, run)
         with run.new_checkpoint() as folder:
-            save_state(loop.state_dict(), engine.classifier.module, folder)
+            state = {**loop.state_dict(), "records": _digest_of_records(records)}
+            save_state(state, engine.classifier.module, folder)
         progress.epoch_ended(metrics)
         if not warned and (warning := collapse_of(metrics)):
             progress.note(warning)
