@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -16,7 +17,6 @@ from molere_cli.shown import NARROW, harmless
 
 PIPE_WIDTH = 120
 REPLACED_HANDLERS = {"strict", "surrogateescape", "backslashreplace"}
-ENDED_BY_SIGPIPE = 141
 
 
 def say(sentence: str, *, err: bool = False) -> None:
@@ -51,23 +51,65 @@ def stdout_encoding() -> str:
     return sys.stdout.encoding or "utf-8"
 
 
+class _Standard(io.RawIOBase):
+    """A standard stream whose errors say which one it is, as the file name of the OSError."""
+
+    def __init__(self, raw: io.RawIOBase, name: str) -> None:
+        self._raw, self._name = raw, name
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
+    def write(self, data: Any) -> int | None:
+        try:
+            return self._raw.write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._name) from error
+
+
+STREAMS = ("stdout", "stderr")
+
+
 def ready_streams() -> None:
-    """Give stdout and stderr to a process that was started without, and have them write every character: what
-    the encoding lacks as what is nearest to it."""
-    for name in ("stdout", "stderr"):
+    """Make stdout and stderr fit for what commands print.
+
+    A process that was started without them gets them; they write every character, what the encoding lacks as
+    what is nearest to it; and `written_out` knows their errors.
+    """
+    for name in STREAMS:
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process
-        elif isinstance(stream, io.TextIOWrapper) and stream.errors in REPLACED_HANDLERS:
-            stream.reconfigure(errors=NARROW)
+        elif type(stream) is io.TextIOWrapper and isinstance(stream.buffer, io.BufferedWriter | io.FileIO):
+            setattr(sys, name, _ready(stream, name))
+
+
+def _ready(stream: io.TextIOWrapper, name: str) -> io.TextIOWrapper:
+    raw: Any = getattr(stream.buffer, "raw", stream.buffer)
+    if isinstance(raw, _Standard):
+        return stream
+    stream.flush()
+    unbuffered = stream.write_through
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Standard(raw, name)),
+        encoding=stream.encoding,
+        errors=NARROW if stream.errors in REPLACED_HANDLERS else stream.errors,
+        line_buffering=stream.line_buffering or unbuffered,
+    )
 
 
 @contextmanager
 def written_out() -> Iterator[None]:
     """Have what the block prints written when it ends.
 
-    A reader who has gone ends the process as SIGPIPE would; what cannot be written for another reason, a full
-    disk say, ends it with a sentence and exit code 1.
+    A reader who has gone (`| head -1`) ends the process in silence, what cannot be written for another reason
+    (a full disk) with a sentence; both with exit code 1.
     """
     try:
         try:
@@ -76,23 +118,16 @@ def written_out() -> Iterator[None]:
             sys.stdout.flush()
             sys.stderr.flush()
     except OSError as error:
-        stuck = [name for name in ("stdout", "stderr") if _is_stuck(name)]
-        if not stuck:
+        if error.filename not in STREAMS:
             raise
-        if error.errno == errno.EPIPE:
-            sys.exit(ENDED_BY_SIGPIPE)
-        say(f"molere: cannot write to {stuck[0]}: {error.strerror}", err=True)
+        _give_up(error.filename)
+        if error.errno != errno.EPIPE and error.filename != "stderr":
+            say(f"molere: cannot write to {error.filename}: {error.strerror}", err=True)
         sys.exit(1)
 
 
-def _is_stuck(name: str) -> bool:
-    """Whether a stream cannot write what it holds; it then holds it no more."""
-    stream = getattr(sys, name)
-    try:
-        stream.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-        return True
-    return False
+def _give_up(name: str) -> None:
+    # What a stream still holds goes nowhere, or the interpreter would try again at its end.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, getattr(sys, name).fileno())
+    os.close(nowhere)
