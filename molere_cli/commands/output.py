@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import typer
-
 from molere_cli.shown import NARROW, harmless
 
 PIPE_WIDTH = 120
@@ -21,12 +19,13 @@ REPLACED_HANDLERS = {"strict", "surrogateescape", "backslashreplace"}
 
 def say(sentence: str, *, err: bool = False) -> None:
     """Print one line; what steers a terminal is escaped, line breaks included."""
-    typer.echo(harmless(sentence), err=err)
+    # Not by typer.echo, which writes UTF-8 where the encoding is ASCII.
+    print(harmless(sentence), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def show(text: str) -> None:
     """Print the lines of a table or a document, whose parts are harmless already."""
-    typer.echo(text)
+    print(text, flush=True)
 
 
 def show_table(
