@@ -20,6 +20,7 @@ import molere_cli
 from molere_cli import MethodSpec, hookimpl
 from molere_cli import __main__ as entry
 from molere_cli.commands import console
+from molere_cli.config.files import read_config_file
 from molere_cli.config.run_config import OWNERS, RunConfig, field_of, flag_name
 from molere_cli.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
@@ -170,6 +171,13 @@ def test_an_unknown_key_of_the_file_suggests_the_nearest(in_tmp, molere):
     [
         ("run.toml", "epochs = ", "run.toml is not valid TOML: "),
         ("run.json", "{", "run.json is not valid JSON: "),
+        ("run.json", '{"lr": 1e', "run.json is not valid JSON: "),
+        ("run.JSON", '{"epochs": 0}', "run.JSON: epochs = 0: "),
+        ("run.cfg", "method: erm", "run.cfg is not valid TOML: "),
+        ("run.yaml", "method: erm", "run.yaml is YAML; molere reads TOML or JSON"),
+        ("RUN.YML", "{}", "RUN.YML is YAML; molere reads TOML or JSON"),
+        ("run.toml", "image-size = 32", "run.toml: unknown key 'image-size'; did you mean 'image_size'?"),
+        ("run.toml", '"--LR" = 32', "run.toml: unknown key '--LR'; did you mean 'lr'?"),
         ("run.json", "[1]", "run.json must hold a table of settings, not a list"),
         ("run.toml", "epochs = 0", "run.toml: epochs = 0: input should be greater than or equal to 1"),
         ("run.toml", 'schedule = "linear"', "run.toml: schedule = 'linear': input should be 'cosine'"),
@@ -178,6 +186,22 @@ def test_an_unknown_key_of_the_file_suggests_the_nearest(in_tmp, molere):
 def test_a_broken_configuration_is_one_sentence(in_tmp, molere, name, text, sentence):
     Path(name).write_text(text)
     assert_refused(molere(f"train --config {name}"), sentence)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-8"])
+@pytest.mark.parametrize(
+    ("name", "text"), [("é.toml", 'dataset = "café"\n'), ("run.json", '{"dataset": "café"}')]
+)
+def test_byte_order_marks_are_no_settings(in_tmp, name, text, encoding):
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    Path(name).write_bytes((mark + text).encode(encoding))
+    assert read_config_file(Path(name)) == {"dataset": "café"}
+
+
+@pytest.mark.parametrize("content", [b"lr = 1 # caf\xe9", "lr = 1".encode("utf-16-be"), b"\xff\xfelr", b"\0"])
+def test_a_file_that_is_no_text_is_one_sentence(in_tmp, molere, content):
+    Path("run.toml").write_bytes(content)
+    assert_refused(molere("train --config run.toml"), "run.toml is not valid TOML: ")
 
 
 @pytest.mark.parametrize(

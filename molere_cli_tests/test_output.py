@@ -1,4 +1,4 @@
-"""Text of strangers in what commands print, readers with few characters or columns, and readers who have gone."""
+"""Text of strangers in what commands print, narrow readers, and readers who have gone."""
 
 from __future__ import annotations
 
