@@ -188,7 +188,7 @@ def with_nulls(value: Any) -> Any:
 
 
 def read_text(path: Path, *, limit: int) -> str:
-    """A text file of at most `limit` bytes, without its byte order mark: UTF-8, or UTF-16 that the mark tells.
+    """A text file of at most `limit` bytes, without byte order mark: UTF-8, or UTF-16 that the mark tells.
 
     Raises:
         OSError: it cannot be read.

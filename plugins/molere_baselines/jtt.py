@@ -30,7 +30,7 @@ class JttOptions(Options):
     first_epochs: int | None = Field(
         None, ge=1, description="Epochs of ERM before errors are counted (default: an eighth of all)."
     )
-    up_weight: int = Field(20, ge=1, description="How many extra times an epoch has each error.")
+    up_weight: int = Field(20, ge=1, le=10_000, description="How many extra times an epoch has each error.")
 
 
 def upsampled(positions: Tensor, errors_N: Tensor, *, up_weight: int) -> Tensor:
