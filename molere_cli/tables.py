@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-from rich.box import ASCII2, HEAVY_HEAD
+from rich.box import ASCII2, HEAVY_HEAD, Box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +31,8 @@ def table_text(
 ) -> str:
     """A table under its title, as text without a final newline; where it does not fit, a line for each cell.
 
+    The title is one line, however narrow the table is.
+
     Args:
         width: columns that the reader has; None: as wide as the table is.
         encoding: what the reader's characters are.
@@ -50,17 +52,18 @@ def table_text(
     available = (UNBOUNDED if width is None else width) - 3 * len(columns) - 1
     if sum(least) > available:
         return _listed(title, headings, rows)
-    table = Table(title=Text(title), title_justify="left", box=_box(encoding))
+    table = Table(box=_box(encoding))
     widths = _widths(least, most, available)
     for number, (heading, columns_wide) in enumerate(zip(headings, widths, strict=True)):
-        side = "left" if number < num_texts else "right"
-        table.add_column(Text(heading), justify=side, width=columns_wide, overflow="fold")  # type: ignore[arg-type]
+        justify: JustifyMethod = "left" if number < num_texts else "right"
+        table.add_column(Text(heading), justify=justify, width=columns_wide, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console = Console(file=io.StringIO(), width=UNBOUNDED, color_system=None, legacy_windows=False)
     with console.capture() as captured:
         console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    return "\n".join([title, *lines] if title else lines)
 
 
 def _listed(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -88,7 +91,7 @@ def _fit(text: str, encoding: str) -> str:
     return in_encoding(harmless(text), encoding)
 
 
-def _box(encoding: str):  # type: ignore[no-untyped-def]
+def _box(encoding: str) -> Box:
     return HEAVY_HEAD if encoding.lower().startswith("utf") else ASCII2
 
 

@@ -67,7 +67,7 @@ def evaluate(
 
 
 def print_evaluation(found: Evaluation) -> None:
-    """A table of the test sets, and of each one of its classes (the worst ones, where there are many)."""
+    """A table of the test sets, and for each one of its classes and groups (the worst ones of many)."""
     keys = list(dict.fromkeys(key for summary in found.summaries.values() for key in summary))
     headings = ["set", "images", *(key.replace("_", " ") for key in keys)]
     rows = [
@@ -77,10 +77,13 @@ def print_evaluation(found: Evaluation) -> None:
     show_table(f"{found.label} ({found.run})", headings, rows)
     for name, accuracies in found.by_class.items():
         _show_accuracies("class", name, accuracies)
+    for name, accuracies in found.by_group.items():
+        _show_accuracies("group", name, accuracies)
 
 
 def _show_accuracies(kind: str, name: str, accuracies: dict[str, float]) -> None:
     ordered = sorted(accuracies.items(), key=lambda item: item[1])
     more = f", the lowest {SHOWN_PARTS} of {len(ordered)}" if len(ordered) > SHOWN_PARTS else ""
+    more += f"; the worst is {ordered[0][0]}" if kind == "group" else ""
     rows = [[part, f"{accuracy:.4f}"] for part, accuracy in ordered[:SHOWN_PARTS]]
     show_table(f"Accuracy by {kind} on {name}{more}", [kind, "accuracy"], rows)

@@ -19,7 +19,7 @@ from molere_cli.errors import RunError, SplitError
 from molere_cli.files import digest_of_values, replacing, with_nulls
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import beat
-from molere_cli.metrics import summarize
+from molere_cli.metrics import Predictions, group_accuracies, summarize
 from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
@@ -238,8 +238,15 @@ def _evaluate(engine: Engine, run: RunDir, *, write: bool) -> dict[str, float]:
     return {
         f"{name}/{key}": value
         for name, predictions in found.items()
-        for key, value in summarize(predictions).items()
+        for key, value in {**summarize(predictions), **_by_group(predictions)}.items()
     }
+
+
+def _by_group(predictions: Predictions) -> dict[str, float]:
+    # By number, as all metrics of groups are; `environment.json` has the names.
+    if predictions.groups is None:
+        return {}
+    return {f"group_accuracy_{group}": accuracy for group, accuracy in group_accuracies(predictions).items()}
 
 
 def _write_results(engine: Engine, run: RunDir) -> None:
