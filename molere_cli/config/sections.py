@@ -22,7 +22,8 @@ MAX_SEED = 2**63 - 1
 MAX_EPOCHS = 1_000_000
 MAX_BATCH_SIZE = 2**20
 MAX_IMAGE_SIZE = 4096
-MAX_PROCESSES = 1024
+MAX_WORKERS = 256
+MAX_THREADS = 1024
 MAX_FOLDS = 1000
 NEEDS_OF_A_SPLIT = frozenset({"delta", "score"})
 
@@ -127,9 +128,7 @@ class DataSettings(Section):
             "full decodes all of them."
         ),
     )
-    workers: int = Field(
-        2, description="Decoding processes for datasets that stream.", ge=0, le=MAX_PROCESSES
-    )
+    workers: int = Field(2, description="Decoding processes for datasets that stream.", ge=0, le=MAX_WORKERS)
 
     @field_validator("label_noise")
     @classmethod
@@ -386,7 +385,7 @@ class MachineSettings(Section):
         False, description="The same bits in every run on a GPU, at some cost in time (a CPU does so anyway)."
     )
     threads: int | None = Field(
-        None, description="CPU threads (default: torch's choice).", ge=1, le=MAX_PROCESSES
+        None, description="CPU threads (default: torch's choice).", ge=1, le=MAX_THREADS
     )
     eval_interval: int = Field(
         0,

@@ -10,6 +10,7 @@ from pathlib import Path
 from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import MAX_SEED
 from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.errors import ConfigError, shown
 from molere_cli.progress import Progress
@@ -27,7 +28,8 @@ def parse_seeds(text: str) -> list[int]:
     """`0-4` or `0,2,7-9` as a list of seeds, in the order given.
 
     Raises:
-        ConfigError: it is not of that form, names a seed twice, or more than `MAX_SEEDS`.
+        ConfigError: it is not of that form, names a seed twice, one beyond `MAX_SEED`, or more than
+            `MAX_SEEDS`.
     """
     try:
         ranges = [_seed_range(part) for part in text.split(",")]
@@ -36,6 +38,8 @@ def parse_seeds(text: str) -> list[int]:
     # Of ranges no list is made before it is known to be short; `len` of a huge range would not fit.
     if sum(max(0, part.stop - part.start) for part in ranges) > MAX_SEEDS:
         raise ConfigError(f"seeds {shown(text)} are more than {MAX_SEEDS:,}; give fewer in one command")
+    if any(part.stop > MAX_SEED + 1 for part in ranges):
+        raise ConfigError(f"seeds {shown(text)} go beyond {MAX_SEED}, the largest that there is")
     seeds = list(chain.from_iterable(ranges))
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds {shown(text)} name {'none' if not seeds else 'one twice'}")
