@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -177,6 +178,19 @@ def test_a_bar_of_60_columns_loses_no_number(monkeypatch):
     assert "[b]" in shown and r"\x1b" in shown and "\x1b[31m" not in shown and "…" not in shown
     assert all(number in shown for number in ("1.250", "50.0", "0.12", "75.0"))
     assert "note: of [bold] and" in shown
+
+
+@pytest.mark.parametrize("dataset", ["folder:a|b [red]\x1b[31m", 'csv:"q\nr", é.csv', "folder:" + 300 * "w"])
+def test_every_format_of_compare_shows_a_strange_dataset(dataset, tmp_path):
+    named_runs(tmp_path, dataset)
+    comparison = compare_runs(find_runs(tmp_path))
+    shown = harmless(dataset)
+    assert shown in render(comparison, "table", width=60)
+    markdown = render(comparison, "markdown").splitlines()
+    assert shown in markdown[0]
+    assert {line.replace(r"\|", "").count("|") for line in markdown if line.startswith("|")} == {8}
+    assert {row["dataset"] for row in csv.DictReader(render(comparison, "csv").splitlines())} == {shown}
+    assert {row["dataset"] for row in json.loads(render(comparison, "json"))} == {dataset}
 
 
 # --- charts
