@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 LOWEST := .venv-lowest
 BENCHMARKS := hypergradient dual_pass precision meta_batch training evaluation compile loading input_pipeline scale startup concurrency
 
-.PHONY: demo test test-gpu check docs bench lint types slow docs-check check-lowest reproduce results result clean
+.PHONY: demo test test-gpu check docs bench lint types audit slow docs-check check-lowest reproduce results result clean
 
 demo: $(INSTALLED)
 	$(BIN)/molere demo
@@ -14,7 +14,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow"
 
-check: lint types test slow docs-check
+check: lint types audit test slow docs-check
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -22,6 +22,10 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+
+# Known vulnerabilities of what is installed; without a network a line says that nothing was looked up.
+audit: $(INSTALLED)
+	$(BIN)/python .ci/audit.py
 
 slow: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n auto --durations 10

@@ -12,22 +12,41 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from molere_cli import __version__
 from molere_cli.commands.compare import compare
 from molere_cli.commands.demo import demo
 from molere_cli.commands.evaluate import evaluate
+from molere_cli.commands.output import ready_streams, say, written_out
 from molere_cli.commands.plugins import plugins
 from molere_cli.commands.split import split
 from molere_cli.commands.train import train
 from molere_cli.errors import ConfigError, MolereError, PluginError
 from molere_cli.registry.offers import PluginWarning
+from molere_cli.shown import harmless
+
+UsageError: Any = typer.BadParameter.__base__
+"""What Typer raises for wrong usage; it has no name of its own in Typer."""
+
+
+class Root(TyperGroup):
+    """The command whose complaints about its arguments show them as harmless text."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            error.message = harmless(error.message)
+            raise
+
 
 app = typer.Typer(
     name="molere",
+    cls=Root,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Find the hard examples of a dataset, and train on them by learned reweighting.",
@@ -42,7 +61,7 @@ app.command()(demo)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit
 
 
@@ -74,11 +93,16 @@ def root(
 
 def main() -> None:
     """Run the command line; a user's mistake becomes one sentence on stderr and exit code 1."""
+    ready_streams()
     warnings.showwarning = warning_display()
     # At its end the interpreter would spend a second or two on the search for unused objects among torch's
     # hundreds of thousands, although the system takes all of them back at once.
     atexit.register(gc.freeze)
-    shown = Shown()
+    with written_out():
+        _run(Shown())
+
+
+def _run(shown: Shown) -> None:
     try:
         with stopped_by_exception():
             app(prog_name="molere", obj=shown)
@@ -87,7 +111,7 @@ def main() -> None:
             traceback.print_exception(error)
         of_a_plugin = isinstance(error, PluginError) and error.__cause__ is not None
         hint = " (molere --debug shows where)" if of_a_plugin and not shown.traceback else ""
-        typer.echo(f"molere: {error}{hint}", err=True)
+        say(f"molere: {error}{hint}", err=True)
         sys.exit(1)
 
 
@@ -117,7 +141,7 @@ def warning_display() -> Callable[..., None]:
 
     @functools.cache
     def echo(line: str) -> None:
-        typer.echo(line, err=True)
+        say(line, err=True)
 
     def show(message: Warning | str, category: type[Warning], *_place: object, **_rest: object) -> None:
         echo(f"{'warning' if category is PluginWarning else category.__name__}: {message}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
@@ -187,17 +188,18 @@ def with_nulls(value: Any) -> Any:
 
 
 def read_text(path: Path, *, limit: int) -> str:
-    """A UTF-8 text file of at most `limit` bytes.
+    """A text file of at most `limit` bytes, without byte order mark: UTF-8, or UTF-16 that the mark tells.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is larger, or not UTF-8.
+        ValueError: it is larger, or in another encoding.
     """
     with path.open("rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"it has more than {limit >> 20} MiB")
-    return content.decode("utf-8")
+    is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
 
 
 def read_json(path: Path, *, limit: int = JSON_LIMIT) -> Any:

@@ -6,6 +6,7 @@ Shapes: B or N examples, C classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
@@ -106,6 +107,12 @@ def group_accuracies(predictions: Predictions) -> dict[int, float]:
     groups_N = predictions.groups
     occurring = groups_N[groups_N >= 0].unique()
     return {int(group): _accuracy(predictions, groups_N == group) for group in occurring}
+
+
+def named_group_accuracies(predictions: Predictions, names: Sequence[str]) -> dict[str, float]:
+    """Accuracy in each group that occurs, by name, the worst first; a group without a name has its number."""
+    ordered = sorted(group_accuracies(predictions).items(), key=lambda item: item[1])
+    return {names[group] if group < len(names) else str(group): accuracy for group, accuracy in ordered}
 
 
 def class_accuracies(predictions: Predictions) -> list[float]:

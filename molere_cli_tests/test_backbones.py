@@ -249,6 +249,15 @@ def test_pretrained_weights_out_of_reach_are_one_sentence(installed, tmp_path, m
         build(installed, "timm:test_resnet", pretrained="true", cache_dir=str(tmp_path))
     assert "\n" not in str(caught.value)
     assert "leave out pretrained=true" in str(caught.value)
+    assert "start from a file with --weights" in str(caught.value)
+
+
+def test_a_hub_out_of_reach_is_not_waited_for(installed, tmp_path, monkeypatch):
+    """The hub's client alone would try six times for each of two files, with pauses of 46 seconds in all."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"it waits for {seconds} s"))
+    with pytest.raises(DataError, match=r"http://127\.0\.0\.1:9 is out of reach\); "):
+        build(installed, "timm:test_resnet", pretrained="true", cache_dir=str(tmp_path))
 
 
 def test_pretrained_weights_within_reach_are_loaded(installed, tmp_path, monkeypatch):

@@ -486,6 +486,20 @@ def test_group_dro_draws_groups_equally_often_or_takes_the_pool(registry):
     assert pool.loop.method.before_epoch(0).tolist() == list(range(80))
 
 
+def test_a_group_that_tests_alone_have_takes_no_share_of_group_dro(registry):
+    """It would keep its share for ever, and the weights of the others would sum to less than one."""
+    config = run_config("group-dro")
+    plan, data = make_plan(config, registry), load_dataset(config.data, registry)
+    pool = replace(data.dataset.pool, groups=2 * data.dataset.pool.groups + 1)  # 1 and 3 of four groups
+    data = replace(data, dataset=replace(data.dataset, pool=pool, group_names=("a", "b", "c", "d")))
+    loop = build_engine(plan, data, None).loop
+    records = list(loop.epochs())
+    assert {key for key in records[0] if key.startswith("group_dro/")} == {"group_dro/q_1", "group_dro/q_3"}
+    for record in records:
+        assert record["group_dro/q_1"] + record["group_dro/q_3"] == pytest.approx(1)
+        assert record["weights/mean"] == pytest.approx(1, abs=0.02)
+
+
 # --- oracles
 
 
@@ -571,6 +585,16 @@ def test_jtt_trains_on_the_errors_of_an_early_erm_once_and_lambda_times_more(reg
     assert 0 < errors_N.sum() < TINY_SIZE
     assert positions.bincount().tolist() == (1 + 3 * errors_N.long()).tolist()
     assert torch.equal(engine.loop.method.before_epoch(1), positions)
+
+
+def test_jtt_tells_how_many_steps_its_errors_add(registry, tmp_path):
+    notebook = Notebook()
+    config = tiny_config(method="jtt", method_option={"first_epochs": "1", "up_weight": "3"})
+    run = train_one(config, registry, tmp_path, progress=notebook)
+    num_errors = run.metrics()[-1]["jtt/num_errors"]
+    longer = math.ceil((TINY_SIZE + 3 * num_errors) / 16)
+    told = f"jtt: {num_errors} errors, 3 extra times each, make an epoch {longer} steps long instead of 4"
+    assert notebook.notes.count(told) == 1
 
 
 @pytest.mark.parametrize(("name", "told"), [("jtt", "jtt: ERM first, for 1 of"), ("rho", "rho: a model of")])

@@ -382,6 +382,6 @@ def test_who_waits_for_an_erm_run_takes_over_from_a_trainer_that_dies(tmp_path):
 @pytest.mark.slow
 def test_commands_of_a_shell_started_together_are_as_many_runs(tmp_path):
     line = shlex.join([sys.executable, "-m", "molere_cli", *ERM])
-    subprocess.run(f"{line} & {line} & {line} & wait", shell=True, cwd=tmp_path, check=True, timeout=300)
+    subprocess.run(f"{line} & {line} & {line} & wait", shell=True, cwd=tmp_path, check=True, timeout=300)  # noqa: S602 - ours
     assert names_in(tmp_path / "runs") == ["digits-erm-s0", "digits-erm-s0-2", "digits-erm-s0-3"]
     assert all(is_whole(path) for path in (tmp_path / "runs").iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -93,3 +94,40 @@ def test_a_dependency_without_one_plain_lower_bound_is_refused(requirement):
 
 def test_setuptools_has_one_bound_for_building_and_testing():
     assert set(PYPROJECT["build-system"]["requires"]) <= set(PROJECT["optional-dependencies"]["dev"])
+
+
+VULNERABLE = {"name": "p", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["1.1"]}]}
+SOUND, UNKNOWN = {"name": "q", "version": "2", "vulns": []}, {"name": "r", "skip_reason": "r is not on PyPI"}
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "lines"),
+    [
+        ([VULNERABLE, SOUND], 1, ["p 1: CVE-1, mended in 1.1", "2 packages audited, 1 with known"]),
+        ([SOUND, UNKNOWN], 0, ["not audited: r is not on PyPI", "1 packages audited, 0 with known"]),
+        (
+            [UNKNOWN],
+            0,
+            ["audit skipped, nothing is known of vulnerabilities: the source knows none of the 1"],
+        ),
+    ],
+)
+def test_the_audit_fails_for_what_is_known_and_says_what_is_not(found, code, lines, capsys):
+    assert runpy.run_path(str(CI / "audit.py"))["report"](found) == code
+    said = capsys.readouterr().out.splitlines()
+    assert [line[: len(start)] for line, start in zip(said, lines, strict=True)] == lines
+
+
+def test_an_audit_without_its_source_is_skipped_in_a_sentence(monkeypatch, capsys):
+    def out_of_reach(*_arguments, **_options):
+        return subprocess.CompletedProcess(
+            [], 1, stdout="", stderr="Traceback\nConnectionError: no network\n"
+        )
+
+    audit = runpy.run_path(str(CI / "audit.py"))
+    monkeypatch.setitem(audit["main"].__globals__, "find_spec", lambda name: True)
+    monkeypatch.setattr(subprocess, "run", out_of_reach)
+    assert audit["main"]() == 0
+    assert capsys.readouterr().out.endswith(
+        "nothing is known of vulnerabilities: ConnectionError: no network\n"
+    )

@@ -24,8 +24,8 @@ CORE, PLUGINS = ROOT / "molere_cli", ROOT / "plugins"
 # `molere_cli`, or a folder in it; rooms on one floor know nothing of one another.
 FLOORS = (
     ("errors",),
-    ("files", "fingerprints", "metrics", "randomness"),
-    ("locks", "registry"),
+    ("files", "fingerprints", "metrics", "randomness", "shown"),
+    ("locks", "registry", "tables"),
     ("progress", "run_dir"),
     ("config",),
     ("data", "report", "splits"),
@@ -36,7 +36,7 @@ FLOORS = (
     ("__main__",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-REPORT_MAY_IMPORT = {"errors", "files", "fingerprints", "run_dir", "config", "report"}
+REPORT_MAY_IMPORT = {"errors", "files", "fingerprints", "run_dir", "config", "report", "shown", "tables"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "torchmetrics", "safetensors", "datasets"}
 FIRST_PARTY = sorted(path.parent.name for path in PLUGINS.glob("molere_*/__init__.py"))
 

@@ -301,7 +301,7 @@ def test_an_error_crosses_from_a_decoding_process():
     import pickle  # as the data loader does, of our own object
 
     error = ImageError("a.png", "it is torn")
-    again = pickle.loads(pickle.dumps(error))
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - dumped here
     assert (str(again), again.where, again.reason) == (str(error), "a.png", "it is torn")
 
 

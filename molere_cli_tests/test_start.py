@@ -16,13 +16,14 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from molere_cli import BackboneSpec
+from molere_cli import BackboneSpec, hookimpl
 from molere_cli.__main__ import app
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.checkpoint import classifier_tensors
 from molere_cli.engine.classifier import Classifier, RandomState, build_classifier
 from molere_cli.engine.hypergradient import hypergradient
+from molere_cli.engine.predict import predict_feed
 from molere_cli.engine.response import optimizer_response
 from molere_cli.engine.start import load_weights
 from molere_cli.errors import ConfigError, TrainingError
@@ -157,6 +158,53 @@ def test_a_file_of_another_network_is_refused_and_nothing_is_loaded(tmp_path, wi
 class Trap:
     def __reduce__(self):
         return os.mkdir, (f"{os.environ['TRAP']}/sprung",)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("key", ["1.running_var", "0.weight", "6.bias"])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, key, value):
+    """In a running statistic no loss would show them: training would end with accuracies of chance."""
+    module = network(4)
+    with torch.no_grad():
+        module.state_dict()[key].view(-1)[0] = value
+    path = tmp_path / "diverged.safetensors"
+    save_file(module.state_dict(), path)
+    ours = network(4, seed=1)
+    before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    with pytest.raises(ConfigError, match=rf"diverged.safetensors cannot start a training: {key} has values"):
+        load_weights(ours, path, backbone="tiny_net")
+    assert_same_tensors(before, ours.state_dict())
+
+
+def test_a_classifier_whose_statistics_have_diverged_is_not_scored(registry):
+    engine = engine_for(tiny_config(), registry)
+    engine.classifier.module[1].running_var.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="no finite probabilities for 64 of 64 examples: it has diverged"):
+        predict_feed(engine.classifier, engine.feed)
+
+
+def test_features_frozen_at_random_are_told_of(registry, tmp_path):
+    def notes(**changes):
+        notebook = Notebook()
+        train_one(tiny_config(epochs=1, **changes), registry, tmp_path, progress=notebook)
+        return [note for note in notebook.notes if note.startswith("--freeze-backbone keeps features that")]
+
+    class Pretrained:
+        @hookimpl
+        def register_backbones(self, register):
+            register(BackboneSpec(name="pretrained", description="As from a file.", build=pretrained))
+
+    def pretrained(request):
+        module = network(request.num_classes)
+        nn.init.normal_(module[6].weight)
+        return module
+
+    registry.add(Pretrained(), "pretrained_plugin")
+    save_file(network(4).state_dict(), tmp_path / "start.safetensors")
+    assert len(notes(freeze_backbone=True)) == 1
+    assert notes(freeze_backbone=True, weights=tmp_path / "start.safetensors") == []
+    assert notes(freeze_backbone=True, backbone="pretrained") == []
+    assert notes() == []
 
 
 @pytest.mark.parametrize("content", ["pickle", "torn", "nothing"])

@@ -21,7 +21,7 @@ from molere_cli.progress import NoProgress
 from molere_cli.tasks.build import build_engine
 from molere_cli.tasks.seeds import parse_seeds, train_seeds
 from molere_cli.tasks.split import make_split, split_for
-from molere_cli.tasks.train import collapse_of, engine_on_split, resume_run
+from molere_cli.tasks.train import collapse_of, engine_on_split, harm_of, resume_run
 from molere_cli_tests.strict_json import check_json_of
 
 
@@ -388,6 +388,53 @@ def test_weights_that_stay_equal_are_warned_about_once(registry, tmp_path):
     train_one(config, registry, tmp_path, progress=notebook)
     (note,) = notebook.notes
     assert note.startswith("all weights are still equal after 100 meta-updates")
+
+
+PLANTED = {
+    "dataset": "digits",
+    "backbone": "small_cnn",
+    "limit_train": 100,
+    "label_noise": "uniform",
+    "noise_rate": 0.4,
+    "epochs": 14,
+}
+
+
+def harm_notes(config, registry, runs: Path) -> list[str]:
+    notebook = Notebook()
+    train_one(config, registry, runs, progress=notebook)
+    return [note for note in notebook.notes if note.startswith("training accuracy has fallen from ")]
+
+
+def test_weights_that_learn_from_wrong_labels_are_warned_about_once(registry, tmp_path):
+    learned = {"split": "hard", **INSTANCE, "reweighter_lr": 1.0, "reweighter_interval": 1}
+    config = tiny_config(method="lrw", warmup_epochs=8, **learned, **PLANTED)
+    (note,) = harm_notes(config, registry, tmp_path)
+    assert "while the weights have spread" in note
+
+
+@pytest.mark.parametrize("method", ["erm", "lrw"])
+def test_training_that_goes_well_is_not_warned_about(method, registry, tmp_path):
+    chosen = {"split": "random", **INSTANCE} if method == "lrw" else {}
+    assert harm_notes(tiny_config(method=method, **chosen, **PLANTED), registry, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "sizes", "is_harm"),
+    [
+        ([20, 60, 39, 30, 20], [1, 0.9, 0.5, 0.3, 0.2], True),
+        ([20, 60, 39, 30, 45], [1, 0.9, 0.5, 0.3, 0.2], False),  # it recovers
+        ([20, 60, 39, 30], [1, 0.9, 0.5, 0.3], False),  # two epochs are a dip
+        ([74, 64, 76, 68, 85], [0.4, 0.3, 0.3, 0.2, 0.2], False),  # colour-digits at the defaults
+        ([20, 60, 39, 30, 20], [0.2, 0.3, 0.5, 0.6, 0.7], False),  # not by the weights
+        ([20, 60, 39, 30, 20], [], False),  # no weights
+    ],
+)
+def test_harm_is_a_long_fall_under_spreading_weights(accuracies, sizes, is_harm):
+    records = [{"train/accuracy": value / 100} for value in accuracies]
+    for record, size in zip(records, sizes, strict=False):
+        record["weights/ess"] = size
+    assert (harm_of(records) is not None) == is_harm
 
 
 def test_weights_near_zero_are_called_collapsed_and_healthy_ones_are_not():

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from molere_cli.commands.flags import RunsDir
+from molere_cli.commands.output import say, show, stdout_encoding, stdout_width
+from molere_cli.errors import ConfigError
 
 
 def compare(
@@ -22,23 +24,47 @@ def compare(
         ),
     ] = "points",
     output: Annotated[
-        Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="What to print.")
+        Literal["table", "markdown", "csv", "json", "latex"],
+        typer.Option("--format", help="What to print; csv and json hold all numbers, whatever the columns."),
     ] = "table",
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            help="Columns of a table, as in accuracy,gain,verdict,p,nll,nll_gain,ess.",
+            show_default="by what there is",
+        ),
+    ] = None,
+    by: Annotated[
+        Literal["test-set"] | None,
+        typer.Option("--by", help="A table for every test set in place of one.", show_default=False),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", help="Draw the gains into this file (.png, .svg, .pdf).", show_default=False),
     ] = None,
-    test_set: Annotated[str, typer.Option("--test-set", help="Test set to compare on.")] = "test",
+    test_set: Annotated[
+        str | None, typer.Option("--test-set", help="Test set to compare on.", show_default="test")
+    ] = None,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Compare runs with ERM, seed by seed."""
-    from molere_cli.commands.console import stdout
+    from molere_cli.config.paths import comma_separated
     from molere_cli.report import render
+    from molere_cli.report.columns import OF_EXAMPLES
     from molere_cli.tasks.compare import compare as compared
 
-    comparison = compared(paths or (), runs=runs, gain=gain, test_set=test_set, plot=plot)
+    if by is not None and test_set is not None:
+        raise ConfigError("--by test-set compares on every test set; leave --test-set out")
+    chosen = None if by is not None else test_set or "test"
+    names = None if columns is None else comma_separated(columns)
+    with_examples = not OF_EXAMPLES.isdisjoint(names or ())
+    comparison = compared(
+        paths or (), runs=runs, gain=gain, test_set=chosen, with_examples=with_examples, plot=plot
+    )
+    text = render(comparison, output, columns=names, width=stdout_width(), encoding=stdout_encoding())
     for warning in comparison.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if plot is not None:
-        typer.echo(f"wrote {plot}", err=True)
-    typer.echo(render(comparison, output, width=stdout.width if stdout.is_terminal else None))
+        say(f"wrote {plot}", err=True)
+    show(text)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 from molere_cli.progress import NoProgress
 from molere_cli.progress import Progress as ProgressProtocol
+from molere_cli.shown import harmless
 
-PIPE_WIDTH = 120
+BAR_WIDTH = 24
 
-stdout = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 stderr = Console(stderr=True)
 
 
@@ -34,7 +35,7 @@ class Notes(NoProgress):
     """Shows notes alone."""
 
     def note(self, message: str) -> None:
-        stderr.print(f"note: {message}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+        _line(f"note: {message}", style="yellow")
 
     def data_taken(self, line: str, remarks: Sequence[str]) -> None:
         for remark in remarks:
@@ -48,7 +49,7 @@ class _Talkative(Notes):
 
     def data_taken(self, line: str, remarks: Sequence[str]) -> None:
         if line != self._last_taken:
-            stderr.print(line, highlight=False, soft_wrap=True, markup=False)
+            _line(line)
         self._last_taken = line
 
 
@@ -57,13 +58,12 @@ class Lines(_Talkative):
 
     def run_started(self, label: str, *, seed: int, num_epochs: int, path: Path | None) -> None:
         self._epochs, self._label = num_epochs, f"{label} seed {seed}"
-        stderr.print(f"{self._label}: {num_epochs} epochs", highlight=False, soft_wrap=True)
+        _line(f"{self._label}: {num_epochs} epochs")
 
     def epoch_ended(self, metrics: Mapping[str, float]) -> None:
         number = int(metrics["epoch"]) + 1
         if number % max(1, self._epochs // 10) == 0 or number == self._epochs:
-            line = f"{self._label}: epoch {number}/{self._epochs} {summary(metrics)}"
-            stderr.print(line, highlight=False, soft_wrap=True)
+            _line(f"{self._label}: epoch {number}/{self._epochs} {summary(metrics)}")
 
 
 class Bars(_Talkative):
@@ -77,13 +77,14 @@ class Bars(_Talkative):
     def run_started(self, label: str, *, seed: int, num_epochs: int, path: Path | None) -> None:
         self._epochs = num_epochs
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[status]}"),
+            # Where they do not fit, label and status go on in the next line: no number is cut off.
+            TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold")),
+            BarColumn(bar_width=min(BAR_WIDTH, stderr.width // 8)),
+            TextColumn("{task.fields[status]}", markup=False, table_column=Column(overflow="fold")),
             TimeRemainingColumn(),
             console=stderr,
         )
-        self._task = self._bar.add_task(f"{label} s{seed}", total=num_epochs, status="")
+        self._task = self._bar.add_task(harmless(f"{label} s{seed}"), total=num_epochs, status="")
         self._bar.start()
 
     def step_taken(self, *, epoch: int, step: int, num_steps: int, loss: float) -> None:
@@ -100,6 +101,11 @@ class Bars(_Talkative):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _line(text: str, style: str = "") -> None:
+    # As Text, in which rich looks for no markup.
+    stderr.print(Text(harmless(text), style=style), soft_wrap=True)
 
 
 def summary(metrics: Mapping[str, float]) -> str:

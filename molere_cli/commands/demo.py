@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from molere_cli.commands.flags import Quiet
+from molere_cli.commands.output import say, show, stdout_encoding, stdout_width
 
 
 def demo(
@@ -32,9 +33,9 @@ def demo(
     with writing(out):
         folder = claim_name(out, Path.mkdir, numbered=True)
     if not quiet:
-        stderr.print("The runs are those of:", highlight=False)
+        say("The runs are those of:", err=True)
         for command in demo_commands(seeds):
-            stderr.print(f"  {command}", highlight=False, soft_wrap=True)
+            say(f"  {command}", err=True)
     finished = track(
         demo_runs(numbers, runs=folder),
         total=num_demo_runs(numbers),
@@ -43,5 +44,6 @@ def demo(
         disable=quiet,
     )
     chart = folder / "gains.png"
-    typer.echo(render(compare(list(finished), runs=folder, plot=chart), "table"))
-    typer.echo(f"{chart}  the chart; the table again: molere compare {folder}/*")
+    compared = compare(list(finished), runs=folder, plot=chart)
+    show(render(compared, width=stdout_width(), encoding=stdout_encoding()))
+    say(f"{chart}  the chart; the table again: molere compare {folder}/*")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from molere_cli.commands.flags import RunsDir
+from molere_cli.commands.output import say, show, show_table
 
 if TYPE_CHECKING:
     from molere_cli.tasks.evaluate import Evaluation
 
-SHOWN_CLASSES = 20
+SHOWN_PARTS = 20
 
 
 def evaluate(
@@ -58,44 +59,31 @@ def evaluate(
         dataset_option=key_values("dataset_option", dataset_option or []),
     )
     for remark in found.remarks:
-        typer.echo(f"note: {remark}", err=True)
+        say(f"note: {remark}", err=True)
     if as_json:
-        typer.echo(json_text(found.as_json(), indent=2))
+        show(json_text(found.as_json(), indent=2))
     else:
         print_evaluation(found)
 
 
 def print_evaluation(found: Evaluation) -> None:
-    """A table of the test sets, and one of the classes (the worst ones, where there are many)."""
-    from rich.table import Table
-
-    from molere_cli.commands.console import stdout
-
+    """A table of the test sets, and for each one of its classes and groups (the worst ones of many)."""
     keys = list(dict.fromkeys(key for summary in found.summaries.values() for key in summary))
-    table = Table(title=f"{found.label} ({found.run})")
-    table.add_column("set")
-    table.add_column("images", justify="right")
-    for key in keys:
-        table.add_column(key.replace("_", " "), justify="right")
-    for name, summary in found.summaries.items():
-        table.add_row(
-            name,
-            f"{found.sizes[name]:,}",
-            *(f"{summary[key]:.4f}" if key in summary else "-" for key in keys),
-        )
-    stdout.print(table)
+    headings = ["set", "images", *(key.replace("_", " ") for key in keys)]
+    rows = [
+        [name, f"{found.sizes[name]:,}", *(f"{summary[key]:.4f}" if key in summary else "-" for key in keys)]
+        for name, summary in found.summaries.items()
+    ]
+    show_table(f"{found.label} ({found.run})", headings, rows)
     for name, accuracies in found.by_class.items():
-        stdout.print(_class_table(name, accuracies))
+        _show_accuracies("class", name, accuracies)
+    for name, accuracies in found.by_group.items():
+        _show_accuracies("group", name, accuracies)
 
 
-def _class_table(name: str, accuracies: dict[str, float]) -> Any:
-    from rich.table import Table
-
+def _show_accuracies(kind: str, name: str, accuracies: dict[str, float]) -> None:
     ordered = sorted(accuracies.items(), key=lambda item: item[1])
-    shown = ordered[:SHOWN_CLASSES]
-    more = f", the lowest {SHOWN_CLASSES} of {len(ordered)}" if len(ordered) > SHOWN_CLASSES else ""
-    table = Table("class", title=f"Accuracy by class on {name}{more}")
-    table.add_column("accuracy", justify="right")
-    for class_name, accuracy in shown:
-        table.add_row(class_name, f"{accuracy:.4f}")
-    return table
+    more = f", the lowest {SHOWN_PARTS} of {len(ordered)}" if len(ordered) > SHOWN_PARTS else ""
+    more += f"; the worst is {ordered[0][0]}" if kind == "group" else ""
+    rows = [[part, f"{accuracy:.4f}"] for part, accuracy in ordered[:SHOWN_PARTS]]
+    show_table(f"Accuracy by {kind} on {name}{more}", [kind, "accuracy"], rows)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from molere_cli.commands.output import say, show_table
+
 if TYPE_CHECKING:
     from molere_cli.registry.registry import Registry
 
@@ -26,10 +28,6 @@ def plugins(
     ] = False,
 ) -> None:
     """List what plugins offer."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from molere_cli.commands.console import stderr, stdout
     from molere_cli.errors import ConfigError
     from molere_cli.registry.offers import PluginWarning
     from molere_cli.registry.registry import load_plugins
@@ -41,14 +39,12 @@ def plugins(
         registry = load_plugins()
         if check:
             registry.check()
-    table = Table("kind", "name", "plugin", "description")
-    for row in plugin_rows(registry, kind=kind, pattern=pattern):
-        table.add_row(*(escape(cell) for cell in row))
-    stdout.print(table)
+    rows = plugin_rows(registry, kind=kind, pattern=pattern)
+    show_table("", ["kind", "name", "plugin", "description"], rows, num_texts=4)
     for sentence in registry.collisions():
-        stderr.print(sentence, style="yellow", soft_wrap=True, markup=False, highlight=False)
+        say(sentence, err=True)
     for problem in registry.problems:
-        stderr.print(f"plugin {problem.plugin} {problem.message}", style="red", soft_wrap=True, markup=False)
+        say(f"plugin {problem.plugin} {problem.message}", err=True)
     if check and registry.problems:
         raise typer.Exit(1)
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
+from molere_cli.commands.output import say, show_table
 from molere_cli.config.sections import ClassifierSettings, DataSettings, MachineSettings, SplitSettings
 from molere_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from molere_cli.splits.summary import Part
     from molere_cli.tasks.split import NewSplit
 
@@ -52,7 +51,7 @@ def split(
     quiet: Quiet = False,
 ) -> None:
     """Rank the pool and write a split file."""
-    from molere_cli.commands.console import progress_display, stdout
+    from molere_cli.commands.console import progress_display
     from molere_cli.config.from_flags import configured_split
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.split import new_split_file
@@ -64,50 +63,40 @@ def split(
     with progress_display(quiet=quiet) as progress:
         made = new_split_file(settings, registry, erm=erm, out=out, runs=runs, progress=progress)
         if not quiet:
-            for table in split_tables(made):
-                stdout.print(table)
+            print_split(made)
         if diagnose:
             from molere_cli.tasks.diagnose import diagnose as diagnosis_of
 
             found = diagnosis_of(made.config, registry, made.data, made.split, progress=progress)
-            stdout.print(found.sentence[0].upper() + found.sentence[1:] + ".", highlight=False)
-    typer.echo(made.path)
+            say(found.sentence[0].upper() + found.sentence[1:] + ".")
+    say(str(made.path))
 
 
-def split_tables(made: NewSplit) -> list[Table]:
+def print_split(made: NewSplit) -> None:
     """Counts and mean score per class and, where known, per group and by whether the label is right."""
     from molere_cli.splits.summary import summarize_by, summarize_whole
 
     split, dataset = made.split, made.data.dataset
     score = split.info.score_name
     whole = summarize_whole(split)
-    tables = [_table("class", score, [*summarize_by(split, split.labels, dataset.class_names), whole])]
+    _show_parts("class", score, [*summarize_by(split, split.labels, dataset.class_names), whole])
     if dataset.pool.groups is not None:
-        tables.append(_table("group", score, summarize_by(split, dataset.pool.groups, dataset.group_names)))
+        _show_parts("group", score, summarize_by(split, dataset.pool.groups, dataset.group_names))
     clean = dataset.pool.clean_labels
     if clean is not None:
         kind_N = (dataset.pool.labels != clean).long()
-        parts = summarize_by(split, kind_N, ("rightly labelled", "mislabelled"))
-        tables.append(_table("label", score, parts))
-    return tables
+        _show_parts("label", score, summarize_by(split, kind_N, ("rightly labelled", "mislabelled")))
 
 
-def _table(title: str, score: str | None, parts: Sequence[Part]) -> Table:
-    from rich.table import Table
-
-    table = Table(title=f"Split by {title}")
-    table.add_column(title)
-    for heading in ("train", "val", "val %"):
-        table.add_column(heading, justify="right")
+def _show_parts(kind: str, score: str | None, parts: Sequence[Part]) -> None:
+    headings, rows = [kind, "train", "val", "val %"], []
     if score:
-        table.add_column(f"{score}, train", justify="right")
-        table.add_column(f"{score}, val", justify="right")
+        headings += [f"{score}, train", f"{score}, val"]
     for part in parts:
         share = 100 * part.num_val / max(1, part.num_train + part.num_val)
-        cells = [part.name, str(part.num_train), str(part.num_val), f"{share:.1f}"]
         scores = [_score(part.train_score), _score(part.val_score)] if score else []
-        table.add_row(*cells, *scores)
-    return table
+        rows.append([part.name, str(part.num_train), str(part.num_val), f"{share:.1f}", *scores])
+    show_table(f"Split by {kind}", headings, rows)
 
 
 def _score(value: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
+from molere_cli.commands.output import say, show
 
 
 @with_config_flags()
@@ -62,7 +63,7 @@ def train(
                     settings, numbers, registry, runs=runs, out=out, made=made, progress=progress
                 )
     if as_json:
-        typer.echo(json_text([{"path": str(run.path), **run.metrics()[-1]} for run in finished], indent=2))
+        show(json_text([{"path": str(run.path), **run.metrics()[-1]} for run in finished], indent=2))
     else:
         for run in finished:
-            typer.echo(run.path)
+            say(str(run.path))

@@ -37,7 +37,8 @@ def explain_validation(error: ValidationError, *, known: Collection[str], source
 
 
 def unknown_key(key: str, *, known: Collection[str]) -> str:
-    """What to say of a key that is none of those known."""
-    if close := get_close_matches(key, known, n=1):
+    """What to say of a key that is none of those known; as a flag it has hyphens."""
+    as_key = key.strip("-").replace("-", "_").lower()
+    if close := get_close_matches(as_key, known, n=1):
         return f"unknown key {shown(key)}; did you mean {close[0]!r}?"
     return f"unknown key {shown(key)}; known keys: {', '.join(sorted(known)) or 'none'}"

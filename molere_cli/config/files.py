@@ -16,6 +16,7 @@ from molere_cli.files import parse_json, read_text
 
 CONFIG_LIMIT = 1 << 20
 """Bytes of a configuration file that are read at most."""
+YAML_SUFFIXES = {".yaml", ".yml"}
 
 
 def load_config(path: Path | None, flags: Mapping[str, Any]) -> RunConfig:
@@ -41,13 +42,18 @@ def overridden(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str,
 
 def read_config_file(path: Path) -> dict[str, Any]:
     """The keys of a TOML or JSON configuration file."""
+    ending = path.suffix.lower()
+    if ending in YAML_SUFFIXES:
+        raise ConfigError(f"{path} is YAML; molere reads TOML or JSON")
     try:
         text = read_text(path, limit=CONFIG_LIMIT)
-        values = parse_json(text) if path.suffix == ".json" else _parse_toml(text)
+        values = parse_json(text) if ending == ".json" else _parse_toml(text)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"{path} is not valid {path.suffix[1:].upper() or 'TOML'}: {error}") from error
+        raise ConfigError(
+            f"{path} is not valid {'JSON' if ending == '.json' else 'TOML'}: {error}"
+        ) from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a table of settings, not a {type(values).__name__}")
     return values

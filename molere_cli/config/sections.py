@@ -17,6 +17,14 @@ SPLIT_SUFFIX = ".parquet"
 NOISE_SUFFIX = ".csv"
 NO_START = "none"
 NOISE_KINDS = ("none", "uniform", "flip", "pair", "instance")
+# Far above what anyone trains with, and below what a machine or a library ends in silence or for hours with.
+MAX_SEED = 2**63 - 1
+MAX_EPOCHS = 1_000_000
+MAX_BATCH_SIZE = 2**20
+MAX_IMAGE_SIZE = 4096
+MAX_WORKERS = 256
+MAX_THREADS = 1024
+MAX_FOLDS = 1000
 NEEDS_OF_A_SPLIT = frozenset({"delta", "score"})
 
 
@@ -66,7 +74,7 @@ class DataSettings(Section):
 
     dataset: str = Field("digits", description="Dataset: NAME or NAME:ARGUMENT (see `molere plugins`).")
     dataset_option: KeyValues = Field({}, description="Option of the dataset.")
-    data_seed: int = Field(0, description="Seed of colours, hold-outs and sub-samples.", ge=0)
+    data_seed: int = Field(0, description="Seed of colours, hold-outs and sub-samples.", ge=0, le=MAX_SEED)
     data_dir: Path = Field(Path("data"), description="Where downloaded datasets live.")
     download: bool = Field(False, description="Download the dataset if it is missing.")
     limit_train: int | None = Field(
@@ -98,7 +106,10 @@ class DataSettings(Section):
         0.4, description="Share of every class that label noise draws anew.", ge=0, le=1
     )
     image_size: int | None = Field(
-        None, description="Resize images to this many pixels a side (default: as they are).", ge=4
+        None,
+        description="Resize images to this many pixels a side (default: as they are).",
+        ge=4,
+        le=MAX_IMAGE_SIZE,
     )
     crop_mode: Literal["auto", "squash", "center"] = Field(
         "auto",
@@ -117,7 +128,7 @@ class DataSettings(Section):
             "full decodes all of them."
         ),
     )
-    workers: int = Field(2, description="Decoding processes for datasets that stream.", ge=0)
+    workers: int = Field(2, description="Decoding processes for datasets that stream.", ge=0, le=MAX_WORKERS)
 
     @field_validator("label_noise")
     @classmethod
@@ -154,8 +165,8 @@ class ClassifierSettings(Section):
     backbone_option: KeyValues = Field({}, description="Option of the backbone.")
     weights: Path | None = Field(None, description="Start the classifier from this .safetensors file.")
     freeze_backbone: bool = Field(False, description="Train the classification layer alone (linear probing).")
-    epochs: int = Field(40, description="Passes over the training examples.", ge=1)
-    batch_size: int = Field(64, description="Training examples a step.", ge=2)
+    epochs: int = Field(40, description="Passes over the training examples.", ge=1, le=MAX_EPOCHS)
+    batch_size: int = Field(64, description="Training examples a step.", ge=2, le=MAX_BATCH_SIZE)
     optimizer: str = Field(
         "momentum", description="timm optimizer; momentum: SGD without Nesterov, sgd: with."
     )
@@ -170,9 +181,11 @@ class ClassifierSettings(Section):
         "cosine", description="Learning-rate schedule, stepped once an epoch."
     )
     lr_decay_epochs: int = Field(
-        50, description="Epochs between divisions by ten under --schedule step.", ge=1
+        50, description="Epochs between divisions by ten under --schedule step.", ge=1, le=MAX_EPOCHS
     )
-    lr_warmup_epochs: int = Field(0, description="Epochs in which the learning rate rises linearly.", ge=0)
+    lr_warmup_epochs: int = Field(
+        0, description="Epochs in which the learning rate rises linearly.", ge=0, le=MAX_EPOCHS
+    )
 
     def without_effect(self, in_play: InPlay) -> dict[str, str]:
         if self.schedule == "step":
@@ -213,7 +226,7 @@ class SplitSettings(Section):
     score: Literal["aum", "early-aum", "margin", "oof-margin", "loss", "el2n", "forgetting"] = Field(
         "aum", description="Hardness score that strategies rank by."
     )
-    folds: int = Field(5, description="Folds of oof-margin.", ge=2)
+    folds: int = Field(5, description="Folds of oof-margin.", ge=2, le=MAX_FOLDS)
     train_on: Literal["all", "train"] = Field(
         "all", description="Train on the whole pool, or on the split's training part alone."
     )
@@ -278,7 +291,9 @@ class ReweightingSettings(Section):
     reweighter_weight_decay: float = Field(
         0.0, description="Decoupled weight decay of the reweighter, which pulls weights towards 1.", ge=0
     )
-    reweighter_interval: int = Field(5, description="Classifier steps between meta-updates (Q).", ge=1)
+    reweighter_interval: int = Field(
+        5, description="Classifier steps between meta-updates (Q).", ge=1, le=2**31
+    )
     warmup_epochs: int | None = Field(
         None,
         description=(
@@ -286,9 +301,13 @@ class ReweightingSettings(Section):
             "split made beforehand)."
         ),
         ge=0,
+        le=MAX_EPOCHS,
     )
     meta_batch_size: int | None = Field(
-        None, description="Validation examples a meta-update (default: the batch size).", ge=2
+        None,
+        description="Validation examples a meta-update (default: the batch size).",
+        ge=2,
+        le=MAX_BATCH_SIZE,
     )
     hypergradient_scale: Literal["batch", "none"] = Field(
         "batch",
@@ -342,7 +361,7 @@ class SplitterSettings(Section):
         "features", description="What the splitter sees, beside the label."
     )
     splitter_lr: float = Field(0.001, description="Adam learning rate of the splitter.", gt=0)
-    splitter_interval: int = Field(1, description="Epochs between splitter updates (K).", ge=1)
+    splitter_interval: int = Field(1, description="Epochs between splitter updates (K).", ge=1, le=MAX_EPOCHS)
     membership: Literal["quota", "threshold"] = Field(
         "quota", description="The hardest delta of each class, or P(validation) > 0.5 capped at delta."
     )
@@ -357,7 +376,7 @@ class MachineSettings(Section):
 
     panel: ClassVar[str] = "Machine"
 
-    seed: int = Field(0, description="Seed of everything but the data.", ge=0)
+    seed: int = Field(0, description="Seed of everything but the data.", ge=0, le=MAX_SEED)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1...")
     precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware has units for it."
@@ -365,7 +384,12 @@ class MachineSettings(Section):
     deterministic: bool = Field(
         False, description="The same bits in every run on a GPU, at some cost in time (a CPU does so anyway)."
     )
-    threads: int | None = Field(None, description="CPU threads (default: torch's choice).", ge=1)
+    threads: int | None = Field(
+        None, description="CPU threads (default: torch's choice).", ge=1, le=MAX_THREADS
+    )
     eval_interval: int = Field(
-        0, description="Epochs between evaluations on the test sets; 0: at the end alone.", ge=0
+        0,
+        description="Epochs between evaluations on the test sets; 0: at the end alone.",
+        ge=0,
+        le=MAX_EPOCHS,
     )

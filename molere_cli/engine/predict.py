@@ -9,16 +9,28 @@ import torch
 
 from molere_cli.data.feed import Feed, FeedSettings, batches_in_order, make_feed
 from molere_cli.engine.classifier import Classifier
+from molere_cli.errors import TrainingError
 from molere_cli.metrics import Predictions
 from molere_cli.registry.specs import Examples
 
 
 def predict_feed(classifier: Classifier, feed: Feed, groups: torch.Tensor | None = None) -> Predictions:
-    """Logits for every example of a feed, in eval mode, unaugmented."""
-    logits = [
-        classifier.predict(batch.images).logits.cpu() for batch in feed.evaluation(batches_in_order(feed))
-    ]
-    return Predictions(torch.cat(logits), feed.labels.cpu(), groups)
+    """Logits for every example of a feed, in eval mode, unaugmented.
+
+    Raises:
+        TrainingError: there are no probabilities in them, since the classifier has diverged.
+    """
+    logits_NC = torch.cat(
+        [classifier.predict(batch.images).logits.cpu() for batch in feed.evaluation(batches_in_order(feed))]
+    )
+    # Parameters may be finite where the running statistics of batch norm, which no loss sees, are not.
+    num_broken = int((~logits_NC.softmax(dim=1).isfinite().all(dim=1)).sum())
+    if num_broken:
+        raise TrainingError(
+            f"the classifier gives no finite probabilities for {num_broken:,} of {len(logits_NC):,} "
+            "examples: it has diverged; train with a lower --lr or with --clip-grad 1"
+        )
+    return Predictions(logits_NC, feed.labels.cpu(), groups)
 
 
 def predict_sets(

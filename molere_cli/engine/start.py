@@ -30,9 +30,10 @@ def load_weights(module: nn.Module, path: Path, *, backbone: str) -> str | None:
         A sentence if the classification layer stays as it was, else None.
 
     Raises:
-        ConfigError: the file cannot be read, or belongs to another network.
+        ConfigError: the file cannot be read, has values that are not finite, or belongs to another network.
     """
     theirs, ours = _read(path), module.state_dict()
+    _check_finite(theirs, path)
     # The one layer that may differ: a checkpoint of other classes still has the features.
     layer = classification_layer(module)
     name = next(name for name, member in module.named_modules() if member is layer)
@@ -64,6 +65,19 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ConfigError(
             f"cannot read the weights {path}: it is no safetensors file ({error}); others are never read"
         ) from error
+
+
+def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    broken = [
+        key
+        for key, value in tensors.items()
+        if value.is_floating_point() and not value.float().isfinite().all()
+    ]
+    if broken:
+        raise ConfigError(
+            f"the weights {path} cannot start a training: {broken[0]}{_and_more(broken)} has values that are "
+            "not finite (NaN or infinity); give a file of a training that did not diverge"
+        )
 
 
 def _check_fit(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], *, where: str) -> None:

@@ -35,7 +35,7 @@ def grids(
         columns: names of the columns behind the method's, None: the usual ones.
 
     Raises:
-        UnknownNameError: there is no such column.
+        ConfigError: there is no such column.
     """
     return [
         _grid(

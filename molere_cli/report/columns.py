@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
-from molere_cli.registry.offers import unknown
+from molere_cli.errors import ConfigError
 from molere_cli.report.comparison import Result
 from molere_cli.report.footnotes import Footnotes
 from molere_cli.report.measures import MEASURES, Measure
 from molere_cli.report.rows import seeds_text
-from molere_cli.report.significance import Verdict
 from molere_cli.report.statistics import Estimate, GainKind, Spread
 
 NOT_AVAILABLE = "n/a"
@@ -20,6 +20,8 @@ GAIN_UNITS: dict[GainKind, str] = {"points": "points", "relative": "%", "ratio":
 GAIN_DIGITS: dict[GainKind, int] = {"points": 2, "relative": 2, "ratio": 4}
 GAIN = "_gain"
 OF_GROUPS = ("worst_group", "worst_group_gain")
+OF_EXAMPLES = frozenset({"gain_new_examples", "flips", "mcnemar"})
+"""Columns for which the predictions of all runs are read."""
 USUAL = ("n", "seeds", "accuracy", "gain", "verdict", "margin_gain", *OF_GROUPS, "seconds")
 
 
@@ -42,7 +44,7 @@ def chosen_columns(names: Sequence[str] | None, results: Sequence[Result], kind:
     """The columns with these names, or the usual ones: without groups where there are none.
 
     Raises:
-        UnknownNameError: a name is no column's.
+        ConfigError: a name is no column's.
     """
     known = all_columns(kind)
     if names is None:
@@ -50,7 +52,7 @@ def chosen_columns(names: Sequence[str] | None, results: Sequence[Result], kind:
         names = [name for name in USUAL if has_groups or name not in OF_GROUPS]
     for name in names:
         if name not in known:
-            raise unknown("column", name, known)
+            raise ConfigError(f"unknown column {name!r}; there are: {', '.join(known)}")
     return [known[name] for name in names]
 
 
@@ -67,7 +69,16 @@ def all_columns(kind: GainKind) -> dict[str, Column]:
             "highest",
         ),
         Column("verdict", "verdict", lambda result, _: verdict_text(result), lambda _: None),
-        Column("p", "p (Holm)", lambda result, _: p_text(result.verdict), lambda _: None),
+        Column(
+            "gain_new_examples",
+            "gain, new seeds and examples, points",
+            lambda result, _: estimate_cell(result, result.new_examples, digits=2),
+            lambda result: _mean(result.new_examples),
+            "highest",
+        ),
+        Column("flips", "fixed / broken", lambda result, _: flips_text(result), lambda _: None),
+        Column("mcnemar", "McNemar's p a seed", lambda result, _: mcnemar_text(result), lambda _: None),
+        Column("p", "p (Holm)", lambda result, _: p_text(result), lambda _: None),
         *(column for measure in MEASURES.values() for column in _of_measure(measure)),
         Column(
             "ess",
@@ -84,20 +95,18 @@ def _of_measure(measure: Measure) -> list[Column]:
     """A measure, and its gain; accuracy has its own gain, as the user wants it expressed."""
 
     def spread_cell(result: Result, _notes: Footnotes) -> str:
-        found = result.measured.get(measure.name)
-        return spread_text(found.spread, measure) if found else NOT_APPLICABLE
+        found = result.spread_of(measure.name)
+        return spread_text(found, measure) if found else NOT_APPLICABLE
 
     def gain_cell(result: Result, _notes: Footnotes) -> str:
-        found = result.measured.get(measure.name)
-        return estimate_cell(result, found.gain if found else None, digits=measure.digits)
+        return estimate_cell(result, result.gain_in(measure.name), digits=measure.digits)
 
     def spread_value(result: Result) -> float | None:
-        found = result.measured.get(measure.name)
-        return found.spread.mean if found else None
+        found = result.spread_of(measure.name)
+        return found.mean if found else None
 
     def gain_value(result: Result) -> float | None:
-        found = result.measured.get(measure.name)
-        return _mean(found.gain) if found else None
+        return _mean(result.gain_in(measure.name))
 
     best: Literal["highest", "lowest"] = "highest" if measure.higher_is_better else "lowest"
     unit = ", %" if measure.percent else ""
@@ -120,7 +129,7 @@ def _gain_cell(kind: GainKind) -> Callable[[Result, Footnotes], str]:
 def estimate_cell(result: Result, estimate: Estimate | None, *, digits: int, bare: bool = False) -> str:
     """An estimate's text; what stands there without one says whether there could be one."""
     if estimate is None:
-        return NOT_APPLICABLE if result.row.is_baseline else NOT_AVAILABLE
+        return _empty(result)
     return estimate_text(estimate, digits=digits, bare=bare)
 
 
@@ -148,18 +157,39 @@ def verdict_text(result: Result) -> str:
     """`better`, `worse` or `undecided`, and what would settle it: `undecided (6 more seeds)`."""
     verdict = result.verdict
     if verdict is None:
-        return NOT_APPLICABLE if result.row.is_baseline else NOT_AVAILABLE
+        return _empty(result)
     if verdict.more is None:
         return verdict.word
     unit = "draw" if result.num_draws > 1 else "seed"
     return f"{verdict.word} ({verdict.more} more {unit}{'s' if verdict.more > 1 else ''})"
 
 
-def p_text(verdict: Verdict | None) -> str:
-    """A p-value after Holm, to three places."""
-    if verdict is None or verdict.p_adjusted is None:
-        return NOT_AVAILABLE
-    return "<0.001" if verdict.p_adjusted < 0.001 else f"{verdict.p_adjusted:.3f}"
+def flips_text(result: Result) -> str:
+    """`31.2 / 20.4`: test examples that ERM has wrong and the method right, and the reverse, a seed."""
+    if not result.flips:
+        return _empty(result)
+    fixed, broken = (fmean(getattr(flips, name) for flips in result.flips) for name in ("fixed", "broken"))
+    return f"{fixed:.1f} / {broken:.1f}"
+
+
+def mcnemar_text(result: Result) -> str:
+    """The p-value of each seed, in their order; not adjusted."""
+    return ", ".join(_p(flips.p_value) for flips in result.flips) or _empty(result)
+
+
+def p_text(result: Result) -> str:
+    """The verdict's p-value, after Holm."""
+    verdict = result.verdict
+    return _empty(result) if verdict is None or verdict.p_adjusted is None else _p(verdict.p_adjusted)
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _empty(result: Result) -> str:
+    """What stands where there is no number: whether there could be one."""
+    return NOT_APPLICABLE if result.row.is_baseline else NOT_AVAILABLE
 
 
 def _percent_or_none(spread: Spread | None) -> str:

@@ -8,11 +8,14 @@ from pathlib import Path
 from statistics import fmean
 
 from molere_cli.errors import RunError
+from molere_cli.report.examples import Flipped, flipped
 from molere_cli.report.measures import MEASURES, Measure
 from molere_cli.report.records import RunRecord, load_runs
 from molere_cli.report.rows import Baseline, Row, SeedPair, find_baselines, make_rows, seeds_text
-from molere_cli.report.significance import Verdict, verdicts
+from molere_cli.report.significance import Flips, Verdict, verdicts
 from molere_cli.report.statistics import Estimate, GainKind, Spread, estimate, gain, have_spread, spread
+
+OF_ONE_SEED = "one seed: the interval is over test examples alone, and says nothing of other seeds"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Result:
     gains: of the accuracy, as the comparison's `gain_kind` says, by (data_seed, seed), for the seeds shared
     with the baseline; gain: over them, None without.
     verdict: on the differences in accuracy; None for a baseline and where no seed is shared.
+    new_examples: the gain in points with its interval for new seeds and new test examples, and flips: of each
+    shared seed, in the order of `gains`; None and empty where they were not asked for, or cannot be known.
     seconds: mean training time of a run. effective_sample_size: of the weights in the last epoch, as a
     fraction, None for a method without weights. notes: what a reader has to know about the gain.
     """
@@ -43,6 +48,8 @@ class Result:
     gains: Mapping[SeedPair, float]
     gain: Estimate | None
     verdict: Verdict | None
+    new_examples: Estimate | None
+    flips: Sequence[Flips]
     seconds: float
     effective_sample_size: Spread | None
     notes: tuple[str, ...]
@@ -51,6 +58,14 @@ class Result:
     def accuracy(self) -> Spread:
         """In [0, 1]."""
         return self.measured["accuracy"].spread
+
+    def spread_of(self, measure: str) -> Spread | None:
+        """Of a measure over the runs, as recorded; None where no run has it."""
+        return self.measured[measure].spread if measure in self.measured else None
+
+    def gain_in(self, measure: str) -> Estimate | None:
+        """In a measure; None where there is none."""
+        return self.measured[measure].gain if measure in self.measured else None
 
     @property
     def num_draws(self) -> int:
@@ -73,7 +88,11 @@ class Comparison:
 
 
 def compare_runs(
-    paths: Iterable[Path], *, gain: GainKind = "points", test_set: str | None = "test"
+    paths: Iterable[Path],
+    *,
+    gain: GainKind = "points",
+    test_set: str | None = "test",
+    with_examples: bool = False,
 ) -> Comparison:
     """Group runs into rows and measure each row against ERM, paired by (data_seed, seed).
 
@@ -81,6 +100,7 @@ def compare_runs(
         paths: run directories; unfinished ones are left out with a warning.
         gain: how the gain is expressed, see `report.statistics.gain`.
         test_set: the one to compare on; None: on each that a run was tested on.
+        with_examples: whether to read every run's predictions, for `Result.new_examples` and `flips`.
 
     Raises:
         RunError: a path is no run directory, no run is finished, or none was tested on `test_set`.
@@ -92,7 +112,7 @@ def compare_runs(
         tested, untested = tested_on(records, name)
         rows, repeated = make_rows(tested)
         results += [
-            measure(row, baseline, gain_kind=gain, test_set=name)
+            measure(row, baseline, gain_kind=gain, test_set=name, with_examples=with_examples)
             for row, baseline in zip(rows, find_baselines(rows), strict=True)
         ]
         warnings += [*([] if test_set is None else untested), *repeated]
@@ -110,7 +130,9 @@ def tested_on(records: Sequence[RunRecord], test_set: str) -> tuple[list[RunReco
     return tested, [f"left out, having no test set {test_set!r}: {others}"] if others else []
 
 
-def measure(row: Row, baseline: Baseline, *, gain_kind: GainKind, test_set: str) -> Result:
+def measure(
+    row: Row, baseline: Baseline, *, gain_kind: GainKind, test_set: str, with_examples: bool = False
+) -> Result:
     """A row's numbers, and its gains over the baseline where there is one; without a verdict yet."""
     erm = baseline.row
     notes = [baseline.note] if baseline.note else []
@@ -118,6 +140,14 @@ def measure(row: Row, baseline: Baseline, *, gain_kind: GainKind, test_set: str)
     if erm is not None:
         gains, problems = _accuracy_gains(row, erm, gain_kind=gain_kind, test_set=test_set)
         notes += [*problems, *_cautions(gains)]
+    found = estimate(independent(gains), with_interval=gain_kind != "ratio") if gains else None
+    flips = None
+    if erm is not None and (with_examples or (len(gains) == 1 and gain_kind == "points")):
+        flips, problems = _flipped(row, erm, list(gains), test_set)
+        notes += problems
+    if flips is not None and len(gains) == 1 and gain_kind == "points":
+        found = flips.gain
+        notes.append(OF_ONE_SEED)
     sizes = list(row.values("weights/ess").values())
     return Result(
         row=row,
@@ -131,8 +161,10 @@ def measure(row: Row, baseline: Baseline, *, gain_kind: GainKind, test_set: str)
             if (values := row.values(key := f"{test_set}/{each.name}"))
         },
         gains=gains,
-        gain=estimate(independent(gains), with_interval=gain_kind != "ratio") if gains else None,
+        gain=found,
         verdict=None,
+        new_examples=flips.gain if flips is not None and with_examples else None,
+        flips=flips.flips if flips is not None else [],
         seconds=fmean(run.seconds for run in row.runs.values()),
         effective_sample_size=spread(sizes) if sizes else None,
         notes=tuple(notes),
@@ -191,13 +223,28 @@ def _accuracy_gains(
     return gains, []
 
 
+def _flipped(
+    row: Row, erm: Row, shared: Sequence[SeedPair], test_set: str
+) -> tuple[Flipped | None, list[str]]:
+    """What the seeds' runs flip, and why it is not known, if so."""
+    draws = {data_seed for data_seed, _seed in shared}
+    if not shared:
+        return None, []
+    if 1 < len(draws) < len(shared):
+        return None, ["several seeds on several draws of the data: nothing is said of new test examples"]
+    try:
+        return flipped([(row.runs[pair].path, erm.runs[pair].path) for pair in shared], test_set), []
+    except RunError as error:
+        return None, [f"nothing is said of new test examples: {error}"]
+
+
 def _cautions(gains: Mapping[SeedPair, float]) -> list[str]:
     """What to know about an interval over these gains."""
     values = independent(gains) if gains else []
     cautions = []
     if len(values) < len(gains):
         cautions.append(
-            f"the interval is over {len(values)} draws of the data (data seeds), each with the mean of its seeds"
+            f"the interval is over {len(values)} draws of the data (data seeds), of each its seeds' mean"
         )
     if len(values) > 1 and not have_spread(values):
         cautions.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from molere_cli.report.cells import Grid
+from molere_cli.shown import harmless
 
 SPECIAL = str.maketrans(
     {
@@ -33,7 +34,7 @@ def as_latex(grids: Sequence[Grid], notes: Sequence[str]) -> str:
 
 def escaped(text: str) -> str:
     """Text whose every character LaTeX prints as it is."""
-    return text.translate(SPECIAL)
+    return harmless(text).translate(SPECIAL)
 
 
 def _table(grid: Grid) -> str:

@@ -17,6 +17,7 @@ from molere_cli.engine.classifier import (
     Classifier,
     build_backbone,
     build_classifier,
+    classification_layer,
     isolated_randomness,
 )
 from molere_cli.engine.loop import TrainingLoop
@@ -151,16 +152,42 @@ def make_classifier(
         )
         if found is not None and note is not None:
             note(found)
+    elif (
+        note is not None
+        and plan.config.classifier.freeze_backbone
+        and _starts_at_random(classifier, plan, data, image_size)
+    ):
+        note(
+            "--freeze-backbone keeps features that are random here; give --weights, or a backbone with "
+            "pretrained ones"
+        )
     return classifier
 
 
-def make_empty_classifier(plan: Plan, data: LoadedDataset, image_size: tuple[int, int]) -> Classifier:
-    """The classifier with random parameters, to put a checkpoint's into."""
+def _starts_at_random(
+    classifier: Classifier, plan: Plan, data: LoadedDataset, image_size: tuple[int, int]
+) -> bool:
+    """Whether a fresh classifier's features depend on chance: pretrained ones do not, whoever gave them."""
+    other = make_empty_classifier(plan, data, image_size, purpose="another classifier")
+    layer = {id(parameter) for parameter in classification_layer(classifier.module).parameters()}
+    return any(
+        id(own) not in layer and not torch.equal(own, others)
+        for own, others in zip(classifier.module.parameters(), other.module.parameters(), strict=True)
+    )
+
+
+def make_empty_classifier(
+    plan: Plan, data: LoadedDataset, image_size: tuple[int, int], *, purpose: str = "classifier"
+) -> Classifier:
+    """The classifier with random parameters, to put a checkpoint's into.
+
+    purpose: what its seed is derived for; another one gives other random parameters.
+    """
     request = BackboneRequest(
         num_classes=data.num_classes, image_size=image_size, options=plan.backbone_options
     )
     with isolated_randomness(plan.device):
-        torch.manual_seed(derived_seed(plan.config.machine.seed, "classifier"))
+        torch.manual_seed(derived_seed(plan.config.machine.seed, purpose))
         return build_classifier(
             plan.backbone,
             request,

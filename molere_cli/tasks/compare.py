@@ -16,16 +16,23 @@ def compare(
     *,
     runs: Path,
     gain: GainKind = "points",
-    test_set: str = "test",
+    test_set: str | None = "test",
+    with_examples: bool = False,
     plot: Path | None = None,
 ) -> Comparison:
     """Compare the runs in `paths`, or all under `runs` if there are none, and draw the gains into `plot`.
+
+    Args:
+        test_set: the one to compare on; None: on each.
+        with_examples: whether to read every run's predictions, which some columns need.
 
     Raises:
         RunError: there is no run, a path is none, none is finished, or none was tested on `test_set`.
         ConfigError: the ending of `plot` is no image format.
     """
-    comparison = compare_runs(paths or find_runs(runs), gain=gain, test_set=test_set)
+    comparison = compare_runs(
+        paths or find_runs(runs), gain=gain, test_set=test_set, with_examples=with_examples
+    )
     if plot is not None:
         write_plot(comparison, plot)
     return comparison

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from molere_cli.config.files import saved_config
 from molere_cli.config.paths import absolute_dataset
@@ -21,9 +21,9 @@ from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.predict import predict_sets
 from molere_cli.errors import ConfigError, RunError
 from molere_cli.files import with_nulls
-from molere_cli.metrics import among_present, class_accuracies, summarize
+from molere_cli.metrics import among_present, class_accuracies, named_group_accuracies, summarize
 from molere_cli.registry.registry import Registry
-from molere_cli.registry.specs import Examples
+from molere_cli.registry.specs import Dataset, Examples
 from molere_cli.run_dir import RunDir, finished_runs
 from molere_cli.tasks.build import feed_settings, make_empty_classifier
 from molere_cli.tasks.provenance import check_fingerprint, check_test_sets
@@ -33,17 +33,24 @@ CORRUPTED = re.compile(r"(?:corrupted|[\w-]+-c):(\w+):(\d+)")
 
 @dataclass(frozen=True, eq=False)
 class ChosenSet:
-    """A test set, and whether predictions on it count among its own classes alone."""
+    """A test set, its groups' names, and whether predictions on it count among its own classes alone."""
 
     examples: Examples
+    group_names: Sequence[str]
     among_own_classes: bool
+
+    @classmethod
+    def of(cls, examples: Examples, dataset: Dataset) -> Self:
+        """A test set of a dataset, or made of one."""
+        return cls(examples, dataset.group_names, dataset.among_own_classes)
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """A run's metrics on each test set, and its accuracy on each class (nan where there is no example).
 
-    sizes: examples in each. remarks: what should be known of how other datasets were taken.
+    by_group: accuracy in each group of those sets that have any, the worst first. sizes: examples in each.
+    remarks: what should be known of how other datasets were taken.
     """
 
     run: Path
@@ -52,6 +59,7 @@ class Evaluation:
     sizes: dict[str, int]
     summaries: dict[str, dict[str, float]]
     by_class: dict[str, dict[str, float]]
+    by_group: dict[str, dict[str, float]]
     remarks: list[str]
 
     def as_json(self) -> dict[str, Any]:
@@ -63,6 +71,8 @@ class Evaluation:
             "examples": self.sizes,
             "metrics": with_nulls(self.summaries),
             "accuracy_by_class": with_nulls(self.by_class),
+            "accuracy_by_group": self.by_group,
+            "worst_group": {name: next(iter(accuracies)) for name, accuracies in self.by_group.items()},
         }
 
 
@@ -123,6 +133,12 @@ def evaluate_run(
             name: dict(zip(class_names, class_accuracies(predictions), strict=True))
             for name, predictions in found.items()
         },
+        by_group={
+            name: by_group
+            for name, predictions in found.items()
+            if predictions.groups is not None
+            and (by_group := named_group_accuracies(predictions, chosen[name].group_names))
+        },
         remarks=[remark for other in others for remark in other.account.remarks()],
     )
 
@@ -145,8 +161,7 @@ def _chosen_sets(
     others: list[LoadedDataset],
 ) -> dict[str, ChosenSet]:
     """The sets by name, those of other datasets loaded and put into `others`."""
-    own = data.dataset.among_own_classes
-    available = {name: ChosenSet(examples, own) for name, examples in data.test_sets().items()}
+    available = {name: ChosenSet.of(examples, data.dataset) for name, examples in data.test_sets().items()}
     if names is None:
         return available
     chosen: dict[str, ChosenSet] = {}
@@ -161,7 +176,7 @@ def _chosen_sets(
             examples = corrupted_examples(
                 test.examples, kind=kind, severity=severity, seed=config.data.data_seed
             )
-            chosen[name] = ChosenSet(examples, own)
+            chosen[name] = ChosenSet.of(examples, data.dataset)
         elif name.partition(":")[0] in known_datasets:
             place = absolute_dataset(name, registry)
             other = load_other_dataset(config.data, data, registry, place, {}, purpose="test others")
@@ -172,8 +187,7 @@ def _chosen_sets(
             ):
                 raise ConfigError(f"all images of {name} were the validation set of this run; test on others")
             tests = {
-                part: ChosenSet(examples, other.dataset.among_own_classes)
-                for part, examples in other.dataset.tests.items()
+                part: ChosenSet.of(examples, other.dataset) for part, examples in other.dataset.tests.items()
             }
             chosen |= {name if len(tests) == 1 else f"{name}/{part}": tests[part] for part in tests}
         else:

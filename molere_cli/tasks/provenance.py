@@ -72,9 +72,10 @@ def _driver_version() -> str | None:
     """As nvidia-smi has it, None where that is missing."""
     ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        found = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.split()
+        done = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603 - ours
     except (OSError, subprocess.SubprocessError):
         return None
+    found = done.stdout.split()
     return found[0] if found else None
 
 
@@ -109,9 +110,10 @@ def source_commit() -> str | None:
         return None
     git = ["git", "-C", str(root), "rev-parse", "HEAD"]
     try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(git, capture_output=True, text=True, check=True)  # noqa: S603 - ours
     except (OSError, subprocess.CalledProcessError):
         return None
+    return done.stdout.strip()
 
 
 def check_fingerprint(run: RunDir, data: LoadedDataset) -> None:

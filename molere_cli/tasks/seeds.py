@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
+from molere_cli.config.sections import MAX_SEED
 from molere_cli.data.source import LoadedDataset, load_dataset
-from molere_cli.errors import ConfigError
+from molere_cli.errors import ConfigError, shown
 from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
 from molere_cli.run_dir import RunDir, taken
@@ -18,23 +20,35 @@ from molere_cli.tasks.scores import announced
 from molere_cli.tasks.split import MadeSplits, split_for
 from molere_cli.tasks.train import train_run
 
+MAX_SEEDS = 10_000
+"""Of one command: as many runs in turn."""
+
 
 def parse_seeds(text: str) -> list[int]:
     """`0-4` or `0,2,7-9` as a list of seeds, in the order given.
 
     Raises:
-        ConfigError: it is not of that form, or names a seed twice.
+        ConfigError: it is not of that form, names a seed twice, one beyond `MAX_SEED`, or more than
+            `MAX_SEEDS`.
     """
-    seeds: list[int] = []
     try:
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            seeds += range(int(first), int(last if dash else first) + 1)
+        ranges = [_seed_range(part) for part in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"seeds {text!r} are not of the form 0-4 or 0,2,7") from error
+        raise ConfigError(f"seeds {shown(text)} are not of the form 0-4 or 0,2,7") from error
+    # Of ranges no list is made before it is known to be short; `len` of a huge range would not fit.
+    if sum(max(0, part.stop - part.start) for part in ranges) > MAX_SEEDS:
+        raise ConfigError(f"seeds {shown(text)} are more than {MAX_SEEDS:,}; give fewer in one command")
+    if any(part.stop > MAX_SEED + 1 for part in ranges):
+        raise ConfigError(f"seeds {shown(text)} go beyond {MAX_SEED}, the largest that there is")
+    seeds = list(chain.from_iterable(ranges))
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds {text!r} name {'none' if not seeds else 'one twice'}")
+        raise ConfigError(f"seeds {shown(text)} name {'none' if not seeds else 'one twice'}")
     return seeds
+
+
+def _seed_range(text: str) -> range:
+    first, dash, last = text.partition("-")
+    return range(int(first), int(last if dash else first) + 1)
 
 
 def train_seeds(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from molere_cli.errors import RunError, SplitError
 from molere_cli.files import digest_of_values, replacing, with_nulls
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import beat
-from molere_cli.metrics import summarize
+from molere_cli.metrics import Predictions, group_accuracies, summarize
 from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
@@ -38,6 +38,8 @@ from molere_cli.tasks.provenance import (
 from molere_cli.tasks.results import learned_split, pool_table, split_provenance, write_predictions
 
 COLLAPSE_CHECK_UPDATES = 100
+HARM_EPOCHS = 3
+HARM_SHARE = 2 / 3
 
 
 def train_run(
@@ -203,7 +205,7 @@ def _train(engine: Engine, run: RunDir, records: list[dict[str, Any]], *, progre
     config, label = engine.plan.config, run.environment()["label"]
     progress.data_taken(engine.data.account.line(), engine.data.account.remarks())
     progress.run_started(label, seed=config.machine.seed, num_epochs=config.classifier.epochs, path=run.path)
-    loop, warned = engine.loop, False
+    loop, warned = engine.loop, set[str]()
     for metrics in loop.epochs(partial(_report_step, loop, progress)):
         last = loop.next_epoch == engine.plan.config.classifier.epochs
         interval = engine.plan.config.machine.eval_interval
@@ -217,9 +219,10 @@ def _train(engine: Engine, run: RunDir, records: list[dict[str, Any]], *, progre
             state = {**loop.state_dict(), "records": _digest_of_records(records)}
             save_state(state, engine.classifier.module, folder)
         progress.epoch_ended(metrics)
-        if not warned and (warning := collapse_of(metrics)):
-            progress.note(warning)
-            warned = True
+        for kind, warning in {"collapse": collapse_of(metrics), "harm": harm_of(records)}.items():
+            if warning is not None and kind not in warned:
+                progress.note(warning)
+                warned.add(kind)
     run.mark_done()
     progress.run_ended(run.path)
     return run
@@ -238,8 +241,15 @@ def _evaluate(engine: Engine, run: RunDir, *, write: bool) -> dict[str, float]:
     return {
         f"{name}/{key}": value
         for name, predictions in found.items()
-        for key, value in summarize(predictions).items()
+        for key, value in {**summarize(predictions), **_by_group(predictions)}.items()
     }
+
+
+def _by_group(predictions: Predictions) -> dict[str, float]:
+    # By number, as all metrics of groups are; `environment.json` has the names.
+    if predictions.groups is None:
+        return {}
+    return {f"group_accuracy_{group}": accuracy for group, accuracy in group_accuracies(predictions).items()}
 
 
 def _write_results(engine: Engine, run: RunDir) -> None:
@@ -249,6 +259,29 @@ def _write_results(engine: Engine, run: RunDir) -> None:
     pool = predict_feed(engine.classifier, engine.feed)
     with replacing(run.pool_path) as temporary:
         pq.write_table(pool_table(engine, pool, in_validation), temporary)
+
+
+def harm_of(records: Sequence[Mapping[str, float]]) -> str | None:
+    """A sentence if the weights make training worse, by the records of all epochs so far; None if not."""
+    # Training accuracy counts each example once, whatever its weight, and rises or stays under weights that
+    # help. In sane runs it dips by up to a sixth while they settle; a third, for several epochs, is a
+    # classifier that unlearns much of the pool. Their spread is measured by the effective sample size, which
+    # knows no scale.
+    best = max(range(len(records)), key=lambda epoch: records[epoch]["train/accuracy"])
+    then, recent = records[best], records[best + 1 :][-HARM_EPOCHS:]
+    now = recent[-1] if recent else then
+    has_fallen = len(recent) == HARM_EPOCHS and all(
+        record["train/accuracy"] < HARM_SHARE * then["train/accuracy"] for record in recent
+    )
+    ess_then, ess_now = (record.get("weights/ess", 1.0) for record in (then, now))
+    if not has_fallen or ess_now >= ess_then:
+        return None
+    return (
+        f"training accuracy has fallen from {100 * then['train/accuracy']:.0f}% in epoch {best + 1} to "
+        f"{100 * now['train/accuracy']:.0f}% in epoch {len(records)}, while the weights have spread "
+        f"(effective sample size {100 * ess_then:.0f}% then, {100 * ess_now:.0f}% now): they make training "
+        "worse; lower the learning rate of the weights, or use another split or --method erm"
+    )
 
 
 def collapse_of(metrics: Mapping[str, float]) -> str | None:

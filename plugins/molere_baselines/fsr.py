@@ -37,7 +37,9 @@ class FsrOptions(Options):
         ge=1,
         description="Examples in the dictionary (default: a tenth of those that train, 2000 at most).",
     )
-    probe_batch_size: int = Field(200, ge=1, description="Examples of the dictionary that a step looks at.")
+    probe_batch_size: int = Field(
+        200, ge=1, le=2**20, description="Examples of the dictionary that a step looks at."
+    )
     score_momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of the scores' moving average.")
     lookahead_lr: float = Field(0.1, gt=0, description="Learning rate of the virtual step.")
     warmup_epochs: int | None = Field(

@@ -53,7 +53,11 @@ class GroupDro(Method):
         counts_G = groups.bincount(minlength=self._num_groups)
         self._sampling_weights = 1 / counts_G.double()[groups]
         self._adjustment_G = (self.options.adjustment / counts_G.clamp_min(1).sqrt()).float().to(device)
-        self._q_G = torch.full((self._num_groups,), 1 / self._num_groups, device=device)
+        # A group that trains nothing, which tests alone have, takes no part: its share would be missing
+        # from the weights of all others.
+        trains_G = counts_G > 0
+        self._training_groups = trains_G.nonzero().squeeze(1).tolist()
+        self._q_G = (trains_G.float() / trains_G.sum()).to(device)
 
     def before_epoch(self, epoch: int) -> Tensor:
         if self.options.sampling == "pool":
@@ -74,8 +78,8 @@ class GroupDro(Method):
         return (self._q_G / counts_G.clamp_min(1))[groups_B] * len(losses_B)
 
     def metrics(self) -> dict[str, float]:
-        """The weight of each group."""
-        return {f"group_dro/q_{group}": float(q) for group, q in enumerate(self._q_G)}
+        """The weight of each group that trains."""
+        return {f"group_dro/q_{group}": float(self._q_G[group]) for group in self._training_groups}
 
     def state_dict(self) -> dict[str, Any]:
         return {"q": self._q_G}

@@ -20,6 +20,7 @@ from molere_cli import (
     TrainingContext,
     TrainingError,
     erm_epochs,
+    num_steps,
     predict_feed,
 )
 
@@ -30,7 +31,7 @@ class JttOptions(Options):
     first_epochs: int | None = Field(
         None, ge=1, description="Epochs of ERM before errors are counted (default: an eighth of all)."
     )
-    up_weight: int = Field(20, ge=1, description="How many extra times an epoch has each error.")
+    up_weight: int = Field(20, ge=1, le=10_000, description="How many extra times an epoch has each error.")
 
 
 def upsampled(positions: Tensor, errors_N: Tensor, *, up_weight: int) -> Tensor:
@@ -72,7 +73,16 @@ class JustTrainTwice(Method):
                 f"jtt's first model makes no error on the training examples after {self._first_epochs} "
                 "epochs; lower --method-option first_epochs"
             )
+        self._tell_of_steps(errors_N)
         return errors_N
+
+    def _tell_of_steps(self, errors_N: Tensor) -> None:
+        up_weight, config = self.options.up_weight, self.context.config
+        longer = num_steps(upsampled(self.positions, errors_N, up_weight=up_weight), config)
+        self.context.note(
+            f"jtt: {int(errors_N.sum()):,} errors, {up_weight} extra times each, make an epoch {longer:,} "
+            f"steps long instead of {num_steps(self.positions, config):,}"
+        )
 
     def weights(self, step: Step) -> Tensor | None:
         return None

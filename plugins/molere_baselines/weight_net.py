@@ -19,7 +19,7 @@ from molere_cli import Step, TrainingContext, derived_seed, isolated_randomness
 class WeightNetOptions(MetaBatchOptions):
     """What the methods with a weight network on the loss share."""
 
-    hidden: int = Field(100, ge=1, description="Width of the weight network's hidden layer.")
+    hidden: int = Field(100, ge=1, le=65536, description="Width of the weight network's hidden layer.")
     lr: float = Field(1e-3, gt=0, description="Adam learning rate of the weight network.")
     weight_decay: float = Field(1e-4, ge=0, description="Weight decay of the weight network.")
 

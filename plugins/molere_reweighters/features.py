@@ -14,7 +14,7 @@ from molere_reweighters.layers import join_label, zero_linear
 class FeaturesOptions(Options):
     """Options of `features`."""
 
-    hidden: int = Field(128, ge=1, description="Width of the hidden layer.")
+    hidden: int = Field(128, ge=1, le=65536, description="Width of the hidden layer.")
     label: bool = Field(True, description="Join the one-hot label to the features.")
 
 

@@ -14,7 +14,9 @@ from molere_reweighters.layers import join_label, zero_linear
 class ImageOptions(Options):
     """Options of `image`."""
 
-    width: int = Field(16, ge=1, description="Channels of the first convolution; the others have twice that.")
+    width: int = Field(
+        16, ge=1, le=4096, description="Channels of the first convolution; the others have twice that."
+    )
     label: bool = Field(True, description="Join the one-hot label to the penultimate features.")
 
 

@@ -17,7 +17,7 @@ from molere_reweighters.layers import join_label, zero_linear
 class LossOptions(Options):
     """Options of `loss`."""
 
-    hidden: int = Field(100, ge=1, description="Width of the hidden layer.")
+    hidden: int = Field(100, ge=1, le=65536, description="Width of the hidden layer.")
     label: bool = Field(False, description="Join the one-hot label to the loss.")
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Annotated, Any
 
+from huggingface_hub import constants, get_session
 from pydantic import BeforeValidator, ConfigDict, Field
 from torch import nn
 
 from molere_cli import BackboneRequest, DataError, MolereError, Options
 from molere_timm.quiet_timm import timm
 
+HUB_SECONDS = 3.0
 # What would change the shapes that the engine relies on, or read a file that may hold a pickle.
 REFUSED = {
     "checkpoint_path": "it may hold a pickle, which is never read; use pretrained=true",
@@ -93,13 +96,35 @@ def _create(name: str, arguments: Mapping[str, Any], *, asked: Mapping[str, Any]
 
 
 def _create_pretrained(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    reached = _hub_is_reached()
     try:
-        return timm.create_model(name, pretrained=True, **arguments)
+        with nullcontext() if reached else _from_cache_alone():
+            return timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # the hub client, its transport and timm each have errors of their own
+        missing = not reached and isinstance(error, OSError)
+        reason = f"{constants.ENDPOINT} is out of reach" if missing else _one_line(error)
         raise DataError(
-            f"the pretrained weights of 'timm:{name}' cannot be loaded ({_one_line(error)}); "
-            "connect to the network once, or leave out pretrained=true"
+            f"the pretrained weights of 'timm:{name}' cannot be loaded ({reason}); connect to the network "
+            "once, start from a file with --weights, or leave out pretrained=true"
         ) from error
+
+
+def _hub_is_reached() -> bool:
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except Exception:  # whatever the transport of the installed hub client raises
+        return False
+    return True
+
+
+@contextmanager
+def _from_cache_alone() -> Iterator[None]:
+    # Left to itself the hub's client tries again for a minute.
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _one_line(error: Exception) -> str:
