@@ -187,8 +187,11 @@ def with_nulls(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_text(path: Path, *, limit: int) -> str:
-    """A text file of at most `limit` bytes, without byte order mark: UTF-8, or UTF-16 that the mark tells.
+def read_text(path: Path, *, limit: int, by_mark: bool = False) -> str:
+    """A UTF-8 text file of at most `limit` bytes.
+
+    Args:
+        by_mark: leave out a byte order mark and, where it says so, read UTF-16; for what people write.
 
     Raises:
         OSError: it cannot be read.
@@ -198,6 +201,8 @@ def read_text(path: Path, *, limit: int) -> str:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"it has more than {limit >> 20} MiB")
+    if not by_mark:
+        return content.decode("utf-8")
     is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
 

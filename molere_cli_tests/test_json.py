@@ -103,11 +103,13 @@ def test_eval_prints_json(monkeypatch):
         remarks=[],
         summaries={"test": {"accuracy": 0.5, "nll": math.inf}},
         by_class={"test": {"a": math.nan, "b": 1.0}},
+        by_group={"test": {"g": 0.0, "h": 1.0}},
     )
     monkeypatch.setattr("molere_cli.tasks.evaluate.evaluate_run", lambda *_args, **_rest: found)
     printed = strict(CliRunner().invoke(entry.app, ["eval", "run", "--json"]).stdout)
     assert printed["metrics"]["test"] == {"accuracy": 0.5, "nll": None}
     assert printed["accuracy_by_class"]["test"] == {"a": None, "b": 1.0}
+    assert printed["worst_group"] == {"test": "g"}
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])

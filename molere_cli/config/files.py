@@ -46,7 +46,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if ending in YAML_SUFFIXES:
         raise ConfigError(f"{path} is YAML; molere reads TOML or JSON")
     try:
-        text = read_text(path, limit=CONFIG_LIMIT)
+        text = read_text(path, limit=CONFIG_LIMIT, by_mark=True)
         values = parse_json(text) if ending == ".json" else _parse_toml(text)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
