@@ -73,7 +73,7 @@ def test_csv_has_a_header_and_raw_numbers(runner, runs):
 
 def test_markdown_is_printed(runner, runs):
     lines = invoked(runner, "--format", "markdown").stdout.splitlines()
-    assert lines[2].startswith("| method | n | seeds | accuracy, % | gain, points | margin gain |")
+    assert lines[2].startswith("| method | n | seeds | accuracy, % | gain, points | verdict | margin gain |")
     assert lines[4].startswith("| ERM | 3 | 0-2 | 70.33 ± 1.53 | - | - |")
 
 

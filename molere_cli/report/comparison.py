@@ -144,7 +144,7 @@ def measure(
     flips = None
     if erm is not None and (with_examples or (len(gains) == 1 and gain_kind == "points")):
         flips, problems = _flipped(row, erm, list(gains), test_set)
-        notes += problems
+        notes += problems if with_examples else []
     if flips is not None and len(gains) == 1 and gain_kind == "points":
         found = flips.gain
         notes.append(OF_ONE_SEED)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from molere_cli.errors import RunError, on_one_line
@@ -73,6 +71,9 @@ def tested_examples(run: RunDir, test_set: str) -> Tested:
     Raises:
         RunError: the table is missing, damaged, or has no such test set.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path = run.predictions_path
     run.check(path.name)
     try:

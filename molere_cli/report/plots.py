@@ -64,8 +64,9 @@ def gains_figure(comparison: Comparison) -> Figure:
     with _without_backend_of_the_environment():
         from matplotlib.figure import Figure
 
+    several = len({result.test_set for result in comparison.results}) > 1
     groups = {
-        ", ".join(names): gained
+        ", ".join(names if several else names[:2]): gained
         for names, results in comparison.groups.items()
         if (gained := [result for result in results if result.gain is not None])
     }
@@ -80,8 +81,7 @@ def gains_figure(comparison: Comparison) -> Figure:
     else:
         _draw_clusters(axes, groups)
     axes.axhline(0, color="black", linewidth=0.8)
-    sets = {result.test_set for results in groups.values() for result in results}
-    on = f" on {min(sets)}" if len(sets) == 1 else ""
+    on = "" if several else f" on {comparison.results[0].test_set}"
     measured = f"gain over ERM{on}, {GAIN_UNITS[comparison.gain_kind]}"
     axes.set_ylabel(_wrapped(measured, int(CHARACTERS_PER_INCH * FIGURE_HEIGHT)), parse_math=False)
     return figure
