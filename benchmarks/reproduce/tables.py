@@ -58,12 +58,12 @@ def summary_table(*names: str) -> str:
 
 
 def points(value: Estimate | None, *, factor: float = 100, digits: int = 1) -> str:
-    """`+10.8 [+7.2, +14.5]`, in points."""
+    """`+10.8 [+7.2, +14.5]`, in points; `+0.0 in all 5` where all pairs have the same."""
     if value is None:
         return "-"
     mean = f"{factor * value.mean:+.{digits}f}"
     if value.low is None or value.high is None:
-        return f"{mean} (n {value.num_pairs})"
+        return f"{mean} (n 1)" if value.num_pairs == 1 else f"{mean} in all {value.num_pairs}"
     return f"{mean} [{factor * value.low:+.{digits}f}, {factor * value.high:+.{digits}f}]"
 
 
