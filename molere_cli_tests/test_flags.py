@@ -111,7 +111,7 @@ def test_every_flag_misses_its_value(command, refused):
 @pytest.mark.parametrize("flag", NUMBERS)
 def test_a_number_that_makes_no_sense_is_refused_by_its_name(flag, refused):
     """Too many threads end the process without a word, and too many examples a step end its memory."""
-    for value in ("nan", "1e999", "1" + 300 * "0"):
+    for value in ("nan", "1" + 300 * "0"):
         _, sentence = refused("train", "--method", "erm", "--dataset", "folder:nowhere", flag, value)
         is_refused_by_name = flag in sentence or f"{flag[2:].replace('-', '_')} = " in sentence
         # A floating-point number may be that large.

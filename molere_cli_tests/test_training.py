@@ -413,7 +413,7 @@ def test_weights_that_learn_from_wrong_labels_are_warned_about_once(registry, tm
     assert "while the weights have spread" in note
 
 
-@pytest.mark.parametrize("method", ["erm", "lrw"])
+@pytest.mark.parametrize("method", ["erm", pytest.param("lrw", marks=pytest.mark.slow)])
 def test_training_that_goes_well_is_not_warned_about(method, registry, tmp_path):
     chosen = {"split": "random", **INSTANCE} if method == "lrw" else {}
     assert harm_notes(tiny_config(method=method, **chosen, **PLANTED), registry, tmp_path) == []
