@@ -65,6 +65,12 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_pipe(monkeypatch):
+    """readline, which pytest loads, sets COLUMNS to the width of a terminal that is not there."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def in_tmp(tmp_path, monkeypatch) -> Path:
     """A fresh working directory."""

@@ -188,7 +188,7 @@ def test_every_format_of_compare_shows_a_strange_dataset(dataset, tmp_path):
     assert shown in render(comparison, "table", width=60)
     markdown = render(comparison, "markdown").splitlines()
     assert shown in markdown[0]
-    assert {line.replace(r"\|", "").count("|") for line in markdown if line.startswith("|")} == {8}
+    assert {line.replace(r"\|", "").count("|") for line in markdown if line.startswith("|")} == {9}
     assert {row["dataset"] for row in csv.DictReader(render(comparison, "csv").splitlines())} == {shown}
     assert {row["dataset"] for row in json.loads(render(comparison, "json"))} == {dataset}
 
