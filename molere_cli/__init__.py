@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         TrainingContext,
         num_steps,
         positions_of,
+        stacked,
         training_positions,
     )
     from molere_cli.engine.predict import predict_feed
@@ -84,6 +85,7 @@ _LAZY = {
     "ratio_loss": "molere_cli.methods.splitter",
     "select_by_quota": "molere_cli.splits.quota",
     "split_off": "molere_cli.data.holdout",
+    "stacked": "molere_cli.engine.method",
     "stratified_holdout": "molere_cli.data.holdout",
     "subset": "molere_cli.data.holdout",
     "training_positions": "molere_cli.engine.method",
@@ -142,6 +144,7 @@ __all__ = [
     "ratio_loss",
     "select_by_quota",
     "split_off",
+    "stacked",
     "stratified_holdout",
     "subset",
     "training_positions",

@@ -162,6 +162,15 @@ def take(path: Path, note: Note) -> Lock | Owner:
             return lock
 
 
+def take_left_behind(path: Path) -> Lock | None:
+    """The lock, if an owner who is gone has left its file there."""
+    # One that is not signed yet may be about to be.
+    if fcntl is None or not path.is_file() or not path.stat().st_size:
+        return None
+    found = take(path, lambda _message: None)
+    return found if isinstance(found, Lock) else None
+
+
 def _open(path: Path) -> int:
     while True:
         try:

@@ -172,7 +172,7 @@ def test_a_kill_at_any_step_leaves_a_complete_checkpoint(tmp_path, monkeypatch, 
                 killed_at(patched, num_steps)
                 write_checkpoint(run, number)
             left = names_in(run.path)
-            assert run.read_checkpoint(number_in) in {before, number}
+            assert run.read_checkpoint(number_in, note=print) in {before, number}
             assert names_in(run.path) == left
         write_checkpoint(run, 4)
         assert number_in(run.checkpoint()) == 4
@@ -184,7 +184,7 @@ def test_a_reader_between_the_renames_leaves_the_writer_alone(tmp_path, monkeypa
     run, seen = RunDir(tmp_path), []
     write_checkpoint(run, 1)
     with monkeypatch.context() as patched:
-        before_each_step(patched, lambda: seen.append(run.read_checkpoint(number_in)))
+        before_each_step(patched, lambda: seen.append(run.read_checkpoint(number_in, note=print)))
         write_checkpoint(run, 2)
     assert seen == sorted(seen)
     assert set(seen) == {1, 2}
@@ -234,7 +234,7 @@ def numbers_read(run, monkeypatch, start, steps):
         patched.setattr(Path, "is_file", look)
         with turns.writing(write_on):
             turns.let(start)
-            return run.read_checkpoint(read)
+            return run.read_checkpoint(read, note=print)
 
 
 def rmtree_file_by_file(folder: Path, **_options) -> None:

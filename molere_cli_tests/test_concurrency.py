@@ -308,7 +308,7 @@ def test_readers_beside_a_trainer_see_one_epoch_at_a_time_and_leave_it_alone(tmp
         while len(set(seen)) < 100:
             assert trainer.poll() is None
             assert run.checkpoint() is not None
-            contents = run.read_checkpoint(read)
+            contents = run.read_checkpoint(read, note=print)
             assert contents is not None
             assert len(set(contents)) == 1
             seen.append(json.loads(contents[0])["number"])

@@ -42,6 +42,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all classes.")] = False,
 ) -> None:
     """Evaluate a run from its checkpoint alone."""
+    from molere_cli.commands.console import Notes
     from molere_cli.commands.flags import key_values
     from molere_cli.files import json_text
     from molere_cli.registry.registry import load_plugins
@@ -54,6 +55,7 @@ def evaluate(
         sets=on.split(",") if on else None,
         dataset=dataset,
         dataset_option=key_values("dataset_option", dataset_option or []),
+        note=Notes().note,
     )
     if as_json:
         typer.echo(json_text(found.as_json(), indent=2))

@@ -7,6 +7,7 @@ processes, with torchvision's transforms, and keeps no more than a few batches i
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from molere_cli.data.augmentation import Augment, ImageStore, crop_padding, sent
 from molere_cli.errors import ConfigError, DataError
 from molere_cli.randomness import derived_generator, derived_seed
 from molere_cli.registry.specs import Examples, ImageReader
+from molere_cli.stopping import SIGNALS
 
 # Two megabytes of float32 in three channels.
 CACHED_PIXELS = 2**21 // 12
@@ -66,8 +68,9 @@ class Feed(Protocol):
 
     def __len__(self) -> int: ...
 
-    def training(self, batches: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
-        """One augmented batch for each tensor of positions, in order; the same for the same seed."""
+    def training(self, batches: Sequence[Tensor], *, seed: int, start: int = 0) -> Iterator[Batch]:
+        """One augmented batch for each tensor of positions, in order, from number `start` on; a batch is the
+        same for the same seed, wherever one starts."""
 
     def evaluation(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         """One batch for each tensor of positions, in order, unaugmented."""
@@ -138,9 +141,12 @@ class InMemoryFeed:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def training(self, batches: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
+    def training(self, batches: Sequence[Tensor], *, seed: int, start: int = 0) -> Iterator[Batch]:
         generator = derived_generator(seed, "augment")
-        for positions_B in batches:
+        if self.store.augment != "none":
+            for positions_B in batches[:start]:
+                self.store.draw(len(positions_B), generator=generator)
+        for positions_B in batches[start:]:
             on_device_B = sent(positions_B, self.settings.device)
             crops = self.store.augmented(on_device_B, generator=generator)
             yield Batch(on_device_B, normalize(crops, self.settings), self.labels[on_device_B])
@@ -163,8 +169,8 @@ class StreamedFeed:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def training(self, batches: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
-        return self._load(batches, augment=self.settings.augment, seed=seed)
+    def training(self, batches: Sequence[Tensor], *, seed: int, start: int = 0) -> Iterator[Batch]:
+        return self._load(batches[start:], augment=self.settings.augment, seed=seed)
 
     def evaluation(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         return self._load(batches, augment="none", seed=0)
@@ -174,6 +180,7 @@ class StreamedFeed:
             _DecodedImages(self.reader, self.settings.image_size, augment, seed),
             batch_sampler=[batch.tolist() for batch in batches],
             num_workers=self.settings.workers,
+            worker_init_fn=_ignore_signals,
             collate_fn=_collate,
             pin_memory=self.settings.device.type == "cuda",
             # Its own generator, or the loader would draw a base seed from the global one.
@@ -243,6 +250,13 @@ def _transform(image_size: tuple[int, int], augment: Augment) -> Any:
     else:
         crop = [v2.Resize(image_size, antialias=True), v2.RandomCrop(image_size, crop_padding(image_size[0]))]
     return v2.Compose(crop + ([v2.RandomHorizontalFlip()] if augment == "crop-flip" else []))
+
+
+def _ignore_signals(_worker: int) -> None:
+    """A signal to the whole process group, such as a terminal's Ctrl-C, is the main process's to act on; its
+    last step may still need this worker."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _collate(examples: list[tuple[int, Tensor] | DataError]) -> tuple[Tensor, Tensor] | DataError:

@@ -11,13 +11,15 @@ from molere_cli.data.feed import Feed, FeedSettings, batches_in_order, make_feed
 from molere_cli.engine.classifier import Classifier
 from molere_cli.metrics import Predictions
 from molere_cli.registry.specs import Examples
+from molere_cli.stopping import stop_if_asked
 
 
 def predict_feed(classifier: Classifier, feed: Feed, groups: torch.Tensor | None = None) -> Predictions:
     """Logits for every example of a feed, in eval mode, unaugmented."""
-    logits = [
-        classifier.predict(batch.images).logits.cpu() for batch in feed.evaluation(batches_in_order(feed))
-    ]
+    logits = []
+    for batch in feed.evaluation(batches_in_order(feed)):
+        logits.append(classifier.predict(batch.images).logits.cpu())
+        stop_if_asked()
     return Predictions(torch.cat(logits), feed.labels.cpu(), groups)
 
 

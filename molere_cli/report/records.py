@@ -16,7 +16,10 @@ from molere_cli.run_dir import RunDir, run_paths
 # What may differ between runs that count as the same experiment; `split` holds a path as often as a name,
 # so the split's provenance takes its place.
 FREE_SETTINGS = frozenset(
-    {"seed", "data_seed", "data_dir", "download", "workers", "split", "device", "threads", "eval_interval"}
+    {
+        *("seed", "data_seed", "data_dir", "download", "workers", "split", "device", "threads"),
+        *("eval_interval", "checkpoint_every"),
+    }
 )
 # The core's own methods are `erm` and `molere_cli:erm` alike.
 CORE_PREFIX = "molere_cli:"
@@ -128,6 +131,10 @@ def experiment_settings(config: Mapping[str, Any], environment: Mapping[str, Any
     settings = {key: value for key, value in completed(config).items() if key not in FREE_SETTINGS}
     settings["method"] = config["method"].removeprefix(CORE_PREFIX)
     settings["precision"] = environment["precision"]
+    if extended_from := [
+        number for number in environment.get("extended_from", ()) if number < config["epochs"]
+    ]:
+        settings["extended_from"] = ", ".join(map(str, extended_from))
     split = environment["split"]
     if split is not None:
         settings |= {"split": split["strategy"], "score": split["score"], "delta": split["delta"]}

@@ -8,7 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,13 +16,15 @@ from typing import Any
 
 import torch
 
+from molere_cli.config.run_config import completed
 from molere_cli.data.source import LoadedDataset
 from molere_cli.errors import RunError
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.run_dir import RunDir
 from molere_cli.splits.artefact import Split, load_split
 
-PLACE_SETTINGS = {"data_dir", "download", "workers"}
+PLACE_SETTINGS = {"data_dir", "download", "workers", "checkpoint_every"}
+MACHINE_SETTINGS = PLACE_SETTINGS | {"device", "threads", "eval_interval"}
 PACKAGES = ("torch", "torchvision", "timm", "safetensors", "pyarrow", "numpy")
 
 
@@ -142,18 +144,36 @@ def check_test_sets(run: RunDir, data: LoadedDataset) -> None:
 
 def digests(settings: Mapping[str, Any], split: Path | None) -> dict[str, str]:
     """What a run began with, in short, as kept in `environment.json`."""
-    found = {"settings": _settings_digest(settings)}
+    found = {"settings": settings_digest(settings)}
     return found if split is None else {**found, "split": _digest(split.read_bytes())}
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """What tells settings from others, those of a place aside."""
+    # Without what may change when a run moves to another machine: no number hangs on it.
+    return _digest(json.dumps(_without(settings, PLACE_SETTINGS), sort_keys=True).encode())
 
 
 def check_settings(run: RunDir) -> None:
     """Raise RunError if `config.json` says something else than when the run began."""
     settings, path = run.config(), run.path / "config.json"
-    if _recorded(run, "settings") not in {None, _settings_digest(settings)}:
+    recorded = {_recorded(run, "settings"), _recorded(run, "extended")} - {None}
+    if recorded and settings_digest(settings) not in recorded:
         raise RunError(
             f"{path} has been edited since the run began, and no longer says how it was trained; put it "
             f"back, or train a new run with `molere train --config {path}`"
         )
+
+
+def is_extended(run: RunDir) -> bool:
+    """Whether the run was to have fewer epochs when it began: its learning rate was not that of one."""
+    return any(number < run.config()["epochs"] for number in run.environment().get("extended_from", ()))
+
+
+def has_settings(run: RunDir, settings: Mapping[str, Any], *, without: Collection[str]) -> bool:
+    """Whether a run was begun with these settings, those in `without` aside."""
+    ours, theirs = (_without(values, without) for values in (settings, completed(run.config())))
+    return ours == theirs and not is_extended(run)
 
 
 def check_split(run: RunDir) -> None:
@@ -188,16 +208,11 @@ def _recorded(run: RunDir, what: str) -> str | None:
     return recorded
 
 
-def _settings_digest(settings: Mapping[str, Any]) -> str:
-    return _digest(json.dumps(_without_place(settings), sort_keys=True).encode())
-
-
-def _without_place(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a number hangs on; the others may change when a run moves to another machine."""
+def _without(settings: Mapping[str, Any], left_out: Collection[str]) -> dict[str, Any]:
     return {
-        name: _without_place(value) if isinstance(value, Mapping) else value
+        name: _without(value, left_out) if isinstance(value, Mapping) else value
         for name, value in settings.items()
-        if name not in PLACE_SETTINGS
+        if name not in left_out
     }
 
 

@@ -15,21 +15,21 @@ import torch
 from torch import Tensor
 
 from molere_cli.config.plan import Plan, make_plan
-from molere_cli.config.run_config import RunConfig, completed
+from molere_cli.config.run_config import RunConfig
 from molere_cli.config.sections import InPlay
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.predict import predict_feed
 from molere_cli.errors import RunError, SplitError
 from molere_cli.fingerprints import same_fingerprint
-from molere_cli.locks import Note, locked
+from molere_cli.locks import Note, locked, take_left_behind
 from molere_cli.progress import Progress
 from molere_cli.randomness import derived_seed
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry
 from molere_cli.run_dir import RunDir, finished_runs, unfinished_runs
 from molere_cli.tasks.build import build_engine, training_context
-from molere_cli.tasks.provenance import check_settings
+from molere_cli.tasks.provenance import PLACE_SETTINGS, check_settings, has_settings, settings_digest
 from molere_cli.tasks.train import resume_run, train_run
 
 OUT_OF_FOLD = "oof-margin"
@@ -68,6 +68,9 @@ def erm_run(
         return run
 
     if (run := found()) is not None:
+        # One who was killed as it had finished has left its lock there.
+        if (lock := take_left_behind(_lock_path(plan, data, runs=runs))) is not None:
+            lock.release()
         return run
     with _lock_of(plan, data, runs=runs, note=progress.note, wait=True):
         return (
@@ -104,8 +107,7 @@ def announced(plan: Plan, data: LoadedDataset, *, runs: Path, note: Note) -> Ite
 def _lock_of(
     plan: Plan, data: LoadedDataset, *, runs: Path, note: Note, wait: bool = False
 ) -> Iterator[None]:
-    identity = json.dumps([plan.settings, plan.precision, data.fingerprint], sort_keys=True)
-    path = runs / f".erm-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.lock"
+    path = _lock_path(plan, data, runs=runs)
     doing, was_there = "is training the ERM run that hardness scores come from", runs.exists()
     try:
         with locked(path, doing=doing, note=note, wait=wait):
@@ -116,6 +118,11 @@ def _lock_of(
                 runs.rmdir()
 
 
+def _lock_path(plan: Plan, data: LoadedDataset, *, runs: Path) -> Path:
+    identity = json.dumps([settings_digest(plan.settings), plan.precision, data.fingerprint])
+    return runs / f".erm-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.lock"
+
+
 def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset) -> bool:
     try:
         check_settings(run)
@@ -123,7 +130,7 @@ def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset) -> bool:
         return (
             environment["precision"] == plan.precision
             and same_fingerprint(environment["fingerprint"], data.fingerprint)
-            and completed(run.config()) == plan.settings
+            and has_settings(run, plan.settings, without=PLACE_SETTINGS)
         )
     except (RunError, KeyError):
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from molere_cli.config.files import validate_config
 from molere_cli.config.plan import Plan, make_plan
 from molere_cli.config.run_config import completed
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
-from molere_cli.engine.checkpoint import load_classifier, load_state, save_state
+from molere_cli.engine.checkpoint import load_classifier, load_state
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import RunError, SplitError
@@ -24,9 +25,12 @@ from molere_cli.metrics import summarize
 from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
-from molere_cli.run_dir import RunDir, new_run
+from molere_cli.run_dir import CHECKPOINTS, RunDir, new_run
 from molere_cli.splits.artefact import Split, SplitInfo, write_split
+from molere_cli.stopping import Stopped, stop_if_asked
 from molere_cli.tasks.build import Engine, build_engine
+from molere_cli.tasks.checkpoints import Checkpoints, stopping_well
+from molere_cli.tasks.extend import extend, new_schedule
 from molere_cli.tasks.provenance import (
     check_fingerprint,
     check_settings,
@@ -50,12 +54,14 @@ def train_run(
     path: Path,
     *,
     numbered: bool = False,
+    unfinished: RunDir | None = None,
     progress: Progress,
 ) -> RunDir:
     """Train as planned and write a new run directory.
 
     Args:
         numbered: whether `path` gets a number if it is taken.
+        unfinished: a run that could be gone on with instead, which the user is told.
 
     Raises:
         RunError: `path` is taken.
@@ -63,7 +69,12 @@ def train_run(
     engine = engine_on_split(plan, data, split, note=progress.note)
     begin = partial(_write_beginning, engine.plan.settings, _environment(engine, split), split)
     with new_run(path, begin, numbered=numbered, note=progress.note) as run:
-        return _train(engine, run, [], progress=progress)
+        if unfinished is not None:
+            progress.note(
+                f"{unfinished.path} has these very settings and is unfinished; {run.path} starts anew, while "
+                "--resume-unfinished would go on with it"
+            )
+        return _train(engine, run, [], [], progress=progress)
 
 
 def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
@@ -99,6 +110,8 @@ def resume_run(
     registry: Registry,
     *,
     data: LoadedDataset | None = None,
+    epochs: int | None = None,
+    checkpoint_every: str | None = None,
     wait: bool = False,
     progress: Progress,
 ) -> RunDir:
@@ -106,29 +119,42 @@ def resume_run(
 
     Args:
         data: the run's dataset, if it has been loaded already.
+        epochs: how many it is to have in all: its own number, or more, finished or not.
+        checkpoint_every: in place of its own.
         wait: for another process that is training it.
 
     Raises:
         RunError: `path` is no run, its settings, split, metrics or dataset are not what they were, or another
             process is training it.
         SplitError: its split is none of this dataset.
+        ConfigError: it has more than `epochs`.
     """
     run = RunDir(path)
-    run.config()  # raises for what is no run
-    if run.is_done:
+    settings = run.config()  # raises for what is no run
+    if run.is_done and epochs in {None, settings["epochs"]}:
         progress.note(f"{path} is finished; nothing to resume")
         return run
     with run.locked(note=progress.note, wait=wait):
-        return run if run.is_done else _go_on(run, registry, data, progress=progress)
+        if run.is_done and epochs is None:
+            return run
+        run.remove_litter()
+        check_settings(run)
+        extended = epochs is not None and extend(run, epochs)
+        given = {} if checkpoint_every is None else {"checkpoint_every": checkpoint_every}
+        return _go_on(run, registry, data, given, extended=extended, progress=progress)
 
 
-def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progress: Progress) -> RunDir:
-    check_settings(run)
-    plan = make_plan(
-        validate_config(completed(run.config()), source=str(run.path / "config.json")),
-        registry,
-        precision=run.environment()["precision"],
-    )
+def _go_on(
+    run: RunDir,
+    registry: Registry,
+    data: LoadedDataset | None,
+    given: Mapping[str, Any],
+    *,
+    extended: bool,
+    progress: Progress,
+) -> RunDir:
+    config = validate_config(completed(run.config()), source=str(run.path / "config.json"))
+    plan = make_plan(config.updated(**given), registry, precision=run.environment()["precision"])
     data = data or load_dataset(plan.config.data, registry)
     check_fingerprint(run, data)
     check_test_sets(run, data)
@@ -139,11 +165,30 @@ def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progr
     engine = engine_on_split(plan, data, split, note=progress.note)
     if (sentence := other_machine(run, plan.device)) is not None:
         progress.note(sentence)
+    unevaluated = _load_checkpoint(engine, run, note=progress.note)
+    if extended:
+        progress.note(new_schedule(engine, run))
+    num_evaluated = engine.loop.next_epoch - len(unevaluated)
+    return _train(engine, run, _records(run, num_evaluated), unevaluated, progress=progress)
+
+
+def _load_checkpoint(engine: Engine, run: RunDir, *, note: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Put the last checkpoint into the engine; the metrics of an epoch that it has and that was not evaluated
+    yet."""
+
+    def read(folder: Path) -> tuple[Path, dict[str, Any]]:
+        state = load_state(folder)
+        load_classifier(engine.classifier.module, folder)
+        return folder, state
+
     run.settle_checkpoint()
-    if (checkpoint := run.checkpoint()) is not None:
-        engine.loop.load_state_dict(load_state(checkpoint))
-        load_classifier(engine.classifier.module, checkpoint)
-    return _train(engine, run, _records(run, engine.loop.next_epoch), progress=progress)
+    if (found := run.read_checkpoint(read, note=note)) is None:
+        return []
+    folder, state = found
+    if folder.name != CHECKPOINTS[0]:
+        run.use_old_checkpoint()
+    engine.loop.load_state_dict(state)
+    return [state["unevaluated"]] if "unevaluated" in state else []
 
 
 def _records(run: RunDir, num_epochs: int) -> list[dict[str, Any]]:
@@ -186,33 +231,68 @@ def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examp
     return other.dataset.pool
 
 
-def _train(engine: Engine, run: RunDir, records: list[dict[str, Any]], *, progress: Progress) -> RunDir:
+def _train(
+    engine: Engine,
+    run: RunDir,
+    records: list[dict[str, Any]],
+    unevaluated: list[dict[str, Any]],
+    *,
+    progress: Progress,
+) -> RunDir:
+    """Train to the end.
+
+    Args:
+        records, unevaluated: the metrics of the epochs so far; those of the last one may still lack what its
+            evaluation says.
+    """
     config, label = engine.plan.config, run.environment()["label"]
     progress.run_started(label, seed=config.machine.seed, num_epochs=config.classifier.epochs, path=run.path)
-    loop, warned = engine.loop, False
-    for metrics in loop.epochs(partial(_report_step, loop, progress)):
-        last = loop.next_epoch == engine.plan.config.classifier.epochs
-        interval = engine.plan.config.machine.eval_interval
-        if last or (interval and loop.next_epoch % interval == 0):
+    checkpoints, warned = Checkpoints(engine, run), False
+    with stopping_well(run):
+        epochs = engine.loop.epochs(partial(_report_step, engine.loop, checkpoints, progress))
+        for trained in chain(unevaluated, epochs):
+            metrics = _recorded(engine, run, records, trained, checkpoints)
+            checkpoints.write()
+            progress.epoch_ended(metrics)
+            if not warned and (warning := collapse_of(metrics)):
+                progress.note(warning)
+                warned = True
+        run.mark_done()
+    progress.run_ended(run.path)
+    return run
+
+
+def _recorded(
+    engine: Engine,
+    run: RunDir,
+    records: list[dict[str, Any]],
+    trained: dict[str, Any],
+    checkpoints: Checkpoints,
+) -> dict[str, Any]:
+    """The metrics of an epoch with its evaluation, if one is due, written; after the last, all results."""
+    machine, epoch = engine.plan.config.machine, engine.loop.next_epoch
+    last = epoch == engine.plan.config.classifier.epochs
+    try:
+        stop_if_asked()
+        metrics = dict(trained)
+        if last or (machine.eval_interval and epoch % machine.eval_interval == 0):
             metrics |= _evaluate(engine, run, write=last)
         records.append(metrics)
         run.write_metrics(records)
         if last:
             _write_results(engine, run)
-        with run.new_checkpoint() as folder:
-            save_state(loop.state_dict(), engine.classifier.module, folder)
-        progress.epoch_ended(metrics)
-        if not warned and (warning := collapse_of(metrics)):
-            progress.note(warning)
-            warned = True
-    run.mark_done()
-    progress.run_ended(run.path)
-    return run
+    except Stopped:
+        checkpoints.write(unevaluated=trained)
+        raise
+    return metrics
 
 
-def _report_step(loop: TrainingLoop, progress: Progress, step: int, num_steps: int, loss: float) -> None:
+def _report_step(
+    loop: TrainingLoop, checkpoints: Checkpoints, progress: Progress, step: int, num_steps: int, loss: float
+) -> None:
     beat()
     progress.step_taken(epoch=loop.next_epoch, step=step, num_steps=num_steps, loss=loss)
+    checkpoints.step_taken()
 
 
 def _evaluate(engine: Engine, run: RunDir, *, write: bool) -> dict[str, float]:
