@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from molere_cli.data.feed import Batch, epoch_batches
     from molere_cli.data.folder_reader import FolderReader
     from molere_cli.data.holdout import split_off, stratified_holdout, subset
+    from molere_cli.data.names import ordered_names, plain_name
+    from molere_cli.data.pictures import (
+        inspect_picture,
+        is_picture,
+        picture_endings,
+        picture_size,
+        read_picture,
+    )
     from molere_cli.engine.classifier import classification_layer, isolated_randomness
     from molere_cli.engine.hypergradient import alignment, hypergradient
     from molere_cli.engine.method import (
@@ -77,12 +85,19 @@ _LAZY = {
     "erm_epochs": "molere_cli.methods.auxiliary",
     "gap_loss": "molere_cli.methods.splitter",
     "hypergradient": "molere_cli.engine.hypergradient",
+    "inspect_picture": "molere_cli.data.pictures",
+    "is_picture": "molere_cli.data.pictures",
     "isolated_randomness": "molere_cli.engine.classifier",
     "num_steps": "molere_cli.engine.method",
+    "ordered_names": "molere_cli.data.names",
+    "picture_endings": "molere_cli.data.pictures",
+    "picture_size": "molere_cli.data.pictures",
+    "plain_name": "molere_cli.data.names",
     "positions_of": "molere_cli.engine.method",
     "predict_feed": "molere_cli.engine.predict",
     "probabilistic_margin": "molere_cli.metrics",
     "ratio_loss": "molere_cli.methods.splitter",
+    "read_picture": "molere_cli.data.pictures",
     "select_by_quota": "molere_cli.splits.quota",
     "split_off": "molere_cli.data.holdout",
     "stacked": "molere_cli.engine.method",
@@ -136,12 +151,19 @@ __all__ = [
     "gap_loss",
     "hookimpl",
     "hypergradient",
+    "inspect_picture",
+    "is_picture",
     "isolated_randomness",
     "num_steps",
+    "ordered_names",
+    "picture_endings",
+    "picture_size",
+    "plain_name",
     "positions_of",
     "predict_feed",
     "probabilistic_margin",
     "ratio_loss",
+    "read_picture",
     "select_by_quota",
     "split_off",
     "stacked",

@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ from molere_cli.commands.evaluate import evaluate
 from molere_cli.commands.plugins import plugins
 from molere_cli.commands.split import split
 from molere_cli.commands.train import train
-from molere_cli.errors import MolereError, PluginError
+from molere_cli.errors import ConfigError, MolereError, PluginError
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.stopping import Stopped, signals_heeded
 
@@ -62,6 +63,12 @@ def root(
 ) -> None:
     """Find the hard examples of a dataset, and train on them by learned reweighting."""
     context.ensure_object(Shown).traceback = debug
+    try:
+        Path.cwd()  # torch ends the process where there is none
+    except OSError as error:
+        raise ConfigError(
+            f"the working directory cannot be used ({error.strerror}); change to another one"
+        ) from error
 
 
 def main() -> None:

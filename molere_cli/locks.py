@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from molere_cli.errors import RunError
+from molere_cli.files import make_folder
 
 try:
     import fcntl
@@ -74,8 +75,9 @@ class Lock:
     def release(self) -> None:
         """Let go of the lock, and leave no file."""
         if self in _held:
-            if _is_at(self._descriptor, self.path):
-                self.path.unlink()
+            with suppress(OSError):  # a file that stays keeps nobody out
+                if _is_at(self._descriptor, self.path):
+                    self.path.unlink()
             self.close()
 
     def close(self) -> None:
@@ -86,7 +88,8 @@ class Lock:
     def touch(self) -> None:
         """Show that the owner is alive."""
         if time.monotonic() - self._touched >= BEAT:
-            os.utime(self._descriptor)
+            with suppress(OSError):  # what is wrong with the disk shows with the next file
+                os.utime(self._descriptor)
             self._touched = time.monotonic()
 
 
@@ -119,6 +122,7 @@ def locked(path: Path, *, doing: str, note: Note, wait: bool = False) -> Iterato
 
     Raises:
         RunError: somebody else has it, or the file cannot be made.
+        WriteError: its folder cannot be made.
     """
     tell = functools.cache(note)
     while not isinstance(lock := take(path, tell), Lock):
@@ -141,6 +145,7 @@ def take(path: Path, note: Note) -> Lock | Owner:
 
     Raises:
         RunError: the file cannot be made.
+        WriteError: its folder cannot be made.
     """
     if fcntl is None:
         note("this system has no file locks: nothing keeps a second command from writing into the same run")
@@ -157,15 +162,24 @@ def take(path: Path, note: Note) -> Lock | Owner:
             if left is not None and not left.is_here and _silence(descriptor) < SILENCE:
                 return left
             lock = Lock(path, descriptor)
-            lock.sign()
+            try:
+                lock.sign()
+            except OSError as error:
+                raise _unmade(path, error) from error
             stack.pop_all()
             return lock
 
 
 def take_left_behind(path: Path) -> Lock | None:
     """The lock, if an owner who is gone has left its file there."""
-    # One that is not signed yet may be about to be.
-    if fcntl is None or not path.is_file() or not path.stat().st_size:
+    if fcntl is None:
+        return None
+    with suppress(OSError):
+        status = path.stat()
+        # One that is not signed yet may be about to be.
+        if not status.st_size and time.time() - status.st_mtime < SILENCE:
+            return None
+    if not path.is_file():
         return None
     found = take(path, lambda _message: None)
     return found if isinstance(found, Lock) else None
@@ -173,13 +187,19 @@ def take_left_behind(path: Path) -> Lock | None:
 
 def _open(path: Path) -> int:
     while True:
+        make_folder(path.parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if path.parent.is_dir():
+                raise _unmade(path, error) from error
             continue  # somebody has just deleted the folder
         except OSError as error:
-            raise RunError(f"cannot make the lock file {path}: {error.strerror}") from error
+            raise _unmade(path, error) from error
+
+
+def _unmade(path: Path, error: OSError) -> RunError:
+    return RunError(f"cannot make the lock file {path}: {error.strerror}")
 
 
 def _flock(descriptor: int, path: Path, note: Note) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,9 +20,14 @@ class Progress(Protocol):
 
     def note(self, message: str) -> None: ...
 
+    def data_taken(self, line: str, remarks: Sequence[str]) -> None:
+        """What was taken of a dataset; `remarks` are those parts of it that must be read."""
+
 
 class NoProgress:
     """Tells nobody."""
+
+    def data_taken(self, line: str, remarks: Sequence[str]) -> None: ...
 
     def run_started(self, label: str, *, seed: int, num_epochs: int, path: Path | None) -> None: ...
 

@@ -25,6 +25,7 @@ CONFIG = {
     "precision": "auto",
     "threads": None,
 }
+FINISHED = "2025-01-01T00:00:04+00:00\n"
 REWEIGHTING = {"reweighter": "instance", "reweighter_option": {}, "reweighter_lr": 0.05}
 ENVIRONMENT = {
     "format_version": 1,
@@ -62,6 +63,14 @@ def molere_run(path: Path, accuracy: float, *, config=None, **results: Any) -> P
     return write_run(path, {**CONFIG, **settings, **(config or {})}, label, accuracy, results)
 
 
+def drop_digests(path: Path) -> None:
+    """Leave a finished run as a version would have that kept no digests."""
+    environment = json.loads((path / "environment.json").read_text())
+    environment.pop("digests", None)
+    (path / "environment.json").write_text(json.dumps(environment))
+    (path / "DONE").write_text(FINISHED)
+
+
 def write_run(path: Path, config, environment, accuracy: float, results) -> Path:
     path.mkdir(parents=True)
     last = {"test/accuracy": accuracy, "test/margin": 2 * accuracy - 1}
@@ -73,5 +82,5 @@ def write_run(path: Path, config, environment, accuracy: float, results) -> Path
     (path / "config.json").write_text(json.dumps(config))
     (path / "environment.json").write_text(json.dumps({**ENVIRONMENT, **environment}))
     (path / "metrics.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
-    (path / "DONE").write_text("2025-01-01T00:00:04+00:00\n")
+    (path / "DONE").write_text(FINISHED)
     return path

@@ -324,7 +324,11 @@ def test_a_list_of_ones_own_is_the_validation_set(in_tmp, molere):
     chosen = {i for i, inside in zip(rows["index"], rows["in_validation"], strict=True) if inside}
     assert chosen == set(mine)
     info = json.loads(split.schema.metadata[b"molere"])
-    assert (info["strategy"], info["argument"], info["delta"]) == ("file", "mine.csv", 0.34)
+    assert (info["strategy"], info["argument"], info["delta"]) == (
+        "file",
+        str(Path("mine.csv").absolute()),
+        0.34,
+    )
     assert not Path("runs").exists()
 
 
@@ -338,12 +342,12 @@ def test_a_list_may_take_most_of_the_pool_but_not_all_of_a_class(in_tmp, molere)
     write_list(threes)
     assert_refused(
         molere("split --strategy file:mine.csv --limit-train 100 --quiet"),
-        "the split that 'file:mine.csv' made leaves no training example of class 3",
+        f"the split that 'file:{Path('mine.csv').absolute()}' made leaves no training example of class 3",
     )
     write_list([])
     assert_refused(
         molere("split --strategy file:mine.csv --limit-train 100 --quiet"),
-        "mine.csv has no row below its header",
+        f"{Path('mine.csv').absolute()} has no row below its header",
     )
 
 
@@ -360,7 +364,8 @@ def test_a_list_settles_delta_and_score(train, molere):
         assert f"{name} has no effect with method 'lrw'" in done.err
     assert not Path("runs").exists()
     assert_refused(
-        molere("split --strategy file:no.csv --quiet"), "cannot read no.csv: No such file or directory"
+        molere("split --strategy file:no.csv --quiet"),
+        f"cannot read {Path('no.csv').absolute()}: No such file or directory",
     )
 
 
@@ -392,13 +397,13 @@ def test_training_on_a_list(in_tmp, molere):
     line = "train --method lrw --split file:mine.csv --epochs 1 --precision fp32 --quiet --backbone small_cnn"
     run = Path(molere(line).last_line)
     settings = config_of(run)
-    assert settings["split"] == "file:mine.csv"
+    assert settings["split"] == f"file:{Path('mine.csv').absolute()}"
     assert not {"delta", "score"} & set(settings)
     split = pq.read_table(run / "split.parquet").to_pydict()
     assert sum(split["in_validation"]) == 100
     environment = json.loads((run / "environment.json").read_text())
     # The list is part of what tells rows of a table apart.
-    assert environment["split"]["strategy"] == "file:mine.csv"
+    assert environment["split"]["strategy"] == f"file:{Path('mine.csv').absolute()}"
     assert (environment["label"], environment["split"]["delta"]) == ("LRW-File", 0.1)
 
 
@@ -420,14 +425,14 @@ def test_training_takes_a_split_file(train, molere):
     path = molere("split --strategy random --limit-train 100 --quiet --delta 0.3").last_line
     (run,) = train(f"--method lrw --split {path} --warmup-epochs 0")
     assert pq.read_table(run / "split.parquet").equals(pq.read_table(path))
-    assert config_of(run)["split"] == path
+    assert config_of(run)["split"] == str(Path(path).absolute())
     assert "delta" not in config_of(run)
 
 
 def test_a_split_of_another_pool_is_refused(in_tmp, molere):
     path = molere("split --strategy random --limit-train 100 --quiet").last_line
     done = molere(f"train --split {path} --limit-train 200 --epochs 1 --quiet")
-    assert_refused(done, f"{path} was made for another pool (dataset 'digits', fingerprint ")
+    assert_refused(done, f"{Path(path).absolute()} was made for another pool (dataset 'digits', fingerprint ")
     assert done.err.endswith("; make a new split\n")
     assert not Path("runs").exists()
 
@@ -639,16 +644,16 @@ MISTAKES = {
     "train --method mlere": "unknown method 'mlere'; did you mean 'molere'?",
     "train --dataset digit": "unknown dataset 'digit'; did you mean 'digits'?",
     "train --dataset folder": "dataset 'folder' needs an argument: --dataset folder:DIR",
-    "train --dataset folder:nowhere": "there is no folder nowhere",
-    "train --dataset parquet:nowhere": "there is no folder nowhere",
-    "train --dataset cifar10": "CIFAR10 is not in data; --download fetches it, ",
+    "train --dataset folder:nowhere": "there is no folder {here}/nowhere",
+    "train --dataset parquet:nowhere": "there is no folder {here}/nowhere",
+    "train --dataset cifar10": "CIFAR10 is not in {here}/data; --download fetches it, ",
     "train --dataset-option rho": "--dataset-option 'rho' is not of the form KEY=VALUE",
     "train --dataset-option rho=1": "dataset 'digits': unknown key 'rho'; known keys: none",
     "train --dataset colour-digits --dataset-option rh=1": (
         "dataset 'colour-digits': unknown key 'rh'; did you mean 'rho'?"
     ),
     "train --split hrd": "unknown split strategy 'hrd'; did you mean 'hard'?",
-    "train --split nowhere.parquet": "cannot read the split file nowhere.parquet: ",
+    "train --split nowhere.parquet": "cannot read the split file {here}/nowhere.parquet: ",
     "train --reweighter instnce": "unknown reweighter 'instnce'; did you mean 'instance'?",
     "train --method erm --delta 0.2": "--delta has no effect with method 'erm'",
     "train --config nowhere.toml": "cannot read the configuration nowhere.toml: No such file or directory",
@@ -676,7 +681,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("line", MISTAKES)
 def test_a_mistake_is_one_sentence_and_exit_code_1(in_tmp, molere, line):
-    assert_refused(molere(line), MISTAKES[line])
+    assert_refused(molere(line), MISTAKES[line].replace("{here}", str(in_tmp)))
     assert list(in_tmp.iterdir()) == []
 
 
@@ -756,3 +761,15 @@ def test_help_answers_without_torch(tmp_path, arguments):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_a_deleted_working_directory_is_one_sentence(molere, monkeypatch):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("os.getcwd", gone)
+    done = molere("compare")
+    assert done.code == 1
+    assert done.err == (
+        "molere: the working directory cannot be used (No such file or directory); change to another one\n"
+    )

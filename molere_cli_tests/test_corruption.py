@@ -135,9 +135,9 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_labels_from_a_file_replace_those_of_their_indices(tmp_path: Path) -> None:
-    path = write(tmp_path / "noisy.csv", "index,label\n12,cat\n10,0\n99,dog\n")
+    path = write(tmp_path / "noisy.csv", "index,label\n12,cat\n10,cat\n99,dog\n")
     labels, indices = torch.tensor([0, 0, 1]), torch.tensor([10, 11, 12])
-    assert labels_from_file(path, labels, indices, ["cat", "dog"]).tolist() == [0, 0, 0]
+    assert labels_from_file(path, labels, indices, ["cat", "dog"], num_full=100).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -153,12 +153,12 @@ def test_labels_from_a_file_replace_those_of_their_indices(tmp_path: Path) -> No
 def test_a_bad_label_file_is_one_sentence(text: str, message: str, tmp_path: Path) -> None:
     path = write(tmp_path / "noisy.csv", text)
     with pytest.raises(DataError, match=message):
-        labels_from_file(path, torch.tensor([0, 1]), torch.tensor([0, 1]), ["cat", "dog"])
+        labels_from_file(path, torch.tensor([0, 1]), torch.tensor([0, 1]), ["cat", "dog"], num_full=6)
 
 
 def test_a_missing_label_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*none.csv: No such file"):
-        labels_from_file(tmp_path / "none.csv", torch.tensor([0]), torch.tensor([0]), ["cat"])
+        labels_from_file(tmp_path / "none.csv", torch.tensor([0]), torch.tensor([0]), ["cat"], num_full=1)
 
 
 @pytest.mark.parametrize(

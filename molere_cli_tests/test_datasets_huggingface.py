@@ -194,9 +194,9 @@ def labelled(labels) -> pa.Table:
 
 
 def test_without_metadata_labels_with_gaps_are_renumbered_in_order(tmp_path):
-    write_folder(tmp_path, train=labelled([7, -1, 3, 7]), test=labelled([3, 7]))
+    write_folder(tmp_path, train=labelled([7, 1, 3, 7]), test=labelled([3, 7]))
     dataset = load(tmp_path)
-    assert dataset.class_names == ("-1", "3", "7")
+    assert dataset.class_names == ("1", "3", "7")
     assert dataset.pool.labels.tolist() == [2, 0, 1, 2]
     assert dataset.tests["test"].labels.tolist() == [1, 2]
 
@@ -322,25 +322,25 @@ def test_a_broken_image_is_named_by_its_own_file_and_row(tmp_path):
         test=rows([20, 21]),
     )
     sentence = sentence_of(lambda: load(tmp_path))
-    place = f"{tmp_path / 'train-00001-of-00002.parquet'}, row 2: cannot decode the image: "
+    place = f"cannot read the image {tmp_path / 'train-00001-of-00002.parquet'}, row 2: "
     assert sentence.startswith(place)
     assert len(sentence) > len(place)
 
 
 def test_bytes_that_are_no_image_are_named(tmp_path):
     write_folder(tmp_path, train=rows(range(4)), test=rows([20, 21], contents=[b"no image", b"at all"]))
+    place = f"{tmp_path / 'test.parquet'}, row"
     assert sentence_of(lambda: load(tmp_path)) == (
-        f"{tmp_path / 'test.parquet'}, row 0: cannot decode the image: it is in no known image format"
+        f"2 of 2 images cannot be read: {place} 0, {place} 1: it is in no known image format"
     )
 
 
-def test_a_broken_image_of_a_reader_is_named_when_it_is_read(tmp_path):
+def test_a_broken_image_of_a_reader_is_named_before_it_is_needed(tmp_path):
     contents = [png(pixels_of(number, height=6 + number)) for number in range(4)]
     contents[3] = b"no image"
     write_folder(tmp_path, train=rows(range(4), contents=contents), test=rows([20, 21]))
-    pool = load(tmp_path).pool
-    sentence = sentence_of(lambda: pool.images.read(3))
-    assert sentence.startswith(f"{tmp_path / 'train.parquet'}, row 3: ")
+    sentence = sentence_of(lambda: load(tmp_path))
+    assert sentence.startswith(f"cannot read the image {tmp_path / 'train.parquet'}, row 3: ")
 
 
 @pytest.mark.parametrize("sizes", ["one size", "several sizes"])
@@ -373,7 +373,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 def test_a_folder_without_a_training_file_is_named(tmp_path):
-    write_folder(tmp_path, test=rows([20, 21]), training=rows([1, 2]))
+    write_folder(tmp_path, test=rows([20, 21]), trainer=rows([1, 2]))
     assert (
         sentence_of(lambda: load(tmp_path))
         == f"{tmp_path} has neither train.parquet nor train-*.parquet in it"
@@ -409,7 +409,7 @@ def test_missing_labels_are_counted(tmp_path):
 def test_labels_beyond_the_class_names_are_refused(tmp_path):
     metadata = {"class_names": json.dumps(["only one"])}
     write_folder(tmp_path, train=rows(range(4), metadata=metadata), test=rows([20, 21]))
-    assert "has label 1, but there are 1 classes" in sentence_of(lambda: load(tmp_path))
+    assert "row 1: the label is 1, but there are 1 classes" in sentence_of(lambda: load(tmp_path))
 
 
 def test_a_test_label_that_no_training_row_has_is_named(tmp_path):
@@ -431,15 +431,17 @@ def test_an_ambiguous_label_column_is_asked_for(tmp_path):
     table = rows(range(4), label="a").append_column("b", pa.array([0, 1, 2, 3]))
     write_folder(tmp_path, train=table, test=rows([20, 21]))
     assert sentence_of(lambda: load(tmp_path)) == (
-        f"{tmp_path / 'train.parquet'}: which column is the label? Give --dataset-option label_column=NAME; "
-        "the columns are image, a, b"
+        f"{tmp_path / 'train.parquet'}: which column is the label? Give --dataset-option label_column=NAME, "
+        "where labels are whole numbers, text, or true and false; "
+        "the columns are image (struct<bytes: binary, path: string>), a (int64), b (int64)"
     )
 
 
 def test_a_column_that_holds_no_images_is_refused(tmp_path):
     write_folder(tmp_path, train=rows(range(4)), test=rows([20, 21]))
     sentence = sentence_of(lambda: load(tmp_path, image_column="label"))
-    assert sentence.endswith("'label' is no image column; the columns are image, label")
+    assert "'label' is no image column: it holds int64, and images are structs" in sentence
+    assert sentence.endswith("the columns are image, label")
 
 
 def test_a_struct_whose_bytes_are_numbers_is_no_image_column(tmp_path):
@@ -608,7 +610,7 @@ def test_a_broken_image_of_the_hub_is_named_by_split_and_row(offline):
         offline / "pets", train=rows(range(4)), test=rows([20, 21], contents=[png(pixels_of(0)), b"no"])
     )
     assert sentence_of(lambda: load_hub(folder)) == (
-        f"hf:{folder}, split test, row 1: cannot decode the image: it is in no known image format"
+        f"cannot read the image hf:{folder}, split test, row 1: it is in no known image format"
     )
 
 

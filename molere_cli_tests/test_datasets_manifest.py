@@ -133,12 +133,11 @@ def test_the_fingerprint_follows_the_images_and_labels_but_not_the_place(tmp_pat
     assert here == there != relabelled
 
 
-def test_a_file_that_is_no_image_is_named_when_it_is_read(tmp_path):
+def test_a_file_that_is_no_image_is_named_before_it_is_needed(tmp_path):
     write(tmp_path, *FULL, header="path,label,group,split")
     (tmp_path / "images" / "1.png").write_text("no image")
-    pool = load(tmp_path).dataset.pool
     with pytest.raises(DataError, match=r"1\.png: it is in no known image format"):
-        pool.images.read(1)
+        load(tmp_path)
 
 
 # --- what is wrong with it
@@ -149,7 +148,7 @@ def test_a_file_that_is_no_image_is_named_when_it_is_read(tmp_path):
     [
         ("images/99.png,cat,city,train", "there is no file {root}/images/99.png"),
         ("images,cat,city,train", "there is no file {root}/images"),
-        ("images/6.png,cat,city,val", "unknown split 'val'; say train, tuning or test"),
+        ("images/6.png,cat,city,exam", "unknown split 'exam'; say train, tuning or test"),
         ("images/6.png,cat,city,", "the split is empty"),
         ("images/6.png,cat", "there are 2 cells under 4 columns"),
         ("images/6.png,cat,,train", "the group is empty"),
@@ -181,7 +180,7 @@ def test_a_column_that_is_there_twice_is_named(tmp_path):
 
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_a_part_without_rows_is_named(tmp_path, part):
-    rest = [row for row in FULL if not row.endswith(f",{part}")]
+    rest = [row for row in FULL if not row.endswith((f",{part}", ",tuning"))]
     write(tmp_path, *rest, header="path,label,group,split")
     assert sentence_of(tmp_path) == (
         f"{tmp_path / 'list.csv'} has no row with split {part}; add some, or leave the column out"

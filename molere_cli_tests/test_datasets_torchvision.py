@@ -137,25 +137,21 @@ def test_the_fingerprint_follows_paths_sizes_and_labels_but_not_the_place(tmp_pa
     assert fingerprint(tmp_path / "here") != before
 
 
-def test_a_truncated_jpeg_is_named_when_it_is_read(tmp_path):
+def test_a_truncated_jpeg_is_named_before_it_is_needed(tmp_path):
     draw_classes(tmp_path / "train", {"cat": 2, "dog": 2}, ending="jpg")
     draw_classes(tmp_path / "test", {"cat": 1})
     broken = tmp_path / "train" / "dog" / "002.jpg"
     draw(broken, 2, height=60, width=60)
     content = broken.read_bytes()
     broken.write_bytes(content[: len(content) // 2])
-    pool = load_folder(tmp_path).pool
-    sentence = sentence_of(lambda: pool.images.read(2))
-    assert sentence.startswith(f"cannot read the image {broken}: ")
-    assert pool.images.read(1).shape[0] == 3
+    assert sentence_of(lambda: load_folder(tmp_path)).startswith(f"cannot read the image {broken}: ")
 
 
-def test_a_file_that_is_no_image_is_named_when_it_is_read(tmp_path):
+def test_a_file_that_is_no_image_is_named_before_it_is_needed(tmp_path):
     draw_classes(tmp_path, {"cat": 10, "dog": 10})
     broken = tmp_path / "cat" / "003.png"
     broken.write_text("no image")
-    dataset = load_folder(tmp_path)
-    sentence = sentence_of(lambda: [read_all(part) for part in (dataset.pool, dataset.tests["test"])])
+    sentence = sentence_of(lambda: load_folder(tmp_path))
     assert sentence == f"cannot read the image {broken}: it is in no known image format"
 
 
@@ -199,7 +195,7 @@ def test_train_without_test_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["test", "val"])
 def test_a_test_set_without_train_is_not_taken_for_a_class(tmp_path, name):
     draw_classes(tmp_path / name, {"cat": 10, "dog": 10})
-    draw_classes(tmp_path / "training", {"cat": 10, "dog": 10})
+    draw_classes(tmp_path / "learn", {"cat": 10, "dog": 10})
     assert sentence_of(lambda: load_folder(tmp_path)) == f"{tmp_path} has {name}/ but no train/ beside it"
 
 

@@ -389,5 +389,5 @@ def test_a_truncated_image_ends_a_run_by_its_name(molere, in_tmp):
     path.write_bytes(path.read_bytes()[:200])
     code, errors = molere(*TRAIN, "--dataset", "wilds-waterbirds", "--out", "run")
     assert code == 1
-    assert f"molere: cannot read the image {path.relative_to(in_tmp)}: " in errors
+    assert f"molere: cannot read the image {path}: " in errors
     assert not (in_tmp / "run" / "DONE").exists()

@@ -194,7 +194,16 @@ def older(run: RunDir) -> None:
     environment = run.environment()
     del environment["test_fingerprints"]
     environment["fingerprint"] = environment["fingerprint"].partition("+")[0]
-    (run.path / "environment.json").write_text(json.dumps(environment))
+    put_environment(run, environment)
+
+
+def put_environment(run: RunDir, environment: dict[str, object]) -> None:
+    """As the run would have written it."""
+    was_done = run.is_done
+    (run.path / "DONE").unlink(missing_ok=True)
+    (run.path / "environment.json").write_text(json.dumps({**environment, "digests": {}}))
+    if was_done:
+        run.mark_done()
 
 
 def test_a_test_set_that_has_changed_is_named_and_others_can_be_evaluated_on(registry, folder):
@@ -231,7 +240,7 @@ def test_a_test_set_that_is_gone_is_named(registry, folder):
     finished = trained(registry, folder)
     environment = finished.environment()
     environment["test_fingerprints"]["beach"] = "0" * 32
-    (finished.path / "environment.json").write_text(json.dumps(environment))
+    put_environment(finished, environment)
     with pytest.raises(RunError, match=f"has no test set 'beach' any more, which {finished.path} has$"):
         evaluated(finished, registry)
 

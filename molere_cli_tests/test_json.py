@@ -99,6 +99,8 @@ def test_eval_prints_json(monkeypatch):
         run=Path("run"),
         label="ERM",
         dataset="tiny",
+        sizes={"test": 2},
+        remarks=[],
         summaries={"test": {"accuracy": 0.5, "nll": math.inf}},
         by_class={"test": {"a": math.nan, "b": 1.0}},
     )

@@ -23,7 +23,8 @@ CORE, PLUGINS = ROOT / "molere_cli", ROOT / "plugins"
 # The floors from the bottom up: a room imports only from floors below its own. A room is a module of
 # `molere_cli`, or a folder in it; rooms on one floor know nothing of one another.
 FLOORS = (
-    ("errors", "files", "fingerprints", "metrics", "randomness", "stopping"),
+    ("errors",),
+    ("files", "fingerprints", "metrics", "randomness", "stopping"),
     ("locks", "registry"),
     ("progress", "run_dir"),
     ("config",),

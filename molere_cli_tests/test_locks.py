@@ -17,7 +17,7 @@ from threading import Timer
 import pytest
 
 from molere_cli import locks
-from molere_cli.errors import RunError
+from molere_cli.errors import RunError, WriteError
 from molere_cli.locks import SILENCE, beat, locked
 
 HOLD = """
@@ -234,5 +234,11 @@ def test_a_lock_that_somebody_else_has_made_anew_is_left_alone(tmp_path):
 
 def test_a_lock_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"^cannot make the lock file .*: "), hold(tmp_path / "file" / "lock"):
+    with (
+        pytest.raises(WriteError, match=r"^cannot make the folder .*file: "),
+        hold(tmp_path / "file" / "lock"),
+    ):
+        pass
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(RunError, match=r"^cannot make the lock file .*: "), hold(tmp_path / "lock"):
         pass

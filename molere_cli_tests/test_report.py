@@ -12,6 +12,7 @@ from molere_cli.errors import ConfigError, RunError
 from molere_cli.report import compare_runs, find_runs, gains_figure, render, write_plot
 from molere_cli.report.rows import seeds_text
 from molere_cli.report.statistics import estimate, gain, spread
+from molere_cli.run_dir import RunDir
 from molere_cli_tests.fake_runs import erm_run, lrw_run, molere_run
 
 ERM_ACCURACIES = (0.70, 0.72, 0.69, 0.75)
@@ -365,23 +366,76 @@ def test_what_is_no_run_directory_is_named(tmp_path):
         compare_runs([tmp_path / "nothing"])
 
 
-@pytest.mark.parametrize("name", ["config.json", "environment.json", "metrics.jsonl"])
-def test_a_damaged_file_is_named(root, name):
-    (root / "erm0" / name).write_text("{broken")
-    with pytest.raises(RunError, match=rf"erm0.{name} is damaged"):
-        compared(root)
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("config.json", "{broken", r"erm0.config\.json is damaged"),
+        ("config.json", '{"seed": "0"}', r"erm0 was not written by this version .* no 'dataset'"),
+        (
+            "config.json",
+            '{"seed": 0, "seed": 1}',
+            r"erm0.config\.json is damaged: the key 'seed' is there twice",
+        ),
+        ("environment.json", "{broken", r"erm0.environment\.json is damaged"),
+        ("environment.json", "{}", r"erm0 was not written by this version of MOLERE: it has no 'label'"),
+        ("environment.json", "[" * 100_000, r"erm0.environment\.json is damaged: it is nested too deeply"),
+        ("metrics.jsonl", "{broken", r"erm0.metrics\.jsonl is damaged"),
+        ("metrics.jsonl", "", r"erm0.metrics\.jsonl is empty"),
+        ("metrics.jsonl", '{"epoch": [0]}', r"erm0.metrics\.jsonl is damaged: epoch"),
+        (
+            "metrics.jsonl",
+            '{"epoch": 0, "time/seconds": 1e999}',
+            r"damaged: '1e999' is larger than any float64",
+        ),
+        (
+            "metrics.jsonl",
+            f'{{"epoch": {10**400}}}',
+            r"damaged: epoch",
+        ),
+        ("DONE", "{}", r"erm0.DONE|erm0 was not written"),
+        ("DONE", "", r"erm0.DONE is damaged"),
+    ],
+)
+def test_a_damaged_run_is_an_error_alone_and_left_out_among_others(root, name, text, sentence):
+    (root / "erm0" / name).write_text(text)
+    with pytest.raises(RunError, match=sentence):
+        compare_runs([root / "erm0"])
+    found = compared(root)
+    assert len(by_label(found, "ERM").row.runs) == 3
+    (warning,) = [each for each in found.warnings if each.startswith("left out, since it cannot be read: ")]
+    assert re.search(sentence, warning)
 
 
-def test_a_missing_key_is_named(root):
-    (root / "erm0" / "environment.json").write_text("{}")
-    with pytest.raises(RunError, match=r"erm0 was not written by this version of MOLERE: it has no 'label'"):
-        compared(root)
+def test_text_that_is_not_utf8_is_damaged(root):
+    (root / "erm0" / "metrics.jsonl").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged: 'utf-8' codec"):
+        compare_runs([root / "erm0"])
 
 
-def test_finished_without_metrics_is_an_error(root):
-    (root / "erm0" / "metrics.jsonl").write_text("")
-    with pytest.raises(RunError, match=r"erm0.metrics\.jsonl is empty"):
-        compared(root)
+def test_a_folder_of_runs_among_runs_is_left_out_and_named(root):
+    (root / "demo" / "inner").mkdir(parents=True)
+    found = compare_runs(sorted(root.iterdir()))
+    assert found.warnings == [
+        f"left out, since it cannot be read: {root / 'demo'} is not a run directory: "
+        "no readable config.json in it"
+    ]
+    assert len(found.results) == 2
+
+
+def test_a_run_that_lost_its_settings_is_named_by_a_comparison_of_the_whole_folder(root):
+    (root / "erm0" / "config.json").unlink()
+    assert "erm0 is not a run directory" in compared(root).warnings[0]
+
+
+def test_edited_records_of_a_finished_run_are_not_compared(root):
+    run = RunDir(root / "erm0")
+    (run.path / "DONE").unlink()
+    run.mark_done()
+    records = run.metrics()
+    records[-1]["test/accuracy"] = 0.99
+    run.write_metrics(records)
+    with pytest.raises(RunError, match=r"erm0.metrics\.jsonl is damaged: it is not what the run wrote"):
+        compare_runs([run.path])
 
 
 def test_another_test_set_can_be_compared(tmp_path):

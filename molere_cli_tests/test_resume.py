@@ -106,7 +106,7 @@ def test_a_run_of_a_version_that_kept_no_digests_is_resumed(registry, tmp_path):
     whole = train_one(tiny_config(**LRW), registry, tmp_path / "whole")
     run = killed(registry, tmp_path / "cut", **LRW)
     environment = run.environment()
-    assert environment.pop("digests").keys() == {"settings", "split"}
+    assert environment.pop("digests").keys() == {"settings", "split", "environment"}
     (run.path / "environment.json").write_text(json.dumps(environment))
     resumed = resume_run(run.path, registry, progress=NoProgress())
     assert without_times(resumed.metrics()) == without_times(whole.metrics())
@@ -137,7 +137,7 @@ def test_a_run_of_molere_from_before_it_had_a_start_is_resumed_without_one(regis
 )
 def test_a_resume_on_another_processor_says_so(registry, tmp_path, began, said):
     run = killed(registry, tmp_path)
-    edit(run.path / "environment.json", began)
+    edit(run.path / "environment.json", {**began, "digests": {}})
     notebook = Notebook()
     resume_run(run.path, registry, progress=notebook)
     name = began.get("cpu") or (began.get("gpu") or {}).get("name")
@@ -201,6 +201,15 @@ def test_a_run_that_has_lost_records_is_not_resumed(registry, tmp_path, left):
         f"{run.path}/metrics.jsonl is damaged: it lacks some of the 2 epochs that the checkpoint has; "
         "train a new run"
     )
+
+
+def test_a_run_whose_records_say_other_numbers_is_not_resumed(registry, tmp_path):
+    run = killed(registry, tmp_path)
+    records = run.metrics()
+    records[0]["train/loss"] += 1e-9
+    run.write_metrics(records)
+    sentence = refusal(lambda: resume_run(run.path, registry, progress=NoProgress()))
+    assert sentence.startswith(f"{run.path / 'metrics.jsonl'} is damaged: its first 2 epochs are not those")
 
 
 def test_a_run_whose_records_are_of_other_epochs_is_not_resumed(registry, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from dataclasses import replace
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from molere_cli import Selection, SplitRequest
-from molere_cli.errors import DataError, MolereError, SplitError
+from molere_cli.errors import DataError, MolereError, SplitError, WriteError
 from molere_cli.registry.registry import Registry, empty_registry
 from molere_cli.splits.artefact import Split, SplitInfo, load_split, read_split, verify_split, write_split
 from molere_cli.splits.quota import select_by_quota, validation_size
@@ -474,10 +475,10 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
     def broken(_table, where):
         Path(where).write_bytes(b"half")
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "Error writing bytes to file")
 
     monkeypatch.setattr("molere_cli.splits.artefact.pq.write_table", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(WriteError, match=r"^cannot write .*a\.parquet: No space left on device; make room"):
         write_split(a_split(score=None), path)
     assert_same(a_split(), read_split(path))
     assert list(tmp_path.iterdir()) == [path]
@@ -627,4 +628,61 @@ def test_a_truncated_file_is_an_error_of_one_sentence(tmp_path):
     write_split(a_split(), path)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(SplitError, match=r"a\.parquet"):
+        read_split(path)
+
+
+# --- a damaged split file
+
+
+def test_no_flipped_bit_of_a_split_file_is_read_as_another_split(tmp_path):
+    path, damaged = tmp_path / "a.parquet", tmp_path / "damaged.parquet"
+    write_split(a_split(), path)
+    content, refused = path.read_bytes(), 0
+    places = range(0, len(content), 5)
+    for place in places:
+        changed = bytearray(content)
+        changed[place] ^= 1 << place % 8
+        damaged.write_bytes(changed)
+        try:
+            found = read_split(damaged)
+        except SplitError as error:
+            assert str(damaged) in str(error)
+            refused += 1
+        else:
+            assert_same(a_split(), found)
+    assert refused > len(places) / 2
+
+
+def test_an_edited_split_is_named(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_split(a_split(), path)
+    rewritten(path, lambda table: table.set_column(3, "in_validation", pa.array([True] + [False] * 11)))
+    with pytest.raises(SplitError, match=r"a\.parquet is damaged or has been edited: .* make a new split$"):
+        read_split(path)
+
+
+def test_a_split_of_a_version_that_kept_no_digest_is_read(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_split(a_split(), path)
+    rewritten(path, lambda table: table.replace_schema_metadata({"molere": table.schema.metadata[b"molere"]}))
+    assert_same(a_split(), read_split(path))
+
+
+def test_more_rows_than_the_pool_has_are_refused_unread(tmp_path, monkeypatch):
+    path, split = tmp_path / "a.parquet", a_split()
+    write_split(split, path)
+    rewritten(path, lambda table: pa.concat_tables([table] * 1000))
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda *_args, **_rest: pytest.fail("has been read"))
+    with pytest.raises(SplitError, match=r"lists 12000 examples, where the dataset has 12$"):
+        load_split(
+            path, labels_N=split.labels, indices_N=split.indices, fingerprint=FINGERPRINT, num_classes=3
+        )
+
+
+def test_a_header_that_promises_more_than_its_rows_can_hold_is_refused_unread(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    write_split(a_split(), path)
+    monkeypatch.setattr("molere_cli.splits.artefact.SLACK", 0)
+    monkeypatch.setattr("molere_cli.splits.artefact.BYTES_A_ROW", 1)
+    with pytest.raises(SplitError, match=r"its 12 rows cannot take \d+ bytes$"):
         read_split(path)

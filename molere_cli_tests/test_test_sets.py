@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from molere_cli.__main__ import app
 from molere_cli.config.sections import DataSettings
+from molere_cli.data.account import account_of
 from molere_cli.data.corruption import KINDS, corrupt, corrupted_examples
 from molere_cli.data.source import LoadedDataset, load_dataset, with_classes_of
 from molere_cli.errors import ConfigError
@@ -115,7 +116,8 @@ def test_an_unknown_corruption_is_named() -> None:
 
 def loaded(name: str, class_names: tuple[str, ...], labels: list[int]) -> LoadedDataset:
     examples = Examples(images=photo(8, len(labels)), labels=torch.tensor(labels))
-    return LoadedDataset(name, Dataset(pool=examples, tests={"test": examples}, class_names=class_names), "f")
+    dataset = Dataset(pool=examples, tests={"test": examples}, class_names=class_names)
+    return LoadedDataset(name, dataset, "f", account_of(name, dataset, {}))
 
 
 def test_labels_of_another_dataset_are_matched_by_class_name() -> None:

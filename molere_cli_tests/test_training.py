@@ -334,7 +334,9 @@ def test_a_changed_dataset_is_refused_on_resume(registry, tmp_path):
         train_one(tiny_config(), registry, tmp_path, progress=KilledAfter(1, label_part="erm"))
     (path,) = tmp_path.iterdir()
     environment = json.loads((path / "environment.json").read_text())
-    (path / "environment.json").write_text(json.dumps({**environment, "fingerprint": "0" * 32}))
+    (path / "environment.json").write_text(
+        json.dumps({**environment, "fingerprint": "0" * 32, "digests": {}})
+    )
     with pytest.raises(RunError, match="has changed since"):
         resume_run(path, registry, progress=NoProgress())
 

@@ -164,7 +164,7 @@ def rerun(name: str) -> int:
         return 1
     with tempfile.TemporaryDirectory() as scratch:
         again = run_cell(
-            validate_config(filled_in(completed(recorded["settings"])), source=name),
+            validate_config(filled_in(completed(recorded["settings"], source=name)), source=name),
             Path(scratch),
             sets=tuple(recorded["metrics"]),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,8 +36,23 @@ class Notes(NoProgress):
     def note(self, message: str) -> None:
         stderr.print(f"note: {message}", style="yellow", highlight=False, soft_wrap=True, markup=False)
 
+    def data_taken(self, line: str, remarks: Sequence[str]) -> None:
+        for remark in remarks:
+            self.note(remark)
 
-class Lines(Notes):
+
+class _Talkative(Notes):
+    """Says what was taken of a dataset, once."""
+
+    _last_taken = ""
+
+    def data_taken(self, line: str, remarks: Sequence[str]) -> None:
+        if line != self._last_taken:
+            stderr.print(line, highlight=False, soft_wrap=True, markup=False)
+        self._last_taken = line
+
+
+class Lines(_Talkative):
     """A line when a run starts, ten as it goes, one when it ends."""
 
     def run_started(self, label: str, *, seed: int, num_epochs: int, path: Path | None) -> None:
@@ -51,7 +66,7 @@ class Lines(Notes):
             stderr.print(line, highlight=False, soft_wrap=True)
 
 
-class Bars(Notes):
+class Bars(_Talkative):
     """A progress bar a run, with loss, accuracy, weight spread and time left."""
 
     def __init__(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,14 +21,16 @@ def demo(
     from rich.progress import track
 
     from molere_cli.commands.console import stderr
-    from molere_cli.files import claim_name
+    from molere_cli.files import claim_name, make_folder, writing
     from molere_cli.report import render
     from molere_cli.tasks.compare import compare
     from molere_cli.tasks.demo import demo_commands, demo_runs, num_demo_runs
     from molere_cli.tasks.seeds import parse_seeds
 
     numbers = parse_seeds(seeds)
-    folder = claim_name(out, partial(Path.mkdir, parents=True), numbered=True)
+    make_folder(out.parent)
+    with writing(out):
+        folder = claim_name(out, Path.mkdir, numbered=True)
     if not quiet:
         stderr.print("The runs are those of:", highlight=False)
         for command in demo_commands(seeds):

@@ -24,7 +24,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--on",
-            help="Test sets, as in test,corrupted:gaussian_noise:3,folder:DIR; default: all of the dataset.",
+            help="Test sets, as in test,corrupted:gaussian_noise:3,folder:DIR (one with a comma in quotes); "
+            "default: all of the dataset.",
             show_default=False,
         ),
     ] = None,
@@ -44,6 +45,7 @@ def evaluate(
     """Evaluate a run from its checkpoint alone."""
     from molere_cli.commands.console import Notes
     from molere_cli.commands.flags import key_values
+    from molere_cli.config.paths import comma_separated
     from molere_cli.files import json_text
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.evaluate import evaluate_run
@@ -52,11 +54,13 @@ def evaluate(
         run,
         load_plugins(),
         runs=runs,
-        sets=on.split(",") if on else None,
+        sets=comma_separated(on) if on else None,
         dataset=dataset,
         dataset_option=key_values("dataset_option", dataset_option or []),
         note=Notes().note,
     )
+    for remark in found.remarks:
+        typer.echo(f"note: {remark}", err=True)
     if as_json:
         typer.echo(json_text(found.as_json(), indent=2))
     else:
@@ -72,10 +76,15 @@ def print_evaluation(found: Evaluation) -> None:
     keys = list(dict.fromkeys(key for summary in found.summaries.values() for key in summary))
     table = Table(title=f"{found.label} ({found.run})")
     table.add_column("set")
+    table.add_column("images", justify="right")
     for key in keys:
         table.add_column(key.replace("_", " "), justify="right")
     for name, summary in found.summaries.items():
-        table.add_row(name, *(f"{summary[key]:.4f}" if key in summary else "-" for key in keys))
+        table.add_row(
+            name,
+            f"{found.sizes[name]:,}",
+            *(f"{summary[key]:.4f}" if key in summary else "-" for key in keys),
+        )
     stdout.print(table)
     for name, accuracies in found.by_class.items():
         stdout.print(_class_table(name, accuracies))

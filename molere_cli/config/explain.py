@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from molere_cli.errors import ConfigError
+from molere_cli.errors import ConfigError, shown
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
@@ -32,12 +32,12 @@ def explain_validation(error: ValidationError, *, known: Collection[str], source
     key = ".".join(str(part) for part in problem["loc"])
     where = f"{source}: " if source else ""
     if problem["type"] != "extra_forbidden":
-        return f"{where}{key} = {problem['input']!r}: {_sentence(problem['msg'])}"
+        return f"{where}{key} = {shown(problem['input'])}: {_sentence(problem['msg'])}"
     return f"{where}{unknown_key(key, known=known)}"
 
 
 def unknown_key(key: str, *, known: Collection[str]) -> str:
     """What to say of a key that is none of those known."""
     if close := get_close_matches(key, known, n=1):
-        return f"unknown key {key!r}; did you mean {close[0]!r}?"
-    return f"unknown key {key!r}; known keys: {', '.join(sorted(known)) or 'none'}"
+        return f"unknown key {shown(key)}; did you mean {close[0]!r}?"
+    return f"unknown key {shown(key)}; known keys: {', '.join(sorted(known)) or 'none'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from molere_cli.config.explain import explain_validation, unknown_key
-from molere_cli.config.run_config import OWNERS, RunConfig
+from molere_cli.config.run_config import OWNERS, RunConfig, completed
 from molere_cli.errors import ConfigError
+from molere_cli.files import parse_json, read_text
+
+CONFIG_LIMIT = 1 << 20
+"""Bytes of a configuration file that are read at most."""
 
 
 def load_config(path: Path | None, flags: Mapping[str, Any]) -> RunConfig:
@@ -39,8 +42,8 @@ def overridden(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str,
 def read_config_file(path: Path) -> dict[str, Any]:
     """The keys of a TOML or JSON configuration file."""
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        text = read_text(path, limit=CONFIG_LIMIT)
+        values = parse_json(text) if path.suffix == ".json" else _parse_toml(text)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
     except ValueError as error:
@@ -48,6 +51,22 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a table of settings, not a {type(values).__name__}")
     return values
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def saved_config(settings: Mapping[str, Any], *, source: str) -> RunConfig:
+    """The configuration of a saved run, with the settings at their defaults that came after it was written.
+
+    Raises:
+        ConfigError: a key or value is not valid; the sentence names it and `source`.
+    """
+    return validate_config(completed(settings, source=source), source=source)
 
 
 def validate_config(values: Mapping[str, Any], *, source: str | None = None) -> RunConfig:
@@ -59,3 +78,5 @@ def validate_config(values: Mapping[str, Any], *, source: str | None = None) -> 
         return RunConfig.of(**values)
     except ValidationError as error:
         raise ConfigError(explain_validation(error, known=OWNERS, source=source)) from error
+    except RecursionError as error:
+        raise ConfigError(f"{f'{source}: ' if source else ''}a value is nested too deeply") from error

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from molere_cli.config.explain import explain_validation
 from molere_cli.config.sections import (
     NO_START,
     ClassifierSettings,
@@ -123,18 +125,26 @@ def field_of(name: str) -> FieldInfo:
     return OWNERS[name].model_fields[name]
 
 
-def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+def completed(settings: Mapping[str, Any], *, source: str) -> dict[str, Any]:
     """The settings of a saved run, with those at their defaults that came after it was written.
 
     What was in play is read off the settings themselves: a run with a reweighter says which.
+
+    Raises:
+        ConfigError: a value is not valid; the sentence names it and `source`.
     """
     uses = frozenset({"reweighter", "splitter"} & settings.keys())
     split = "required" if "split" in settings else "start" if uses else "optional"
     in_play = InPlay(split=split, uses=uses, split_needs=frozenset({"delta", "score"} & settings.keys()))
     known = {name: value for name, value in settings.items() if name in OWNERS}
+    if settings.get("image_size") is not None:
+        known.setdefault("crop_mode", "center")  # as images from files were tested then
     if split == "start":  # the one way there was for MOLERE then
         known["split"] = NO_START
-    return {**RunConfig.of(**known).effective(in_play), **settings}
+    try:
+        return {**RunConfig.of(**known).effective(in_play), **settings}
+    except ValidationError as error:
+        raise ConfigError(explain_validation(error, known=OWNERS, source=source)) from error
 
 
 def flag_name(field: str) -> str:

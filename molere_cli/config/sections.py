@@ -101,8 +101,22 @@ class DataSettings(Section):
     image_size: int | None = Field(
         None, description="Resize images to this many pixels a side (default: as they are).", ge=4
     )
+    crop_mode: Literal["auto", "squash", "center"] = Field(
+        "auto",
+        description=(
+            "How an image gets to --image-size, in training and in testing: squash, all of it with its sides "
+            "stretched, or center, its middle with sides as they are; auto: what the dataset recommends."
+        ),
+    )
     augment: Literal["auto", "none", "crop", "crop-flip"] = Field(
         "auto", description="Training augmentation; auto: what the dataset recommends."
+    )
+    check: Literal["headers", "full", "none"] = Field(
+        "headers",
+        description=(
+            "Look at every image file before training: its header, and the rest where its end looks cut off; "
+            "full decodes all of them."
+        ),
     )
     workers: int = Field(2, description="Decoding processes for datasets that stream.", ge=0)
 
@@ -123,10 +137,13 @@ class DataSettings(Section):
         return self.label_noise.endswith(NOISE_SUFFIX)
 
     def without_effect(self, in_play: InPlay) -> dict[str, str]:
-        if self.label_noise != "none" and not self.noise_is_file:
-            return {}
-        instead = "use uniform, flip, pair or instance, or leave it out"
-        return {"noise_rate": f" and --label-noise {self.label_noise}; {instead}"}
+        idle = {}
+        if self.image_size is None:
+            idle["crop_mode"] = " without --image-size, where images stay as they are"
+        if self.label_noise == "none" or self.noise_is_file:
+            instead = "use uniform, flip, pair or instance, or leave it out"
+            idle["noise_rate"] = f" and --label-noise {self.label_noise}; {instead}"
+        return idle
 
 
 class ClassifierSettings(Section):

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 Augment = Literal["none", "crop", "crop-flip"]
+CropMode = Literal["squash", "center"]
 
 
 def crop_padding(size: int) -> int:

@@ -14,13 +14,22 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from molere_cli.data.augmentation import Augment
+from molere_cli.data.augmentation import Augment, CropMode
+from molere_cli.data.inspection import InspectedReader
 from molere_cli.errors import DataError
 from molere_cli.registry.specs import Dataset, Examples
 
 
-def check_dataset(dataset: Dataset, *, name: str) -> None:
-    """Raise DataError for what the engine could not use or would misread, with dataset, part and member."""
+def check_dataset(dataset: Dataset, *, name: str, to_train: bool = True) -> list[str]:
+    """What is odd about a dataset, in sentences.
+
+    Args:
+        to_train: whether its pool is trained on.
+
+    Raises:
+        DataError: there is what the engine could not use or would misread; the sentence names dataset, part
+            and member.
+    """
     whole = f"dataset {name!r}"
     for member in ("class_names", "group_names"):
         _check_names(getattr(dataset, member), f"{whole} has {member}")
@@ -37,6 +46,38 @@ def check_dataset(dataset: Dataset, *, name: str) -> None:
         where = f"the {part} of {whole}"
         _check_examples(examples, where, num_classes=len(dataset.class_names))
         _check_groups(examples, where, lowest=0 if part == "pool" else -1, names=dataset.group_names)
+    if dataset.crop_mode not in get_args(CropMode):
+        raise DataError(
+            f"{whole} has crop_mode {dataset.crop_mode!r}; it can be {', '.join(get_args(CropMode))}"
+        )
+    if to_train:
+        _check_classes(dataset, whole)
+    return _alike(dataset.class_names)
+
+
+def _check_classes(dataset: Dataset, whole: str) -> None:
+    """Raise DataError unless there are two classes to tell apart."""
+    there = dataset.pool.labels.unique()
+    if len(there) > 1:
+        return
+    (only,) = (dataset.class_names[int(label)] for label in there)
+    if len(dataset.class_names) > 1:
+        raise DataError(
+            f"every example in the pool of {whole} is of class {only!r}; there must be two classes"
+        )
+    raise DataError(f"{whole} has one class, {only!r}; there must be two to tell apart")
+
+
+def _alike(names: tuple[str, ...]) -> list[str]:
+    """A sentence for every two names that differ by nothing that the eye sees at once."""
+    seen: dict[str, str] = {}
+    sentences = []
+    for name in names:
+        folded = " ".join(name.casefold().split())
+        if folded in seen:
+            sentences.append(f"the classes {seen[folded]!r} and {name!r} differ in case or space alone")
+        seen.setdefault(folded, name)
+    return sentences
 
 
 def _check_names(given: Any, what: str) -> None:
@@ -81,7 +122,7 @@ def _check_images(images: Any, where: str, *, num_labels: int) -> None:
         raise DataError(f"{where} has {type(images).__name__} for images, no tensor and no ImageReader")
     if len(images) != num_labels:
         raise DataError(f"{where} has {len(images)} images for {num_labels} labels")
-    if not isinstance(images, Tensor):
+    if not isinstance(images, Tensor | InspectedReader):
         _check_pixels(images.read(0), where, shape="(3, H, W)")
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from molere_cli.data.fingerprint import sample_of
+from molere_cli.data.inspection import inspection_of
 from molere_cli.errors import ConfigError
 from molere_cli.randomness import derived_generator
 from molere_cli.registry.specs import Dataset, Examples, ImageReader
@@ -111,3 +112,7 @@ class PatchedReader:
     def sample(self, position: int) -> bytes:
         """The image's own."""
         return sample_of(self.reader, position)
+
+    def inspect(self, position: int, *, whole: bool) -> list[str]:
+        """The image's own."""
+        return inspection_of(self.reader, position, whole=whole)

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from molere_cli.data.fingerprint import sample_of
+from molere_cli.data.inspection import inspection_of
 from molere_cli.errors import ConfigError
 from molere_cli.randomness import derived_generator
 from molere_cli.registry.specs import Examples, ImageReader
@@ -140,3 +141,6 @@ class CorruptedReader:
 
     def sample(self, position: int) -> bytes:
         return sample_of(self.reader, position)
+
+    def inspect(self, position: int, *, whole: bool) -> list[str]:
+        return inspection_of(self.reader, position, whole=whole)

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from molere_cli.errors import DataError
+from molere_cli.errors import DataError, on_one_line, shown
 
 DELIMITERS = ",;\t"
+MOST_DIGITS = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +36,15 @@ class CsvRow:
             DataError: it is none, or not below `below`.
         """
         cell = self.cells[column].strip()
-        if not (cell.isascii() and cell.isdecimal()):
-            raise self.error(f"the {column} {cell!r} is no whole number")
+        if not (cell.isascii() and cell.isdecimal() and len(cell) < MOST_DIGITS):
+            raise self.error(f"the {column} {shown(cell)} is no whole number")
         if below is not None and int(cell) >= below:
             raise self.error(f"the {column} is {cell}; it can be 0 to {below - 1}")
         return int(cell)
 
     def error(self, what: str) -> DataError:
         """What is wrong with this row, as an error that names file and line."""
-        return DataError(f"{self.path}, line {self.line}: {what}")
+        return DataError(f"{self.path}, line {self.line}: {on_one_line(what, limit=400)}")
 
 
 def csv_rows(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Iterator[CsvRow]:
@@ -110,5 +111,7 @@ def _places(
             places[column] = there.index(name)
         elif column in columns:
             listed = ", ".join(header[:10]) or "none"
-            raise DataError(f"{path}, line 1: there is no column {column!r}; there are: {listed}")
+            raise DataError(
+                f"{path}, line 1: there is no column {column!r}; there are: {on_one_line(listed, limit=300)}"
+            )
     return places

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from molere_cli.data.augmentation import Augment, ImageStore, crop_padding, sent
+from molere_cli.data.augmentation import Augment, CropMode, ImageStore, crop_padding, sent
 from molere_cli.errors import ConfigError, DataError
 from molere_cli.randomness import derived_generator, derived_seed
 from molere_cli.registry.specs import Examples, ImageReader
@@ -38,7 +38,8 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class FeedSettings:
-    """How images become batches; `image_size` is (height, width) after resizing."""
+    """How images become batches; `image_size` is (height, width) after resizing by `crop_mode`
+    (`DataSettings.crop_mode`)."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -46,6 +47,7 @@ class FeedSettings:
     image_size: tuple[int, int]
     device: torch.device
     workers: int
+    crop_mode: CropMode = "squash"
 
     @property
     def evaluation_batch_size(self) -> int:
@@ -133,7 +135,7 @@ class InMemoryFeed:
 
     def __init__(self, images: Tensor, labels: Tensor, settings: FeedSettings) -> None:
         if tuple(images.shape[-2:]) != settings.image_size:
-            images = _resize(images, settings.image_size)
+            images = _resized(images, settings.image_size, settings.crop_mode)
         self.settings = settings
         self.store = ImageStore(images.to(settings.device), settings.augment)
         self.labels = labels.to(settings.device)
@@ -177,7 +179,7 @@ class StreamedFeed:
 
     def _load(self, batches: Iterable[Tensor], *, augment: Augment, seed: int) -> Iterator[Batch]:
         loader: DataLoader[Any] = DataLoader(
-            _DecodedImages(self.reader, self.settings.image_size, augment, seed),
+            _DecodedImages(self.reader, self.settings, augment, seed),
             batch_sampler=[batch.tolist() for batch in batches],
             num_workers=self.settings.workers,
             worker_init_fn=_ignore_signals,
@@ -217,9 +219,9 @@ class _DecodedImages(Dataset[tuple[int, Tensor] | DataError]):
     wrapped in that worker's traceback.
     """
 
-    def __init__(self, reader: ImageReader, image_size: tuple[int, int], augment: Augment, seed: int) -> None:
+    def __init__(self, reader: ImageReader, settings: FeedSettings, augment: Augment, seed: int) -> None:
         self.reader = reader
-        self.transform = _transform(image_size, augment)
+        self.transform = _transform(settings.image_size, augment, settings.crop_mode)
         self.augment = augment
         self.seed = seed
 
@@ -240,16 +242,42 @@ class _DecodedImages(Dataset[tuple[int, Tensor] | DataError]):
             return error
 
 
-def _transform(image_size: tuple[int, int], augment: Augment) -> Any:
+def _transform(image_size: tuple[int, int], augment: Augment, crop_mode: CropMode) -> Any:
     from torchvision.transforms import v2
 
     if augment == "none":
-        return v2.Compose([v2.Resize(min(image_size), antialias=True), v2.CenterCrop(image_size)])
+        return v2.Compose(_to_size(image_size, crop_mode))
     if min(image_size) > 64:
-        crop: list[Any] = [v2.RandomResizedCrop(image_size, antialias=True)]
+        crop: list[Any] = [
+            v2.RandomResizedCrop(image_size, antialias=True)
+            if crop_mode == "center"
+            else functools.partial(_stretched_crop, image_size=image_size)
+        ]
     else:
-        crop = [v2.Resize(image_size, antialias=True), v2.RandomCrop(image_size, crop_padding(image_size[0]))]
+        padding = crop_padding(image_size[0])
+        crop = [*_to_size(image_size, crop_mode), v2.RandomCrop(image_size, padding)]
     return v2.Compose(crop + ([v2.RandomHorizontalFlip()] if augment == "crop-flip" else []))
+
+
+def _to_size(image_size: tuple[int, int], crop_mode: CropMode) -> list[Any]:
+    """What brings an image to a size in training and in testing alike."""
+    from torchvision.transforms import v2
+
+    if crop_mode == "squash":
+        return [v2.Resize(image_size, antialias=True)]
+    return [v2.Resize(min(image_size), antialias=True), v2.CenterCrop(image_size)]
+
+
+def _stretched_crop(image: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """torchvision's random crop of 8% to 100% of an image, brought to size, its sides stretched as squashing
+    stretches the whole image's, and by up to 4:3 more or less."""
+    from torchvision.transforms import v2
+
+    height, width = image.shape[-2:]
+    stretched = (width / height) / (image_size[1] / image_size[0])
+    ratio = (3 / 4 * stretched, 4 / 3 * stretched)
+    cropped: Tensor = v2.RandomResizedCrop(image_size, ratio=ratio, antialias=True)(image)
+    return cropped
 
 
 def _ignore_signals(_worker: int) -> None:
@@ -270,10 +298,8 @@ def _collate(examples: list[tuple[int, Tensor] | DataError]) -> tuple[Tensor, Te
     return torch.tensor(positions), default_collate(list(images))
 
 
-def _resize(images: Tensor, image_size: tuple[int, int], chunk: int = 2048) -> Tensor:
-    from torchvision.transforms.v2 import functional as transforms
-
-    resize = functools.partial(transforms.resize, size=list(image_size), antialias=True)
+def _resized(images: Tensor, image_size: tuple[int, int], crop_mode: CropMode, chunk: int = 2048) -> Tensor:
+    resize = _transform(image_size, "none", crop_mode)
     return torch.cat([resize(part) for part in images.split(chunk)])
 
 

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
-from molere_cli.errors import DataError
+from molere_cli.data.pictures import inspect_picture, read_picture
+from molere_cli.errors import ImageError
 
 SAMPLE = 1024
 
@@ -26,28 +25,26 @@ class FolderReader:
         return len(self.paths)
 
     def read(self, position: int) -> Tensor:
-        """uint8 (3, H, W); raises DataError naming the file."""
+        """uint8 (3, H, W), as `read_picture` has it; raises ImageError naming the file."""
         path = self.root / self.paths[position]
-        try:
-            with Image.open(path) as image:
-                pixels: Tensor = transforms.pil_to_tensor(image.convert("RGB"))
-                return pixels
-        except UnidentifiedImageError as error:
-            raise DataError(f"cannot read the image {path}: it is in no known image format") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"cannot read the image {path}: {error}") from error
+        return read_picture(path, where=str(path))[0]
+
+    def inspect(self, position: int, *, whole: bool) -> list[str]:
+        """What is particular about an image (`inspect_picture`); raises ImageError naming the file."""
+        path = self.root / self.paths[position]
+        return inspect_picture(path, where=str(path), whole=whole)
 
     def identities(self) -> Iterator[bytes]:
-        """Relative path and size of each file; raises DataError naming one that is not there."""
+        """Relative path and size of each file; raises ImageError naming one that is not there."""
         for path in self.paths:
             try:
                 size = os.stat(self.root / path).st_size
             except OSError as error:
-                raise DataError(f"cannot read the image {self.root / path}: {error.strerror}") from error
-            yield f"{path}:{size}".encode()
+                raise ImageError(str(self.root / path), str(error.strerror)) from error
+            yield os.fsencode(path) + f":{size}".encode()
 
     def sample(self, position: int) -> bytes:
-        """The first and the last kilobyte of the file; raises DataError naming one that cannot be read."""
+        """The first and the last kilobyte of the file; raises ImageError naming one that cannot be read."""
         path = self.root / self.paths[position]
         try:
             with open(path, "rb", buffering=0) as file:
@@ -56,4 +53,4 @@ class FolderReader:
                 file.seek(max(0, size - SAMPLE))
                 return first + file.read(SAMPLE)
         except OSError as error:
-            raise DataError(f"cannot read the image {path}: {error.strerror}") from error
+            raise ImageError(str(path), str(error.strerror)) from error

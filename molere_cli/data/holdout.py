@@ -9,6 +9,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from molere_cli.data.fingerprint import sample_of
+from molere_cli.data.inspection import inspection_of
 from molere_cli.errors import DataError
 from molere_cli.registry.specs import Examples, ImageReader
 
@@ -78,3 +79,6 @@ class ReaderSubset:
 
     def sample(self, position: int) -> bytes:
         return sample_of(self.reader, int(self.positions[position]))
+
+    def inspect(self, position: int, *, whole: bool) -> list[str]:
+        return inspection_of(self.reader, int(self.positions[position]), whole=whole)

@@ -12,8 +12,9 @@ import torch
 from scipy.stats import truncnorm
 from torch import Tensor
 
-from molere_cli.data.csv_rows import csv_rows
-from molere_cli.errors import ConfigError, DataError
+from molere_cli.data.csv_rows import CsvRow, csv_rows
+from molere_cli.data.names import plain_name
+from molere_cli.errors import ConfigError, DataError, shown
 from molere_cli.randomness import derived_generator, derived_seed
 
 INSTANCE_DEVIATION = 0.1
@@ -90,30 +91,43 @@ def instance_noise(
     return noisy_N
 
 
-def labels_from_file(path: Path, labels_N: Tensor, indices_N: Tensor, class_names: Sequence[str]) -> Tensor:
+def labels_from_file(
+    path: Path, labels_N: Tensor, indices_N: Tensor, class_names: Sequence[str], *, num_full: int
+) -> Tensor:
     """Labels int64 (N,) with those of a CSV file in place of the pool's.
 
-    The file has the columns `index` and `label`: the index in the full pool, and the name or number of a
-    class. Rows of examples that a sub-sample left out are passed over.
+    The file has the columns `index` and `label`: the index in the full pool, and the name or, in every row,
+    the number of a class. Rows of examples that a sub-sample left out are passed over.
+
+    Args:
+        num_full: examples in the full pool.
 
     Raises:
         DataError: the file, or a row of it, cannot be used; the sentence names it.
     """
     position_of = {index: position for position, index in enumerate(indices_N.tolist())}
-    number_of: Mapping[str, int] = {name: number for number, name in enumerate(class_names)}
+    rows = list(csv_rows(path, ("index", "label")))
+    number_of = _reading(rows, class_names)
     noisy_N, seen = labels_N.clone(), set()
-    for row in csv_rows(path, ("index", "label")):
-        index, text = row.number("index"), row["label"]
+    for row in rows:
+        index, text = row.number("index", below=num_full), plain_name(row["label"])
         if index in seen:
             raise row.error(f"index {index} stands there twice")
         seen.add(index)
-        label = number_of.get(text)
-        if label is None and text.isdecimal() and int(text) < len(class_names):
-            label = int(text)
-        if label is None:
-            raise row.error(f"{text!r} is neither a class name nor a class number")
+        if text not in number_of:
+            raise row.error(f"{shown(text)} is neither a class name nor a class number")
         if index in position_of:
-            noisy_N[position_of[index]] = label
+            noisy_N[position_of[index]] = number_of[text]
     if not seen & position_of.keys():
         raise DataError(f"{path} names no example of the pool; its indices run up to {int(indices_N.max())}")
     return noisy_N
+
+
+def _reading(rows: Sequence[CsvRow], class_names: Sequence[str]) -> Mapping[str, int]:
+    """What a label means, decided for the whole file: a class's name, or its number where one is no name."""
+    by_name = {name: number for number, name in enumerate(class_names)}
+    by_number = {str(number): number for number in range(len(class_names))}
+    labels = {plain_name(row["label"]) for row in rows}
+    if labels <= by_name.keys() or not labels <= by_number.keys():
+        return by_name
+    return by_number

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from molere_cli.config.explain import validate_options
 from molere_cli.config.sections import DataSettings
+from molere_cli.data.account import Account, account_of
 from molere_cli.data.check import check_dataset
 from molere_cli.data.colour_patch import with_colour_patch
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import stratified_holdout, subset
+from molere_cli.data.inspection import inspect_images
 from molere_cli.data.noise import labels_from_file, noisy_labels
 from molere_cli.data.skew import skewed_positions
 from molere_cli.errors import ConfigError
@@ -24,11 +28,12 @@ from molere_cli.registry.specs import Dataset, DatasetRequest, Examples
 
 @dataclass(frozen=True, eq=False)
 class LoadedDataset:
-    """A dataset with the name it was asked for by and the fingerprint of its pool."""
+    """A dataset with the name it was asked for by, the fingerprint of its pool, and what was taken of it."""
 
     name: str
     dataset: Dataset
     fingerprint: str
+    account: Account
 
     @property
     def num_classes(self) -> int:
@@ -56,11 +61,16 @@ class LoadedDataset:
         return {name: fingerprint(part, with_groups=True) for name, part in self.test_sets().items()}
 
 
-def load_dataset(settings: DataSettings, registry: Registry, *, to_train: bool = True) -> LoadedDataset:
-    """The dataset that the settings name.
+Purpose = Literal["train", "validate", "test", "test others"]
+
+
+def load_dataset(settings: DataSettings, registry: Registry, *, purpose: Purpose = "train") -> LoadedDataset:
+    """The dataset that the settings name, every image file of it that the purpose needs looked at.
 
     Args:
-        to_train: whether its pool is trained on.
+        purpose: what it is for. `train`: its pool is trained on and its tests are tested on. `validate`: the
+            pool validates another dataset's. `test`: a run on it is tested; `test others`: a run on another
+            dataset is, on all of its images where it has no test set of its own.
 
     Raises:
         UnknownNameError: no plugin offers it.
@@ -73,7 +83,7 @@ def load_dataset(settings: DataSettings, registry: Registry, *, to_train: bool =
         raise ConfigError(f"dataset {name!r} needs an argument: --dataset {name}:{spec.argument}")
     if argument and not spec.argument:
         raise ConfigError(f"dataset {name!r} takes no argument; got {argument!r} after the colon")
-    if to_train and spec.test_only:
+    if purpose == "train" and spec.test_only:
         raise ConfigError(
             f"dataset {name!r} has test images alone; test a run with `molere eval RUN --on {name}`, or "
             f"validate on it with --split natural:{name}"
@@ -84,16 +94,34 @@ def load_dataset(settings: DataSettings, registry: Registry, *, to_train: bool =
         data_seed=settings.data_seed,
         data_dir=settings.data_dir,
         download=settings.download,
+        for_test=purpose == "test others",
     )
     dataset = spec.expected(spec.load(request), Dataset, hook="load")
     with spec.watched("what load gave"):
-        check_dataset(dataset, name=settings.dataset)
+        notes = check_dataset(dataset, name=settings.dataset, to_train=purpose == "train")
     dataset = under_protocols(dataset, settings)
-    return LoadedDataset(settings.dataset, dataset, fingerprint(dataset.pool))
+    particular = Counter(dataset.particular)
+    if settings.check != "none":
+        particular += inspect_images(_needed(dataset, purpose), whole=settings.check == "full")
+    account = account_of(settings.dataset, dataset, particular, notes=notes)
+    return LoadedDataset(settings.dataset, dataset, fingerprint(dataset.pool), account)
+
+
+def _needed(dataset: Dataset, purpose: Purpose) -> dict[str, Examples]:
+    """The parts whose images the purpose needs, by name."""
+    tuning = {"tuning": dataset.tuning} if dataset.tuning is not None else {}
+    tests, pool = {**dataset.tests, **tuning}, {"pool": dataset.pool}
+    return {"train": {**pool, **tests}, "validate": pool, "test": tests, "test others": tests}[purpose]
 
 
 def load_other_dataset(
-    settings: DataSettings, own: LoadedDataset, registry: Registry, name: str, options: Mapping[str, str]
+    settings: DataSettings,
+    own: LoadedDataset,
+    registry: Registry,
+    name: str,
+    options: Mapping[str, str],
+    *,
+    purpose: Literal["validate", "test others"],
 ) -> LoadedDataset:
     """Another dataset in the place that the run's settings give it, its labels turned into the run's.
 
@@ -107,9 +135,10 @@ def load_other_dataset(
             data_seed=settings.data_seed,
             data_dir=settings.data_dir,
             download=settings.download,
+            check=settings.check,
         ),
         registry,
-        to_train=False,
+        purpose=purpose,
     )
     return with_classes_of(own, other)
 
@@ -117,7 +146,8 @@ def load_other_dataset(
 def with_classes_of(own: LoadedDataset, other: LoadedDataset) -> LoadedDataset:
     """The other dataset with its labels turned into the run's, by class name.
 
-    Where either side has numbers for names, labels are taken as they are.
+    Where one side has no names, its classes being numbered from 0, labels are taken as they are; the account
+    says so.
 
     Raises:
         ConfigError: it has classes that the run's dataset has not.
@@ -125,15 +155,18 @@ def with_classes_of(own: LoadedDataset, other: LoadedDataset) -> LoadedDataset:
     own_names, names = own.dataset.class_names, other.dataset.class_names
     if own_names == names:
         return other
-    unnamed = any(all(name.isdecimal() for name in side) for side in (own_names, names))
-    if unnamed:
+    missing = [name for name in names if name not in own_names]
+    if missing and (_are_places(names) or _are_places(own_names)):
         if len(names) > len(own_names):
             raise ConfigError(
                 f"dataset {other.name!r} has {len(names)} classes, "
                 f"but the run was trained on {len(own_names)}"
             )
-        return other
-    if missing := [name for name in names if name not in own_names]:
+        nameless = other.name if _are_places(names) else own.name
+        note = f"{nameless} has numbers for classes: they are taken in the order of the other dataset's"
+        account = replace(other.account, notes=[*other.account.notes, note])
+        return replace(other, account=account)
+    if missing:
         raise ConfigError(
             f"dataset {other.name!r} has the class {missing[0]!r}, which the run was not trained on"
             + (f" ({len(missing)} of its {len(names)} classes)" if len(missing) > 1 else "")
@@ -153,6 +186,11 @@ def with_classes_of(own: LoadedDataset, other: LoadedDataset) -> LoadedDataset:
     )
 
 
+def _are_places(names: Sequence[str]) -> bool:
+    """Whether classes are called 0, 1, 2..., that is, not at all."""
+    return list(names) == [str(number) for number in range(len(names))]
+
+
 def under_protocols(dataset: Dataset, settings: DataSettings) -> Dataset:
     """The dataset with its pool thinned out, sub-sampled, given a shortcut and relabelled, in this order.
 
@@ -162,6 +200,7 @@ def under_protocols(dataset: Dataset, settings: DataSettings) -> Dataset:
     Raises:
         ConfigError, DataError: a protocol cannot be applied to this dataset.
     """
+    num_full = _num_full(dataset)
     dataset = replace(
         dataset, pool=_smaller_pool(dataset.pool, settings, num_classes=len(dataset.class_names))
     )
@@ -169,7 +208,16 @@ def under_protocols(dataset: Dataset, settings: DataSettings) -> Dataset:
         dataset = with_colour_patch(
             dataset, rho=settings.colour_patch, seed=settings.data_seed, name=settings.dataset
         )
-    return replace(dataset, pool=_noisy_pool(dataset.pool, settings, class_names=dataset.class_names))
+    noisy = _noisy_pool(dataset.pool, settings, class_names=dataset.class_names, num_full=num_full)
+    return replace(dataset, pool=noisy)
+
+
+def _num_full(dataset: Dataset) -> int:
+    """How many examples stable indices of the pool count: those held out of it have theirs too."""
+    tuning = [dataset.tuning] if dataset.tuning is not None else []
+    held_out = [part.indices for part in (*dataset.tests.values(), *tuning) if part.indices is not None]
+    own = [] if dataset.pool.indices is None else [dataset.pool.indices]
+    return max([len(dataset.pool), *(int(indices_N.max()) + 1 for indices_N in (*own, *held_out))])
 
 
 def _smaller_pool(pool: Examples, settings: DataSettings, *, num_classes: int) -> Examples:
@@ -182,12 +230,16 @@ def _smaller_pool(pool: Examples, settings: DataSettings, *, num_classes: int) -
     return pool
 
 
-def _noisy_pool(pool: Examples, settings: DataSettings, *, class_names: Sequence[str]) -> Examples:
+def _noisy_pool(
+    pool: Examples, settings: DataSettings, *, class_names: Sequence[str], num_full: int
+) -> Examples:
     if settings.label_noise == "none":
         return pool
     if settings.noise_is_file:
         indices = torch.arange(len(pool)) if pool.indices is None else pool.indices
-        noisy_N = labels_from_file(Path(settings.label_noise), pool.labels, indices, class_names)
+        noisy_N = labels_from_file(
+            Path(settings.label_noise), pool.labels, indices, class_names, num_full=num_full
+        )
     else:
         noisy_N = noisy_labels(
             pool.labels,

@@ -3,13 +3,13 @@
 Tensors go to `state.safetensors`, named by number and path; the rest to `state.json`, where
 `{"$tensor": name}` stands for a tensor, `{"$items": [[key, value]...]}` for a mapping whose keys are not all
 strings, and `{"$float": "nan"}` (inf, -inf) for what JSON has no number for. `state.json` comes last, and has
-under `$digests` what the files must be (blake2b); what older versions wrote has none, and is believed.
+under `$digests` those of all three files (BLAKE2b); what older versions wrote has none, and is believed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from molere_cli.errors import RunError
-from molere_cli.files import json_text, parse_json, replacing, write_text
-from molere_cli.run_dir import CHECKPOINT_COMPLETE, DamagedCheckpoint
+from molere_cli.errors import DamagedCheckpoint, RunError, on_one_line
+from molere_cli.files import digest, digest_of_file, json_text, parse_json, read_text, replacing, write_text
+from molere_cli.run_dir import CHECKPOINT_COMPLETE
 
 TENSORS = "state.safetensors"
 CLASSIFIER = "classifier.safetensors"
 DIGESTS = "$digests"
+STATE_LIMIT = 1 << 28
+"""Bytes of `state.json` that are read at most."""
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
+NOT_AS_WRITTEN = "it is not what was written"
 
 
 def pack(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
@@ -70,13 +74,22 @@ def save_state(state: Mapping[str, Any], module: nn.Module, folder: Path) -> Non
     """Write a checkpoint into an empty folder: the classifier as it loads elsewhere, and the rest."""
     tensors: dict[str, Tensor] = {}
     packed = pack(state, tensors)
-    contents = {CLASSIFIER: classifier_tensors(module), TENSORS: tensors}
-    for name, content in contents.items():
-        with replacing(folder / name) as temporary:
-            save_file(content, temporary)
-    digests = {name: _digest_of_file(folder / name) for name in contents}
-    digests[CHECKPOINT_COMPLETE] = _digest_of_state(packed)
+    _save(classifier_tensors(module), folder / CLASSIFIER)
+    _save(tensors, folder / TENSORS)
+    digests = {name: digest_of_file(folder / name) for name in (CLASSIFIER, TENSORS)}
+    digests[CHECKPOINT_COMPLETE] = digest(json_text(packed).encode())
     write_text(folder / CHECKPOINT_COMPLETE, json_text({**packed, DIGESTS: digests}))
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:
+            # What the system says comes as text alone: "I/O error: No space left on device (os error 28)".
+            if (number := OS_ERROR.search(str(error))) is None:
+                raise
+            raise OSError(int(number[1]), str(error)) from error
 
 
 def load_state(folder: Path) -> Any:
@@ -89,8 +102,8 @@ def load_state(folder: Path) -> Any:
     tensors = _tensors(folder / TENSORS, digests)
     try:
         return unpack(state, tensors)
-    except KeyError as error:
-        raise DamagedCheckpoint(folder / TENSORS, f"it has no tensor {error}") from error
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise DamagedCheckpoint(folder, _reason(error)) from error
 
 
 def load_classifier(module: nn.Module, folder: Path) -> None:
@@ -104,53 +117,51 @@ def load_classifier(module: nn.Module, folder: Path) -> None:
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = on_one_line(str(error).strip().splitlines()[0], limit=200)
         raise RunError(f"{folder / CLASSIFIER} does not fit this backbone: {reason}") from error
 
 
+def check_weights(path: Path) -> None:
+    """Raise DamagedCheckpoint if a safetensors file is the classifier of a checkpoint, and is not what was
+    written."""
+    if path.name == CLASSIFIER and (path.parent / CHECKPOINT_COMPLETE).is_file():
+        _check(path, _manifest(path.parent)[1])
+
+
 def _manifest(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The packed state, and the digest that each file must have."""
+    """The packed state, and the digest that each file must have; none in one of a version without."""
     path = folder / CHECKPOINT_COMPLETE
     try:
-        state = parse_json(path.read_text(encoding="utf-8"))
+        state = parse_json(read_text(path, limit=STATE_LIMIT))
     except (OSError, ValueError) as error:
         raise DamagedCheckpoint(path, _reason(error)) from error
     if not isinstance(state, dict):
         raise DamagedCheckpoint(path, "it holds no JSON object")
-    digests = state.pop(DIGESTS, {})
-    if digests and digests.get(CHECKPOINT_COMPLETE) != _digest_of_state(state):
+    if DIGESTS not in state:
+        return state, {}
+    digests = state.pop(DIGESTS)
+    named = isinstance(digests, dict) and digests.keys() == {CLASSIFIER, TENSORS, CHECKPOINT_COMPLETE}
+    if not named or digests[CHECKPOINT_COMPLETE] != digest(json_text(state).encode()):
         raise DamagedCheckpoint(path, NOT_AS_WRITTEN)
     return state, digests
 
 
 def _tensors(path: Path, digests: Mapping[str, str]) -> dict[str, Tensor]:
     try:
-        if path.name in digests and digests[path.name] != _digest_of_file(path):
-            raise DamagedCheckpoint(path, NOT_AS_WRITTEN)
+        _check(path, digests)
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise DamagedCheckpoint(path, _reason(error)) from error
 
 
-NOT_AS_WRITTEN = "it is not what was written"
+def _check(path: Path, digests: Mapping[str, str]) -> None:
+    if digests and digests[path.name] != digest_of_file(path):
+        raise DamagedCheckpoint(path, NOT_AS_WRITTEN)
 
 
 def _reason(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) else None
-    return text or str(error).strip().splitlines()[0]
-
-
-def _digest_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, _blake2b).hexdigest()
-
-
-def _digest_of_state(packed: Any) -> str:
-    return hashlib.blake2b(json_text(packed).encode(), digest_size=16).hexdigest()
-
-
-def _blake2b() -> Any:
-    return hashlib.blake2b(digest_size=16)
+    return on_one_line(text or str(error).strip())
 
 
 def classifier_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -140,7 +140,11 @@ class Dataset:
 
     tuning: a set for choosing hyper-parameters, disjoint from pool and tests, where there is one.
     mean, std: of the pixels in [0, 1], per channel. augment: what training does to images by default.
+    crop_mode: how one that is not of the network's shape becomes so by default (`DataSettings.crop_mode`).
     among_own_classes: whether predictions of a run that knows more classes count among these alone.
+    passed_over: how many files or rows were, by why. particular: how many of the images in memory could have
+    been read in more than one way, by what they are (`read_picture`). notes: sentences on how the data were
+    taken that a user should read.
     """
 
     pool: Examples
@@ -151,18 +155,28 @@ class Dataset:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     augment: Literal["none", "crop", "crop-flip"] = "none"
+    crop_mode: Literal["squash", "center"] = "squash"
     among_own_classes: bool = False
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    particular: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRequest:
-    """`argument` is what follows the colon in `--dataset NAME:ARGUMENT`, None without one."""
+    """`argument` is what follows the colon in `--dataset NAME:ARGUMENT`, None without one; an absolute path
+    where the dataset says that it is one.
+
+    for_test: whether only the test sets are wanted. A dataset without a test set of its own then gives all of
+    its images as one, instead of holding a part of them out, and needs nothing to train on.
+    """
 
     argument: str | None
     options: Any
     data_seed: int
     data_dir: Path
     download: bool
+    for_test: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +197,8 @@ class DatasetCard:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DatasetSpec(Spec):
-    """One dataset. `argument` names what must follow the colon (`DIR`), None if nothing may.
+    """One dataset. `argument` names what must follow the colon (`DIR`), None if nothing may;
+    `argument_is_path`: it is a path, the same dataset however it is spelled and from wherever.
 
     `load` raises DataError for what a user can put right. Random choices in it (colours, hold-outs)
     follow `data_seed` alone. card: for documentation; a dataset of the user's own files has none. test_only:
@@ -195,6 +210,7 @@ class DatasetSpec(Spec):
     load: Call[Callable[[DatasetRequest], Dataset]] = Call()
     options: Reference[type[Options]] = Reference(Options)
     argument: str | None = None
+    argument_is_path: bool = False
     card: DatasetCard | None = None
     test_only: bool = False
 
@@ -255,8 +271,9 @@ class SplitSpec(Spec):
     It raises SplitError for what a user can put right. score: the one score that it ranks by, None if
     `--score` says which. needs_delta: whether `--delta` says how many it chooses. needs_training: whether
     `training` of the request is filled. argument: what must follow the colon (`FILE.csv`), None if nothing
-    may. argument_is_dataset: whether that names a dataset of the same classes, whose pool is the validation
-    set; `choose` then leaves the run's own pool whole.
+    may. argument_is_path: whether that is one, which the request then has absolute. argument_is_dataset:
+    whether that names a dataset of the same classes, whose pool is the validation set; `choose` then leaves
+    the run's own pool whole.
     """
 
     kind = "split strategy"
@@ -267,6 +284,7 @@ class SplitSpec(Spec):
     needs_delta: bool = True
     needs_training: bool = False
     argument: str | None = None
+    argument_is_path: bool = False
     argument_is_dataset: bool = False
 
     @property

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from molere_cli.config.run_config import completed
-from molere_cli.errors import RunError
-from molere_cli.run_dir import RunDir, run_paths
+from molere_cli.errors import ConfigError, RunError
+from molere_cli.run_dir import RunDir, dataset_title, run_paths
 
 # What may differ between runs that count as the same experiment; `split` holds a path as often as a name,
 # so the split's provenance takes its place.
 FREE_SETTINGS = frozenset(
     {
-        *("seed", "data_seed", "data_dir", "download", "workers", "split", "device", "threads"),
-        *("eval_interval", "checkpoint_every"),
+        "seed",
+        "data_seed",
+        "data_dir",
+        "download",
+        "workers",
+        "split",
+        "device",
+        "threads",
+        "eval_interval",
+        "checkpoint_every",
+        "check",
     }
 )
 # The core's own methods are `erm` and `molere_cli:erm` alike.
@@ -70,48 +80,66 @@ def find_runs(root: Path) -> list[Path]:
 def load_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
     """The finished runs among `paths`, and warnings that name the others.
 
-    Plain files are left out: `runs/*` catches a chart that lies beside the runs.
+    `runs/*` catches what else lies there: plain files, folders that are no runs, damaged runs.
 
     Raises:
-        RunError: a path is no run directory, a file in it is damaged, or no run is finished.
+        RunError: no run is finished, or none can be read.
     """
-    distinct = {path.resolve(): path for path in paths}.values()
-    files = [str(path) for path in distinct if path.is_file()]
-    runs = [RunDir(path) for path in distinct if not path.is_file()]
+    distinct = {os.path.realpath(path): path for path in paths}.values()
+    files = [str(path) for path in distinct if os.path.isfile(path)]
+    runs = [RunDir(path) for path in distinct if not os.path.isfile(path)]
     if not runs:
         raise RunError("there is no run to compare; make one with `molere train`")
-    unfinished = [run for run in runs if not run.is_done]
-    for run in unfinished:
-        run.config()  # raises for what is no run directory
-    listed = ", ".join(str(run.path) for run in unfinished)
-    if len(unfinished) == len(runs):
-        raise RunError(f"no run is finished yet: {listed}; go on with `molere train --resume RUN`")
-    records = [load_record(run) for run in runs if run.is_done]
-    warnings = [f"left out, being no directory: {', '.join(files)}"] if files else []
-    return records, [*warnings, f"left out, being unfinished: {listed}"] if unfinished else warnings
+    records, unfinished, problems = [], [], []
+    for run in runs:
+        try:
+            record = load_record(run)
+        except (RunError, ConfigError) as error:
+            problems.append(error)
+        else:
+            if record is None:
+                unfinished.append(str(run.path))
+            else:
+                records.append(record)
+    if not records and problems:
+        raise problems[0]
+    if not records:
+        raise RunError(
+            f"no run is finished yet: {', '.join(unfinished)}; go on with `molere train --resume RUN`"
+        )
+    left_out = {
+        "being no directory": ", ".join(files),
+        "being unfinished": ", ".join(unfinished),
+        "since it cannot be read": "; ".join(str(problem) for problem in problems),
+    }
+    return records, [f"left out, {why}: {what}" for why, what in left_out.items() if what]
 
 
-def load_record(run: RunDir) -> RunRecord:
-    """What a comparison needs of a finished run: three small files, no Parquet.
+def load_record(run: RunDir) -> RunRecord | None:
+    """What a comparison needs of a finished run: three small files, no Parquet; None for an unfinished one.
 
     Raises:
         RunError: a file is missing, damaged, or lacks a key.
+        ConfigError: a setting is not valid.
     """
-    config, environment, metrics = run.config(), run.environment(), run.metrics()
-    if not metrics:
-        raise RunError(f"{run.path / 'metrics.jsonl'} is empty, although the run is marked as finished")
+    config = run.config()
+    if not run.is_done:
+        return None
+    environment, metrics = run.environment(), run.metrics()
     try:
         return RunRecord(
             path=run.path,
             label=environment["label"],
-            settings=experiment_settings(config, environment),
+            settings=experiment_settings(
+                completed(config, source=str(run.path / "config.json")), environment
+            ),
             data_seed=config["data_seed"],
             seed=config["seed"],
             fingerprint=environment["fingerprint"],
             test_fingerprint=_in_one(environment.get("test_fingerprints")),
             started=environment["started"],
             results={key: value for key, value in metrics[-1].items() if value is not None},
-            seconds=sum(record["time/seconds"] for record in metrics),
+            seconds=sum(record["time/seconds"] or 0.0 for record in metrics),
         )
     except KeyError as error:
         raise RunError(
@@ -127,9 +155,14 @@ def _in_one(fingerprints: Mapping[str, str] | None) -> str | None:
 
 
 def experiment_settings(config: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
-    """What is equal in all runs of one experiment, flat; from `config.json` and `environment.json`."""
-    settings = {key: value for key, value in completed(config).items() if key not in FREE_SETTINGS}
+    """What is equal in all runs of one experiment, flat; from the completed settings and
+    `environment.json`."""
+    settings = {key: value for key, value in config.items() if key not in FREE_SETTINGS}
     settings["method"] = config["method"].removeprefix(CORE_PREFIX)
+    # Which data they are, the fingerprint says; a run of before may have a path as it was typed.
+    settings["dataset"] = dataset_title(settings["dataset"])
+    if settings.get("label_noise", "none").endswith(".csv"):
+        settings["label_noise"] = Path(settings["label_noise"]).name
     settings["precision"] = environment["precision"]
     if extended_from := [
         number for number in environment.get("extended_from", ()) if number < config["epochs"]

@@ -1,10 +1,15 @@
 """The split as a file: one Parquet file with `index, label, score, in_validation` and what it was made from.
 
+Its metadata also hold a digest of all that, so that a file which has been damaged, or edited, is not taken
+for the split that was made.
+
 Shapes: N examples of the pool.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,12 +24,14 @@ from torch import Tensor
 
 from molere_cli.config.explain import explain_validation
 from molere_cli.errors import SplitError
-from molere_cli.files import claim_file, claim_name, replacing, temporary_for
+from molere_cli.files import claim_file, claim_name, digest, replacing, sweep, temporary_for
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.splits.quota import validation_size
 from molere_cli.splits.scores import MARGINS, hardness
 
-METADATA_KEY = b"molere"
+METADATA_KEY, DIGEST_KEY = b"molere", b"molere.digest"
+# A header may promise more than there is in a file; no column of a split takes more than this, and a page.
+BYTES_A_ROW, SLACK = 64, 1 << 24
 SCHEMA = pa.schema(
     [
         pa.field("index", pa.int64(), nullable=False),
@@ -109,7 +116,11 @@ class Split:
 
 
 def write_split(split: Split, path: Path) -> None:
-    """Write the split to `path`, whole or not at all; the folder is made if need be."""
+    """Write the split to `path`, whole or not at all; the folder is made if need be.
+
+    Raises:
+        WriteError: the system refuses.
+    """
     with replacing(path) as temporary:
         pq.write_table(_to_table(split), temporary)
 
@@ -122,7 +133,9 @@ def write_new_split(split: Split, path: Path, *, numbered: bool) -> Path:
 
     Raises:
         FileExistsError: it is taken, and may not be numbered.
+        WriteError: the system refuses.
     """
+    sweep(path.parent)
     with temporary_for(path) as temporary:
         pq.write_table(_to_table(split), temporary)
         return claim_name(path, partial(claim_file, temporary), numbered=numbered, suffix=path.suffix)
@@ -138,34 +151,82 @@ def _to_table(split: Split) -> pa.Table:
         else pa.array(split.score.double().numpy()),
         pa.array(split.in_validation.numpy()),
     ]
-    schema = SCHEMA.with_metadata({METADATA_KEY: split.info.model_dump_json().encode()})
+    info = split.info.model_dump_json().encode()
+    schema = SCHEMA.with_metadata({METADATA_KEY: info, DIGEST_KEY: _digest_of(split, info)})
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _digest_of(split: Split, info: bytes) -> bytes:
+    """Of the rows, in whatever order, and of what the split was made from."""
+    score = torch.zeros_like(split.indices) if split.score is None else split.score.double()
+    columns = (split.indices, split.labels, score, split.in_validation)
+    order_N = split.indices.argsort(stable=True)
+    return digest(b"".join([info, *(column[order_N].numpy().tobytes() for column in columns)])).encode()
 
 
 def read_split(path: Path) -> Split:
     """The split in `path`, in the order of its rows; `load_split` also checks it against a pool.
 
     Raises:
-        SplitError: the file is missing, no Parquet file, or not a split.
+        SplitError: the file is missing, no Parquet file, not a split, or not as it was written.
     """
+    with _opened(path) as file:
+        return _read_rows(file, _info_of(file, path), path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(path) as file:
-            table, metadata = file.read(), file.schema_arrow.metadata or {}
+        size = max(1, path.stat().st_size)
+        # No string and no list of a header is longer than its file, whatever the header says.
+        with pq.ParquetFile(path, thrift_string_size_limit=size, thrift_container_size_limit=size) as file:
+            yield file
     except OSError as error:
-        raise SplitError(f"cannot read the split file {path}: {error.strerror or error}") from error
-    except pa.ArrowException as error:
-        raise SplitError(f"{path} is not a Parquet file, and so not a split") from error
+        # Arrow's reasons may have several lines, and errors without a number.
+        reason = error.strerror or str(error).partition("\n")[0]
+        raise SplitError(f"cannot read the split file {path}: {reason}") from error
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise SplitError(f"{path} is not a Parquet file, or damaged, and so not a split") from error
+
+
+def _info_of(file: pq.ParquetFile, path: Path) -> SplitInfo:
+    metadata = file.schema_arrow.metadata or {}
     if METADATA_KEY not in metadata:
         raise SplitError(f"{path} is not a split: its schema has no metadata {METADATA_KEY.decode()!r}")
-    info = _parse_info(metadata[METADATA_KEY], path)
+    return _parse_info(metadata[METADATA_KEY], path)
+
+
+def _read_rows(file: pq.ParquetFile, info: SplitInfo, path: Path) -> Split:
+    _check_header(file, path)
+    table, metadata = file.read(columns=SCHEMA.names), file.schema_arrow.metadata
     columns = {field.name: _column(table, field, path) for field in SCHEMA}
-    return Split(
+    split = Split(
         labels=_tensor(columns["label"]),
         in_validation=_tensor(columns["in_validation"]),
         score=None if columns["score"].null_count == len(table) else _tensor(columns["score"]),
         indices=_tensor(columns["index"]),
         info=info,
     )
+    if metadata.get(DIGEST_KEY) not in {None, _digest_of(split, metadata[METADATA_KEY])}:
+        raise SplitError(
+            f"{path} is damaged or has been edited: it is not what was written; make a new split"
+        )
+    return split
+
+
+def _check_header(file: pq.ParquetFile, path: Path) -> None:
+    """Raise SplitError, before any of them is read, unless the columns are those of a split and take no more
+    room than their rows can need."""
+    schema, metadata = file.schema_arrow, file.metadata
+    for field in SCHEMA:
+        if schema.names.count(field.name) != 1:
+            raise SplitError(f"{path} is not a split: it must have one column {field.name!r}")
+        if not pa.types.is_primitive(kind := schema.field(field.name).type) and not pa.types.is_null(kind):
+            raise SplitError(f"column {field.name!r} of {path} must be {field.type}: it is {kind}")
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    promised = sum(group.total_byte_size for group in groups)
+    if metadata.num_rows < 0 or not 0 <= promised <= BYTES_A_ROW * metadata.num_rows + SLACK:
+        raise SplitError(f"{path} is damaged: its {metadata.num_rows} rows cannot take {promised} bytes")
 
 
 def _parse_info(text: bytes, path: Path) -> SplitInfo:
@@ -177,8 +238,6 @@ def _parse_info(text: bytes, path: Path) -> SplitInfo:
 
 
 def _column(table: pa.Table, field: pa.Field, path: Path) -> pa.ChunkedArray:
-    if table.column_names.count(field.name) != 1:
-        raise SplitError(f"{path} is not a split: it must have one column {field.name!r}")
     try:
         column = table[field.name].cast(field.type)
     except pa.ArrowException as error:
@@ -201,8 +260,14 @@ def load_split(
     Raises:
         SplitError: the file is no split, or not one of this pool.
     """
-    split, source = read_split(path), str(path)
-    check_fingerprint(split, fingerprint, source=source)
+    source = str(path)
+    with _opened(path) as file:
+        info = _info_of(file, path)
+        check_fingerprint(info, fingerprint, source=source)
+        # More rows than examples are refused before they are read: there may be any number of them.
+        if (num_rows := file.metadata.num_rows) > len(indices_N):
+            raise SplitError(f"{source} lists {num_rows} examples, where the dataset has {len(indices_N)}")
+        split = _read_rows(file, info, path)
     split = split.aligned(indices_N, source=source)
     warnings = verify_split(
         split,
@@ -233,7 +298,7 @@ def verify_split(
         SplitError: the split was made for another pool (fingerprint, indices, their order, labels),
             leaves a class no training example, has more than delta in validation, or nothing.
     """
-    check_fingerprint(split, fingerprint, source=source)
+    check_fingerprint(split.info, fingerprint, source=source)
     check_indices(split.indices, indices_N, source=source)
     if not torch.equal(split.indices, indices_N):
         raise SplitError(
@@ -251,12 +316,12 @@ def verify_split(
     return []
 
 
-def check_fingerprint(split: Split, fingerprint: str, *, source: str) -> None:
+def check_fingerprint(info: SplitInfo, fingerprint: str, *, source: str) -> None:
     """Raise SplitError unless the split was made for the pool of this fingerprint."""
-    if not same_fingerprint(split.info.fingerprint, fingerprint):
+    if not same_fingerprint(info.fingerprint, fingerprint):
         raise SplitError(
-            f"{source} was made for another pool (dataset {split.info.dataset!r}, fingerprint "
-            f"{split.info.fingerprint}) than this one (fingerprint {fingerprint}); make a new split"
+            f"{source} was made for another pool (dataset {info.dataset!r}, fingerprint "
+            f"{info.fingerprint}) than this one (fingerprint {fingerprint}); make a new split"
         )
 
 

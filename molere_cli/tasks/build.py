@@ -128,6 +128,7 @@ def feed_settings(plan: Plan, data: LoadedDataset) -> FeedSettings:
         image_size=resolve_image_size(dataset.pool, config.data.image_size),
         device=plan.device,
         workers=config.data.workers,
+        crop_mode=dataset.crop_mode if config.data.crop_mode == "auto" else config.data.crop_mode,
     )
 
 

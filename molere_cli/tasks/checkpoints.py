@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from molere_cli.engine.checkpoint import save_state
+from molere_cli.files import digest_of_values, with_nulls
 from molere_cli.run_dir import RunDir
 from molere_cli.stopping import Stopped, at_good_places, is_asked_to_stop, stop_if_asked
 from molere_cli.tasks.build import Engine
@@ -17,7 +18,9 @@ from molere_cli.tasks.build import Engine
 class Checkpoints:
     """The checkpoints of a run: when the next one is due within an epoch, and how one is written."""
 
-    def __init__(self, engine: Engine, run: RunDir) -> None:
+    def __init__(self, engine: Engine, run: RunDir, records: list[dict[str, Any]]) -> None:
+        self.records = records
+        """The metrics of the epochs that are trained and evaluated."""
         self._engine, self._run = engine, run
         self._interval = engine.plan.config.machine.checkpoint_interval
         self._num_steps, self._since = 0, time.monotonic()
@@ -44,9 +47,15 @@ class Checkpoints:
     def write(self, **more: Any) -> None:
         """Write the state of the loop as it is, and what else there is to keep."""
         engine = self._engine
+        state = {**engine.loop.state_dict(), "records": digest_of_records(self.records), **more}
         with self._run.new_checkpoint() as folder:
-            save_state({**engine.loop.state_dict(), **more}, engine.classifier.module, folder)
+            save_state(state, engine.classifier.module, folder)
         self._num_steps, self._since = 0, time.monotonic()
+
+
+def digest_of_records(records: list[dict[str, Any]]) -> str:
+    """What tells the metrics of some epochs from others."""
+    return digest_of_values(with_nulls(records))
 
 
 @contextmanager

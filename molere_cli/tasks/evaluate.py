@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from molere_cli.config.files import validate_config
+from molere_cli.config.files import saved_config
+from molere_cli.config.paths import absolute_dataset
 from molere_cli.config.plan import Plan, make_plan
-from molere_cli.config.run_config import RunConfig, completed
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.corruption import corrupted_examples
 from molere_cli.data.feed import FeedSettings
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
@@ -26,7 +27,7 @@ from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
 from molere_cli.run_dir import RunDir, finished_runs
 from molere_cli.tasks.build import feed_settings, make_empty_classifier
-from molere_cli.tasks.provenance import check_fingerprint, check_settings, check_test_sets
+from molere_cli.tasks.provenance import check_fingerprint, check_test_sets
 
 CORRUPTED = re.compile(r"(?:corrupted|[\w-]+-c):(\w+):(\d+)")
 
@@ -41,13 +42,18 @@ class ChosenSet:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A run's metrics on each test set, and its accuracy on each class (nan where there is no example)."""
+    """A run's metrics on each test set, and its accuracy on each class (nan where there is no example).
+
+    sizes: examples in each. remarks: what should be known of how other datasets were taken.
+    """
 
     run: Path
     label: str
     dataset: str
+    sizes: dict[str, int]
     summaries: dict[str, dict[str, float]]
     by_class: dict[str, dict[str, float]]
+    remarks: list[str]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, None for what is no number."""
@@ -55,6 +61,7 @@ class Evaluation:
             "run": str(self.run),
             "label": self.label,
             "dataset": self.dataset,
+            "examples": self.sizes,
             "metrics": with_nulls(self.summaries),
             "accuracy_by_class": with_nulls(self.by_class),
         }
@@ -89,13 +96,22 @@ def evaluate_run(
     if dataset_option and dataset is None:
         raise ConfigError("--dataset-option goes with --dataset; the run's own dataset is as it was trained")
     class_names = data.dataset.class_names
+    others: list[LoadedDataset] = []
     if dataset is None:
         check_test_sets(run, data)
     else:
-        data = load_other_dataset(plan.config.data, data, registry, dataset, dataset_option or {})
+        data = load_other_dataset(
+            plan.config.data,
+            data,
+            registry,
+            absolute_dataset(dataset, registry),
+            dataset_option or {},
+            purpose="test others",
+        )
+        others.append(data)
     split = run.environment().get("split")
     validated_on = None if split is None else str(split["strategy"]).removeprefix("natural:")
-    chosen = _chosen_sets(plan.config, data, registry, sets, validated_on=validated_on)
+    chosen = _chosen_sets(plan.config, data, registry, sets, validated_on=validated_on, others=others)
     found = predict_sets(classifier, {name: part.examples for name, part in chosen.items()}, settings)
     for name, part in chosen.items():
         if part.among_own_classes:
@@ -104,11 +120,13 @@ def evaluate_run(
         run=run.path,
         label=str(run.environment()["label"]),
         dataset=data.name,
+        sizes={name: len(part.examples) for name, part in chosen.items()},
         summaries={name: summarize(predictions) for name, predictions in found.items()},
         by_class={
             name: dict(zip(class_names, class_accuracies(predictions), strict=True))
             for name, predictions in found.items()
         },
+        remarks=[remark for other in others for remark in other.account.remarks()],
     )
 
 
@@ -127,7 +145,9 @@ def _chosen_sets(
     names: Collection[str] | None,
     *,
     validated_on: str | None,
+    others: list[LoadedDataset],
 ) -> dict[str, ChosenSet]:
+    """The sets by name, those of other datasets loaded and put into `others`."""
     own = data.dataset.among_own_classes
     available = {name: ChosenSet(examples, own) for name, examples in data.test_sets().items()}
     if names is None:
@@ -146,9 +166,14 @@ def _chosen_sets(
             )
             chosen[name] = ChosenSet(examples, own)
         elif name.partition(":")[0] in known_datasets:
-            if name == validated_on and registry.datasets.get(name).test_only:
+            place = absolute_dataset(name, registry)
+            other = load_other_dataset(config.data, data, registry, place, {}, purpose="test others")
+            others.append(other)
+            tested = [part.images for part in other.dataset.tests.values()]
+            if validated_on in {name, place} and any(
+                images is other.dataset.pool.images for images in tested
+            ):
                 raise ConfigError(f"all images of {name} were the validation set of this run; test on others")
-            other = load_other_dataset(config.data, data, registry, name, {})
             tests = {
                 part: ChosenSet(examples, other.dataset.among_own_classes)
                 for part, examples in other.dataset.tests.items()
@@ -170,12 +195,11 @@ def load_for_evaluation(
     Raises:
         RunError: no checkpoint, or settings or dataset have changed.
     """
-    check_settings(run)
-    config = validate_config(completed(run.config()), source=str(run.path / "config.json"))
+    config = saved_config(run.config(), source=str(run.path / "config.json"))
     if run.checkpoint() is None:
         raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
     plan = make_plan(config, registry, precision=run.environment()["precision"])
-    data = load_dataset(config.data, registry)
+    data = load_dataset(config.data, registry, purpose="test")
     check_fingerprint(run, data)
     settings = feed_settings(plan, data)
     classifier = make_empty_classifier(plan, data, settings.image_size)

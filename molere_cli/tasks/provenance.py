@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import shlex
 import subprocess
@@ -17,14 +15,15 @@ from typing import Any
 import torch
 
 from molere_cli.config.run_config import completed
+from molere_cli.config.sections import NOISE_SUFFIX
 from molere_cli.data.source import LoadedDataset
 from molere_cli.errors import RunError
 from molere_cli.fingerprints import same_fingerprint
-from molere_cli.run_dir import RunDir
+from molere_cli.run_dir import RunDir, dataset_title, without_place
 from molere_cli.splits.artefact import Split, load_split
 
-PLACE_SETTINGS = {"data_dir", "download", "workers", "checkpoint_every"}
-MACHINE_SETTINGS = PLACE_SETTINGS | {"device", "threads", "eval_interval"}
+MACHINE_SETTINGS = {"device", "threads"}
+"""Settings that may differ where a run is gone on with."""
 PACKAGES = ("torch", "torchvision", "timm", "safetensors", "pyarrow", "numpy")
 
 
@@ -142,43 +141,30 @@ def check_test_sets(run: RunDir, data: LoadedDataset) -> None:
             )
 
 
-def digests(settings: Mapping[str, Any], split: Path | None) -> dict[str, str]:
-    """What a run began with, in short, as kept in `environment.json`."""
-    found = {"settings": settings_digest(settings)}
-    return found if split is None else {**found, "split": _digest(split.read_bytes())}
-
-
-def settings_digest(settings: Mapping[str, Any]) -> str:
-    """What tells settings from others, those of a place aside."""
-    # Without what may change when a run moves to another machine: no number hangs on it.
-    return _digest(json.dumps(_without(settings, PLACE_SETTINGS), sort_keys=True).encode())
-
-
-def check_settings(run: RunDir) -> None:
-    """Raise RunError if `config.json` says something else than when the run began."""
-    settings, path = run.config(), run.path / "config.json"
-    recorded = {_recorded(run, "settings"), _recorded(run, "extended")} - {None}
-    if recorded and settings_digest(settings) not in recorded:
-        raise RunError(
-            f"{path} has been edited since the run began, and no longer says how it was trained; put it "
-            f"back, or train a new run with `molere train --config {path}`"
-        )
-
-
 def is_extended(run: RunDir) -> bool:
     """Whether the run was to have fewer epochs when it began: its learning rate was not that of one."""
     return any(number < run.config()["epochs"] for number in run.environment().get("extended_from", ()))
 
 
-def has_settings(run: RunDir, settings: Mapping[str, Any], *, without: Collection[str]) -> bool:
-    """Whether a run was begun with these settings, those in `without` aside."""
-    ours, theirs = (_without(values, without) for values in (settings, completed(run.config())))
+def has_settings(run: RunDir, settings: Mapping[str, Any], *, but: Collection[str] = ()) -> bool:
+    """Whether a run was begun with these settings, those of its place and `but` aside.
+
+    Raises:
+        RunError: it cannot be read.
+        ConfigError: its settings are not valid.
+    """
+    theirs = completed(run.config(), source=str(run.path / "config.json"))
+    ours, theirs = (
+        {name: value for name, value in as_planned(values).items() if name not in but}
+        for values in (settings, theirs)
+    )
     return ours == theirs and not is_extended(run)
 
 
 def check_split(run: RunDir) -> None:
     """Raise RunError if `split.parquet` is not the one that the run began with."""
-    if _recorded(run, "split") not in {None, _digest(run.split_path.read_bytes())}:
+    recorded = run.environment().get("digests", {}).get("split")
+    if recorded not in {None, run.digest_of(run.split_path.name)}:
         raise RunError(
             f"{run.split_path} is not the split that the run began with; put that back, or train a new run"
         )
@@ -202,19 +188,12 @@ def checked_split(path: Path, data: LoadedDataset, *, note: Callable[[str], None
     return split
 
 
-def _recorded(run: RunDir, what: str) -> str | None:
-    """None for a run of a version that did not record it."""
-    recorded: str | None = run.environment().get("digests", {}).get(what)
-    return recorded
-
-
-def _without(settings: Mapping[str, Any], left_out: Collection[str]) -> dict[str, Any]:
-    return {
-        name: _without(value, left_out) if isinstance(value, Mapping) else value
-        for name, value in settings.items()
-        if name not in left_out
+def as_planned(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that tell runs on one pool apart: without what depends on the machine, and with paths to
+    data by their last part, since the data themselves are compared by fingerprint."""
+    settings = without_place(settings)
+    noise = settings["label_noise"]
+    return settings | {
+        "dataset": dataset_title(settings["dataset"]),
+        "label_noise": Path(noise).name if noise.endswith(NOISE_SUFFIX) else noise,
     }
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import functools
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ from molere_cli.config.sections import InPlay
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.predict import predict_feed
-from molere_cli.errors import RunError, SplitError
+from molere_cli.errors import ConfigError, RunError, SplitError, on_one_line
+from molere_cli.files import digest_of_values
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import Note, locked, take_left_behind
 from molere_cli.progress import Progress
@@ -29,7 +31,7 @@ from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry
 from molere_cli.run_dir import RunDir, finished_runs, unfinished_runs
 from molere_cli.tasks.build import build_engine, training_context
-from molere_cli.tasks.provenance import PLACE_SETTINGS, check_settings, has_settings, settings_digest
+from molere_cli.tasks.provenance import as_planned, has_settings
 from molere_cli.tasks.train import resume_run, train_run
 
 OUT_OF_FOLD = "oof-margin"
@@ -61,9 +63,11 @@ def erm_run(
     """
     plan = erm_plan(config, registry)
 
+    tell = functools.cache(progress.note)
+
     def found() -> RunDir | None:
-        fitting = (run for run in finished_runs(runs) if _is_run_of(run, plan, data))
-        if (run := next((run for run in fitting if has_score(run, score)), None)) is not None:
+        fitting = (run for run in finished_runs(runs) if _is_run_of(run, plan, data, score, note=tell))
+        if (run := next(fitting, None)) is not None:
             progress.note(f"taking hardness scores from {run.path}")
         return run
 
@@ -83,7 +87,7 @@ def erm_run(
 def _gone_on_with(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress) -> RunDir | None:
     """The first unfinished run as planned that can be finished, once it is."""
     for run in unfinished_runs(runs):
-        if _is_run_of(run, plan, data):
+        if _is_run_of(run, plan, data, None, note=progress.note):
             progress.note(f"hardness scores are to come from {run.path}, which is unfinished")
             try:
                 return resume_run(run.path, plan.registry, data=data, wait=True, progress=progress)
@@ -108,7 +112,7 @@ def _lock_of(
     plan: Plan, data: LoadedDataset, *, runs: Path, note: Note, wait: bool = False
 ) -> Iterator[None]:
     path = _lock_path(plan, data, runs=runs)
-    doing, was_there = "is training the ERM run that hardness scores come from", runs.exists()
+    doing, was_there = "is training the ERM run that hardness scores come from", os.path.exists(runs)
     try:
         with locked(path, doing=doing, note=note, wait=wait):
             yield
@@ -119,26 +123,43 @@ def _lock_of(
 
 
 def _lock_path(plan: Plan, data: LoadedDataset, *, runs: Path) -> Path:
-    identity = json.dumps([settings_digest(plan.settings), plan.precision, data.fingerprint])
-    return runs / f".erm-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.lock"
+    identity = digest_of_values([as_planned(plan.settings), plan.precision, data.fingerprint])
+    return runs / f".erm-{identity[:16]}.lock"
 
 
-def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset) -> bool:
+def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset, score: str | None, *, note: Note) -> bool:
+    """Whether a run is the planned one and has recorded the score, if any is asked for; `note` is told of
+    one that cannot be read."""
     try:
-        check_settings(run)
         environment = run.environment()
         return (
             environment["precision"] == plan.precision
             and same_fingerprint(environment["fingerprint"], data.fingerprint)
-            and has_settings(run, plan.settings, without=PLACE_SETTINGS)
+            and has_settings(run, plan.settings)
+            and (score is None or has_score(run, score))
         )
-    except (RunError, KeyError):
+    except (RunError, ConfigError) as error:
+        note(f"{error}; looking for hardness scores elsewhere")
         return False
 
 
 def has_score(run: RunDir, name: str) -> bool:
-    """Whether a finished run has recorded the score; older ones lack some."""
-    return _column(name) in pq.read_schema(run.pool_path).names
+    """Whether a finished run has recorded the score; older ones lack some.
+
+    Raises:
+        RunError: its table is missing or damaged.
+    """
+    run.check(run.pool_path.name)
+    with _reading(run):
+        return _column(name) in pq.read_schema(run.pool_path).names
+
+
+@contextmanager
+def _reading(run: RunDir) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise RunError(f"{run.pool_path} cannot be read: {on_one_line(str(error))}") from error
 
 
 def _column(score: str) -> str:
@@ -161,13 +182,25 @@ def read_score(run: RunDir, name: str) -> Tensor:
             f"{run.path} was trained by a version of MOLERE that did not record {name}; train a new ERM run, "
             "or choose another --score"
         )
-    column = pq.read_table(run.pool_path, columns=[_column(name)])[_column(name)]
+    column = _read_column(run, _column(name))
     if column.null_count:
         raise RunError(
             f"{run.path} has no {name} for {column.null_count} examples of the pool: it did not train on "
             "them, or was begun by a version of MOLERE that did not record it; train a new ERM run"
         )
     return torch.tensor(column.to_numpy(), dtype=torch.float64)
+
+
+def _read_column(run: RunDir, name: str) -> pa.ChunkedArray:
+    num_pool = run.environment().get("num_pool")
+    with _reading(run), pq.ParquetFile(run.pool_path) as file:
+        if num_pool not in {None, num_rows := file.metadata.num_rows}:
+            raise RunError(
+                f"{run.pool_path} is damaged: it has {num_rows} rows, where the pool had {num_pool}"
+            )
+        if not pa.types.is_floating(kind := file.schema_arrow.field(name).type):
+            raise RunError(f"{run.pool_path} is damaged: column {name!r} holds {kind}, not numbers")
+        return file.read(columns=[name])[name]
 
 
 def out_of_fold_margins(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.plan import Plan, make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset, load_dataset
@@ -20,7 +22,6 @@ from molere_cli.splits.artefact import read_split
 from molere_cli.tasks.provenance import (
     MACHINE_SETTINGS,
     check_fingerprint,
-    check_settings,
     check_test_sets,
     has_settings,
 )
@@ -128,8 +129,9 @@ def train_seeds(
     """
     if out is not None and len(seeds) > 1:
         raise ConfigError("--out names one run, but there are several seeds; leave it out")
-    if out is not None and out.exists() and not resume_unfinished:
+    if out is not None and os.path.lexists(out) and not resume_unfinished:
         _make_room(out, note=progress.note)
+    config = with_absolute_paths(config, registry)
     plans = [make_plan(config.updated(seed=seed), registry) for seed in seeds]
     data = data or load_dataset(config.data, registry)
     for plan in plans:
@@ -158,7 +160,8 @@ def _train_seed(
     progress: Progress,
 ) -> RunDir:
     paths = run_paths(runs) if out is None else [out]
-    fitting = [run for run in map(RunDir, paths) if _is_run_of(run, plan, data)]
+    tell = progress.note if resume else _say_nothing
+    fitting = [run for run in map(RunDir, paths) if _is_run_of(run, plan, data, note=tell)]
     if resume and (run := _finished(fitting, plan, data, progress=progress)) is not None:
         return run
     unfinished = None
@@ -198,6 +201,10 @@ def _finished(
     )
 
 
+def _say_nothing(_message: str) -> None:
+    pass
+
+
 def _make_room(out: Path, *, note: Note) -> None:
     """Remove a beginning of a run at `out`.
 
@@ -208,16 +215,17 @@ def _make_room(out: Path, *, note: Note) -> None:
         raise taken(out)
 
 
-def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset) -> bool:
-    """Whether the run was begun with these settings, those of the machine aside, and with these data."""
+def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset, *, note: Note) -> bool:
+    """Whether the run was begun with these settings, those of the machine aside, and with these data; `note`
+    is told of one that has the settings and other data, or cannot be read."""
     settings = plan.for_pool(len(data.dataset.pool)).settings
     try:
-        check_settings(run)
-        if not has_settings(run, settings, without=MACHINE_SETTINGS) or not _has_split_of(run, plan):
+        if not has_settings(run, settings, but=MACHINE_SETTINGS) or not _has_split_of(run, plan):
             return False
         check_fingerprint(run, data)
         check_test_sets(run, data)
-    except (RunError, SplitError, KeyError):
+    except (RunError, ConfigError, SplitError) as error:
+        note(f"{error}; it is left as it is")
         return False
     return True
 

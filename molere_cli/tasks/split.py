@@ -6,6 +6,7 @@ Shapes: N examples of the pool.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from molere_cli.config.files import validate_config
+from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.plan import Plan, check_takes_other_validation
 from molere_cli.config.run_config import RunConfig, flag_name
 from molere_cli.config.sections import SPLIT_SUFFIX
@@ -27,7 +29,7 @@ from molere_cli.registry.specs import Selection, SplitRequest, SplitSpec
 from molere_cli.run_dir import RunDir, dataset_slug
 from molere_cli.splits.artefact import Split, SplitInfo, verify_split, write_new_split
 from molere_cli.splits.scores import hardness
-from molere_cli.tasks.provenance import check_fingerprint, check_settings, checked_split, versions
+from molere_cli.tasks.provenance import check_fingerprint, checked_split, versions
 from molere_cli.tasks.scores import (
     OUT_OF_FOLD,
     erm_context,
@@ -68,13 +70,15 @@ def new_split_file(
         RunError: `erm` is no ERM run on the whole pool; or `out` exists.
     """
     strategy, _argument = registry.split(config.split.split)
-    if out is not None and out.exists():
+    if out is not None and os.path.lexists(out):
         raise _taken(out)
     run = None if erm is None else RunDir(erm)
     if run is not None:
         config = config_of_erm_run(run, config)
+    config = with_absolute_paths(config, registry)
     data = load_dataset(config.data, registry)
     split = make_split(config, registry, data, erm=run, runs=runs, progress=progress)
+    progress.data_taken(data.account.line(), data.account.remarks())
     what = f"{split.info.delta:g}" if split.info.val_dataset is None else dataset_slug(split.info.val_dataset)
     name = f"{dataset_slug(config.data.dataset)}-{strategy.name}-{what}{SPLIT_SUFFIX}"
     path = out or Path("splits") / name
@@ -90,7 +94,6 @@ def _taken(path: Path) -> RunError:
 
 def config_of_erm_run(run: RunDir, given: RunConfig) -> RunConfig:
     """The configuration of an ERM run, with what was given of a split's own settings."""
-    check_settings(run)
     config = validate_config(run.config(), source=str(run.path / "config.json"))
     method = config.method.method
     if method != "erm" or config.split.train_on != "all":
@@ -191,7 +194,7 @@ def make_split(
         score_name, score = selection.score, read_score(erm, selection.score)
     other: LoadedDataset | None = None
     if strategy.argument_is_dataset and argument is not None:
-        other = load_other_dataset(config.data, data, registry, argument, {})
+        other = load_other_dataset(config.data, data, registry, argument, {}, purpose="validate")
         progress.note(_describe_other(other, data))
     info = SplitInfo(
         dataset=config.data.dataset,

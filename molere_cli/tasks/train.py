@@ -10,15 +10,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from molere_cli.config.files import validate_config
+from molere_cli.config.files import saved_config, validate_config
 from molere_cli.config.plan import Plan, make_plan
-from molere_cli.config.run_config import completed
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
 from molere_cli.engine.checkpoint import load_classifier, load_state
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import RunError, SplitError
-from molere_cli.files import replacing, write_json
+from molere_cli.files import replacing
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import beat
 from molere_cli.metrics import summarize
@@ -29,17 +28,15 @@ from molere_cli.run_dir import CHECKPOINTS, RunDir, new_run
 from molere_cli.splits.artefact import Split, SplitInfo, write_split
 from molere_cli.stopping import Stopped, stop_if_asked
 from molere_cli.tasks.build import Engine, build_engine
-from molere_cli.tasks.checkpoints import Checkpoints, stopping_well
-from molere_cli.tasks.extend import extend, new_schedule
+from molere_cli.tasks.checkpoints import Checkpoints, digest_of_records, stopping_well
+from molere_cli.tasks.extend import check_extension, new_schedule
 from molere_cli.tasks.provenance import (
     check_fingerprint,
-    check_settings,
     check_split,
     check_test_sets,
     checked_split,
     describe_environment,
     describe_gpu,
-    digests,
     other_machine,
 )
 from molere_cli.tasks.results import learned_split, pool_table, split_provenance, write_predictions
@@ -90,6 +87,7 @@ def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
         "num_mislabelled": data.num_mislabelled,
         "class_names": list(data.dataset.class_names),
         "group_names": list(data.dataset.group_names),
+        "data": data.account.as_json(),
         "label": plan.label(split.info.strategy if split else None),
         "split": split_provenance(split.info) if split else None,
     }
@@ -98,11 +96,9 @@ def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
 def _write_beginning(
     settings: dict[str, Any], environment: dict[str, Any], split: Split | None, run: RunDir
 ) -> None:
-    write_json(run.path / "config.json", settings)
     if split is not None:
         write_split(split, run.split_path)
-    began_with = digests(settings, run.split_path if split else None)
-    write_json(run.path / "environment.json", {**environment, "digests": began_with})
+    run.write_beginning(settings, environment)
 
 
 def resume_run(
@@ -135,13 +131,11 @@ def resume_run(
         progress.note(f"{path} is finished; nothing to resume")
         return run
     with run.locked(note=progress.note, wait=wait):
-        if run.is_done and epochs is None:
+        if run.is_done and epochs in {None, run.config()["epochs"]}:
             return run
-        run.remove_litter()
-        check_settings(run)
-        extended = epochs is not None and extend(run, epochs)
-        given = {} if checkpoint_every is None else {"checkpoint_every": checkpoint_every}
-        return _go_on(run, registry, data, given, extended=extended, progress=progress)
+        given = {"epochs": epochs, "checkpoint_every": checkpoint_every}
+        given = {name: value for name, value in given.items() if value is not None}
+        return _go_on(run, registry, data, given, progress=progress)
 
 
 def _go_on(
@@ -150,11 +144,14 @@ def _go_on(
     data: LoadedDataset | None,
     given: Mapping[str, Any],
     *,
-    extended: bool,
     progress: Progress,
 ) -> RunDir:
-    config = validate_config(completed(run.config()), source=str(run.path / "config.json"))
-    plan = make_plan(config.updated(**given), registry, precision=run.environment()["precision"])
+    config = saved_config(run.config(), source=str(run.path / "config.json"))
+    had = config.classifier.epochs
+    config = validate_config({**config.given, **given})
+    epochs = config.classifier.epochs
+    check_extension(run, had, epochs)
+    plan = make_plan(config, registry, precision=run.environment()["precision"])
     data = data or load_dataset(plan.config.data, registry)
     check_fingerprint(run, data)
     check_test_sets(run, data)
@@ -165,16 +162,23 @@ def _go_on(
     engine = engine_on_split(plan, data, split, note=progress.note)
     if (sentence := other_machine(run, plan.device)) is not None:
         progress.note(sentence)
-    unevaluated = _load_checkpoint(engine, run, note=progress.note)
-    if extended:
-        progress.note(new_schedule(engine, run))
-    num_evaluated = engine.loop.next_epoch - len(unevaluated)
-    return _train(engine, run, _records(run, num_evaluated), unevaluated, progress=progress)
+    unevaluated, recorded = _load_checkpoint(engine, run, note=progress.note)
+    records = _records(run, engine.loop.next_epoch - len(unevaluated), recorded)
+    if epochs > had:
+        run.extend(epochs)
+        progress.note(new_schedule(engine, run, had))
+    return _train(engine, run, records, unevaluated, progress=progress)
 
 
-def _load_checkpoint(engine: Engine, run: RunDir, *, note: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Put the last checkpoint into the engine; the metrics of an epoch that it has and that was not evaluated
-    yet."""
+def _load_checkpoint(
+    engine: Engine, run: RunDir, *, note: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Put the last checkpoint into the engine.
+
+    Returns:
+        The metrics of an epoch that it has and that was not evaluated yet, and the digest of those of the
+        epochs before, None in one of a version that kept none.
+    """
 
     def read(folder: Path) -> tuple[Path, dict[str, Any]]:
         state = load_state(folder)
@@ -183,21 +187,30 @@ def _load_checkpoint(engine: Engine, run: RunDir, *, note: Callable[[str], None]
 
     run.settle_checkpoint()
     if (found := run.read_checkpoint(read, note=note)) is None:
-        return []
+        return [], None
     folder, state = found
     if folder.name != CHECKPOINTS[0]:
         run.use_old_checkpoint()
     engine.loop.load_state_dict(state)
-    return [state["unevaluated"]] if "unevaluated" in state else []
+    return [state["unevaluated"]] if "unevaluated" in state else [], state.get("records")
 
 
-def _records(run: RunDir, num_epochs: int) -> list[dict[str, Any]]:
-    """The metrics of the first epochs; a run may have been killed after it wrote those of one more."""
+def _records(run: RunDir, num_epochs: int, recorded: str | None) -> list[dict[str, Any]]:
+    """The metrics of the first epochs; a run may have been killed after it wrote those of one more.
+
+    Args:
+        recorded: their digest in the checkpoint, None in one of a version that kept none.
+    """
     records = run.metrics()[:num_epochs] if num_epochs else []
     if [record.get("epoch") for record in records] != list(range(num_epochs)):
         raise RunError(
             f"{run.path / 'metrics.jsonl'} is damaged: it lacks some of the {num_epochs} epochs that the "
             "checkpoint has; train a new run"
+        )
+    if recorded not in {None, digest_of_records(records)}:
+        raise RunError(
+            f"{run.path / 'metrics.jsonl'} is damaged: its first {num_epochs} epochs are not those that the "
+            "checkpoint was written with; train a new run"
         )
     return records
 
@@ -222,7 +235,9 @@ def engine_on_split(
 def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examples | None:
     if info.val_dataset is None:
         return None
-    other = load_other_dataset(plan.config.data, data, plan.registry, info.val_dataset, {})
+    other = load_other_dataset(
+        plan.config.data, data, plan.registry, info.val_dataset, {}, purpose="validate"
+    )
     if not same_fingerprint(other.fingerprint, str(info.val_fingerprint)):
         raise SplitError(
             f"dataset {info.val_dataset!r}, which the split validates on, has changed since it was made: "
@@ -246,12 +261,13 @@ def _train(
             evaluation says.
     """
     config, label = engine.plan.config, run.environment()["label"]
+    progress.data_taken(engine.data.account.line(), engine.data.account.remarks())
     progress.run_started(label, seed=config.machine.seed, num_epochs=config.classifier.epochs, path=run.path)
-    checkpoints, warned = Checkpoints(engine, run), False
+    checkpoints, warned = Checkpoints(engine, run, records), False
     with stopping_well(run):
         epochs = engine.loop.epochs(partial(_report_step, engine.loop, checkpoints, progress))
         for trained in chain(unevaluated, epochs):
-            metrics = _recorded(engine, run, records, trained, checkpoints)
+            metrics = _recorded(engine, run, trained, checkpoints)
             checkpoints.write()
             progress.epoch_ended(metrics)
             if not warned and (warning := collapse_of(metrics)):
@@ -263,11 +279,7 @@ def _train(
 
 
 def _recorded(
-    engine: Engine,
-    run: RunDir,
-    records: list[dict[str, Any]],
-    trained: dict[str, Any],
-    checkpoints: Checkpoints,
+    engine: Engine, run: RunDir, trained: dict[str, Any], checkpoints: Checkpoints
 ) -> dict[str, Any]:
     """The metrics of an epoch with its evaluation, if one is due, written; after the last, all results."""
     machine, epoch = engine.plan.config.machine, engine.loop.next_epoch
@@ -277,13 +289,13 @@ def _recorded(
         metrics = dict(trained)
         if last or (machine.eval_interval and epoch % machine.eval_interval == 0):
             metrics |= _evaluate(engine, run, write=last)
-        records.append(metrics)
-        run.write_metrics(records)
         if last:
             _write_results(engine, run)
     except Stopped:
         checkpoints.write(unevaluated=trained)
         raise
+    checkpoints.records.append(metrics)
+    run.write_metrics(checkpoints.records)
     return metrics
 
 
@@ -309,7 +321,7 @@ def _evaluate(engine: Engine, run: RunDir, *, write: bool) -> dict[str, float]:
 
 def _write_results(engine: Engine, run: RunDir) -> None:
     in_validation = engine.loop.method.in_validation()
-    if in_validation is not None and not run.split_path.exists():
+    if in_validation is not None and run.environment()["split"] is None:
         write_split(learned_split(engine, in_validation), run.split_path)
     pool = predict_feed(engine.classifier, engine.feed)
     with replacing(run.pool_path) as temporary:

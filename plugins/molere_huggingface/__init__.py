@@ -16,6 +16,7 @@ def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
             load="molere_huggingface.parquet:load_parquet_folder",
             options="molere_huggingface.assemble:ParquetOptions",
             argument="DIR",
+            argument_is_path=True,
         )
     )
     register(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping
 
 import torch
 from pydantic import Field
@@ -18,7 +19,7 @@ from molere_cli import (
     Options,
     split_off,
 )
-from molere_huggingface.rows import Rows, class_names_of, examples_from_rows, find_label_column
+from molere_huggingface.rows import Labels, Rows, images_from_rows, labels_from_rows
 
 CHUNK = 4096
 
@@ -35,44 +36,94 @@ class ParquetOptions(Options):
     memory_limit_mib: int = Field(2048, ge=1)
 
 
-def assemble(train: Rows, test: Rows | None, request: DatasetRequest) -> Dataset:
-    """Pool, tuning and test set; without test rows, part of the training rows is held out.
+def assemble(
+    request: DatasetRequest, *, train: Rows | None, test: Rows | None, tuning: Rows | None = None
+) -> Dataset:
+    """Pool, tuning and test set, classes matched by name; without test rows, part of the training rows is
+    held out.
 
     Classes without names are named by their labels, in order, and renumbered from 0.
+
+    Args:
+        train: there must be some unless `request` is for tests alone.
+
+    Raises:
+        DataError: rows that cannot be used, a class that no training row has, or a tuning set twice.
     """
     options = request.options
-    pool = examples_from_rows(train, options)
-    held_out = None if test is None else examples_from_rows(test, options)
-    label_column = find_label_column(train.table.schema, options.label_column, source=train.name)
-    class_names = class_names_of(train, label_column)
-    if class_names is None:
-        values_C = pool.labels.unique()
-        class_names = tuple(str(value) for value in values_C.tolist())
-        pool = _renumbered(pool, values_C, source=train.name)
-        if test is not None and held_out is not None:
-            held_out = _renumbered(held_out, values_C, source=test.name)
+    given = {"train": train, "test": test, "tuning": tuning}
+    parts = {part: rows for part, rows in given.items() if rows is not None}
+    own = next(iter(parts.values()))
+    read = {part: labels_from_rows(rows, options) for part, rows in parts.items()}
+    class_names, notes = _class_names(parts, read)
+    are_named = any(labels.are_named for labels in read.values())
+    found, particular = dict[str, Examples](), Counter[str]()
+    for part, rows in parts.items():
+        images, of_images = images_from_rows(rows, options)
+        particular += of_images
+        found[part] = Examples(
+            images=images,
+            labels=_renumbered(read[part], class_names, are_named=are_named, source=rows.name),
+        )
+    pool = found.get("train", found.get("test", found[next(iter(found))]))
+    held_out, tuned = found.get("test"), found.get("tuning")
+    if held_out is None and request.for_test:
+        held_out = pool
     if held_out is None:
         pool, held_out = split_off(pool, options.test_fraction, seed=request.data_seed)
         assert held_out is not None
-    pool, tuning = split_off(pool, options.tuning, seed=request.data_seed)
+    if options.tuning and tuned is not None:
+        raise DataError(
+            f"{own.name} has a tuning set beside it; leave the option tuning={options.tuning} out"
+        )
+    if tuned is None and held_out is not pool:
+        pool, tuned = split_off(pool, options.tuning, seed=request.data_seed)
     mean, std = pixel_statistics(pool)
     return Dataset(
         pool=pool,
-        tuning=tuning,
+        tuning=tuned,
         tests={"test": held_out},
         class_names=class_names,
         mean=mean,
         std=std,
         augment="crop-flip",
+        particular=particular,
+        notes=tuple(notes),
     )
 
 
-def _renumbered(examples: Examples, values_C: Tensor, *, source: str) -> Examples:
-    """Each label replaced by its position in `values_C`, which ascends."""
-    strange = examples.labels[~torch.isin(examples.labels, values_C)]
-    if len(strange):
-        raise DataError(f"{source} has label {int(strange[0])}, which no training row has")
-    return replace(examples, labels=torch.searchsorted(values_C, examples.labels))
+def _class_names(parts: Mapping[str, Rows], read: Mapping[str, Labels]) -> tuple[tuple[str, ...], list[str]]:
+    """The names of the first part, which trains; or another's, where it has numbers alone. And what to say
+    of parts that have none while others do."""
+    named = [part for part in read if read[part].are_named]
+    if not named or named == list(read):
+        return next(iter(read.values())).names, []
+    with_names = named[0]
+    names = read[with_names].names
+    lacking = [part for part in read if part not in named]
+    for part in lacking:
+        if strange := [name for name in read[part].names if int(name) >= len(names)]:
+            raise DataError(
+                f"{parts[part].name} has label {strange[0]}, but {parts[with_names].name} names "
+                f"{len(names)} classes"
+            )
+    return names, [
+        f"{parts[part].name} has no class names: its numbers are taken in the order of the names that "
+        f"{parts[with_names].name} has"
+        for part in lacking
+    ]
+
+
+def _renumbered(labels: Labels, class_names: tuple[str, ...], *, are_named: bool, source: str) -> Tensor:
+    """The labels int64 (N,) as places in `class_names`, which are names unless no part has any."""
+    # A number is its own name where no part has names, and a place in the others' names where one has.
+    names = class_names if labels.are_named or not are_named else map(str, range(len(class_names)))
+    place_of = {name: place for place, name in enumerate(names)}
+    for number in labels.number_N.unique().tolist():
+        if labels.names[number] not in place_of:
+            raise DataError(f"{source} has label {labels.names[number]}, which no training row has")
+    places_C = torch.tensor([place_of.get(name, -1) for name in labels.names])
+    return places_C[labels.number_N]
 
 
 def pixel_statistics(pool: Examples) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

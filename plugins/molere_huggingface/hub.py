@@ -9,7 +9,7 @@ from molere_cli import DataError, Dataset, DatasetRequest
 from molere_huggingface.assemble import ParquetOptions, assemble
 from molere_huggingface.rows import Rows, is_image
 
-TEST_SPLITS = ("test", "validation")
+TEST_SPLITS, TUNING_SPLITS = ("test",), ("validation", "valid", "val")
 
 
 class HubOptions(ParquetOptions):
@@ -43,14 +43,18 @@ def load_hub(request: DatasetRequest) -> Dataset:
             ) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"cannot load {name!r} through datasets: {reason}") from error
-    if "train" not in found:
-        raise DataError(f"{name!r} has no split called train; it has {', '.join(found)}")
-    test = next((split for split in TEST_SPLITS if split in found), None)
-    return assemble(
-        _rows(found["train"], f"hf:{name}, split train"),
-        None if test is None else _rows(found[test], f"hf:{name}, split {test}"),
-        request,
+    test, tuning = (
+        next((split for split in splits if split in found), None) for splits in (TEST_SPLITS, TUNING_SPLITS)
     )
+    if test is None:
+        test, tuning = tuning, None
+    if "train" not in found and not (test and request.for_test):
+        raise DataError(f"{name!r} has no split called train; it has {', '.join(found)}")
+
+    def rows(split: str | None) -> Rows | None:
+        return _rows(found[split], f"hf:{name}, split {split}") if split in found else None
+
+    return assemble(request, train=rows("train"), test=rows(test), tuning=rows(tuning))
 
 
 def _load(name: str, config: str | None) -> Any:

@@ -99,6 +99,7 @@ def register_splits(register: Callable[[SplitSpec], None]) -> None:
             choose="molere_splits.listed:choose_listed",
             needs_delta=False,
             argument="FILE.csv",
+            argument_is_path=True,
         )
     )
     register(

@@ -262,6 +262,7 @@ DATASETS = (
         load="molere_torchvision.folder:load_folder",
         options=FOLDER,
         argument="DIR",
+        argument_is_path=True,
     ),
     DatasetSpec(
         name="csv",
@@ -269,5 +270,6 @@ DATASETS = (
         load="molere_torchvision.manifest:load_manifest",
         options=FOLDER,
         argument="FILE",
+        argument_is_path=True,
     ),
 )

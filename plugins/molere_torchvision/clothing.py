@@ -55,6 +55,7 @@ def load_clothing1m(request: DatasetRequest) -> Dataset:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         augment="crop-flip",
+        crop_mode="center",
     )
 
 

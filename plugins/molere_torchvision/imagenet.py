@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
 from molere_cli import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, DatasetRequest
-from molere_torchvision.folder import class_names_of, examples_of, read_folder
+from molere_torchvision.folder import examples_of, read_folder
+from molere_torchvision.walk import Walk
 
 # The classes of Tian et al. 2020, "Contrastive Multiview Coding" (arXiv 1906.05849), as published with it.
 IMAGENET_100 = tuple((files("molere_torchvision") / "imagenet100.txt").read_text(encoding="utf-8").split())
@@ -39,12 +40,14 @@ class Elsewhere:
                 f"{self.title} is not in {root} and is not downloaded; get it from {self.source}, "
                 "unpack it there"
             )
-        names = class_names_of(root)
+        walk = Walk()
+        walk.start(root)
+        names = list(walk.class_folders(root))
         if self.numbered:
             if strange := [name for name in names if not name.isdecimal()]:
                 raise DataError(f"{root / strange[0]} is no class of {self.title}: its folders are numbers")
             names.sort(key=int)
-        examples = examples_of(root, names)
+        names, examples = examples_of(root, walk, class_names=names)
         return Dataset(
             pool=examples,
             tests={"test": examples},
@@ -53,6 +56,8 @@ class Elsewhere:
             std=IMAGENET_STD,
             augment="crop-flip",
             among_own_classes=self.among_own_classes,
+            crop_mode="center",
+            passed_over=walk.passed_over,
         )
 
 
@@ -85,7 +90,9 @@ def load_imagenet(request: DatasetRequest) -> Dataset:
     Raises:
         DataError: the folders are not there; they cannot be downloaded.
     """
-    return read_folder(_imagenet_root(request), test_fraction=0.0, request=request)
+    return replace(
+        read_folder(_imagenet_root(request), test_fraction=0.0, request=request), crop_mode="center"
+    )
 
 
 def load_imagenet100(request: DatasetRequest) -> Dataset:
@@ -100,7 +107,9 @@ def load_imagenet100(request: DatasetRequest) -> Dataset:
             raise DataError(
                 f"{root / part} has no folder {missing[0]}, one of the hundred classes of ImageNet-100"
             )
-    return read_folder(root, test_fraction=0.0, request=request, only=IMAGENET_100)
+    return replace(
+        read_folder(root, test_fraction=0.0, request=request, only=IMAGENET_100), crop_mode="center"
+    )
 
 
 def _imagenet_root(request: DatasetRequest) -> Path:

@@ -66,6 +66,7 @@ class Photographs:
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             augment="crop-flip",
+            crop_mode="center",
         )
 
     def _part(self, place: Path, request: DatasetRequest, *, train: bool) -> Listed:

@@ -44,4 +44,5 @@ def load_camelyon17(request: DatasetRequest) -> Dataset:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         augment="crop-flip",
+        crop_mode="center",
     )

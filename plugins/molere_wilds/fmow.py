@@ -119,6 +119,7 @@ def load_fmow(request: DatasetRequest) -> Dataset:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         augment="crop-flip",
+        crop_mode="center",
     )
 
 

@@ -39,6 +39,7 @@ def load_iwildcam(request: DatasetRequest) -> Dataset:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         augment="crop-flip",
+        crop_mode="center",
     )
 
 

@@ -36,4 +36,5 @@ def load_waterbirds(request: DatasetRequest) -> Dataset:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         augment="crop-flip",
+        crop_mode="center",
     )
