@@ -89,7 +89,7 @@ def train(
 
 @contextmanager
 def also_by_the_same_command(resume_unfinished: bool) -> Iterator[None]:
-    """A run that a signal stops may have been one of several, or one on the way: say what goes on with all."""
+    """A run that a signal stops may have been one of several, or on the way: say what goes on with all."""
     try:
         yield
     except Stopped as stopped:
