@@ -224,10 +224,11 @@ def test_an_unfinished_erm_run_that_somebody_trains_is_waited_for(registry, tmp_
 
 def test_an_unfinished_erm_run_that_cannot_be_finished_is_passed_over_and_said(registry, tmp_path):
     unfinished, notebook = killed_erm(registry, tmp_path), Notebook()
-    (unfinished.path / "checkpoint" / "state.json").write_text("{")
+    for name in ("checkpoint", "checkpoint.old"):
+        (unfinished.path / name / "state.json").write_text("{")
     found = scores_of(registry, tmp_path, notebook)
     assert found.path != unfinished.path
-    assert "cannot be read" in notebook.notes[-1]
+    assert "state.json is damaged" in notebook.notes[-1]
     assert notebook.notes[-1].endswith("; going on without it")
 
 
