@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -84,7 +85,8 @@ def main() -> None:
             app(prog_name="molere", obj=shown)
     except Stopped as stopped:
         if stopped.sentence is not None:
-            typer.echo(f"molere: {stopped.sentence}", err=True)
+            with suppress(OSError):  # of a terminal that has been closed
+                typer.echo(f"molere: {stopped.sentence}", err=True)
         sys.exit(stopped.code)
     except MolereError as error:
         if shown.traceback:

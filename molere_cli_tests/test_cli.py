@@ -663,7 +663,7 @@ MISTAKES = {
     "train --seed 1 --seeds 0,1": "--seed and --seeds exclude each other",
     "train --out a --seeds 0-1": "--out names one run, but there are several seeds; leave it out",
     "train --resume nowhere": "nowhere is not a run directory: no readable config.json in it",
-    "train --resume nowhere --lr 1": "--resume takes all settings from the run but --epochs and --checkpoint-every;",
+    "train --resume nowhere --lr 1": "--resume takes all settings from the run but --epochs and",
     "train --device nothing": "there is no device 'nothing'; use auto, cpu, cuda or cuda:N",
     "train --device mps": "device 'mps' is of a kind that MOLERE does not support; use cpu or cuda",
     "train --device cpu --precision tf32": "--precision tf32 is for CUDA devices; use fp32 or bf16",

@@ -360,7 +360,7 @@ class Interval(NamedTuple):
     seconds: int | None
 
 
-INTERVAL = re.compile(r"([1-9]\d*)(steps|s|m|h)")
+INTERVAL = re.compile(r"([1-9][0-9]{0,8})(steps|s|m|h)")
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 

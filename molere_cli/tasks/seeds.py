@@ -164,17 +164,17 @@ def _train_seed(
     fitting = [run for run in map(RunDir, paths) if _is_run_of(run, plan, data, note=tell)]
     if resume and (run := _finished(fitting, plan, data, progress=progress)) is not None:
         return run
-    unfinished = None
+    like: RunDir | None = None
     if out is None:
         # A run that has no checkpoint is as good as none.
-        left = [run for run in fitting if not run.is_done and not run.is_being_trained()]
-        unfinished = next((run for run in left if not clear_beginning(run.path, note=progress.note)), None)
-    elif out.exists():
+        idle = [run for run in fitting if not run.is_being_trained()]
+        like = next((run for run in idle if not clear_beginning(run.path, note=progress.note)), None)
+    elif os.path.lexists(out):
         _make_room(out, note=progress.note)
     split = split_for(plan, data, runs=runs, made=made, progress=progress)
     path, numbered = out or runs / plan.run_name, out is None
     with announced(plan, data, runs=path.parent, note=progress.note):
-        return train_run(plan, data, split, path, numbered=numbered, unfinished=unfinished, progress=progress)
+        return train_run(plan, data, split, path, numbered=numbered, like=like, progress=progress)
 
 
 def _finished(

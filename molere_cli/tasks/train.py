@@ -51,14 +51,14 @@ def train_run(
     path: Path,
     *,
     numbered: bool = False,
-    unfinished: RunDir | None = None,
+    like: RunDir | None = None,
     progress: Progress,
 ) -> RunDir:
     """Train as planned and write a new run directory.
 
     Args:
         numbered: whether `path` gets a number if it is taken.
-        unfinished: a run that could be gone on with instead, which the user is told.
+        like: a run of the same settings that could be taken or gone on with instead, which the user is told.
 
     Raises:
         RunError: `path` is taken.
@@ -66,10 +66,11 @@ def train_run(
     engine = engine_on_split(plan, data, split, note=progress.note)
     begin = partial(_write_beginning, engine.plan.settings, _environment(engine, split), split)
     with new_run(path, begin, numbered=numbered, note=progress.note) as run:
-        if unfinished is not None:
+        if like is not None:
+            state, instead = ("finished", "take") if like.is_done else ("unfinished", "go on with")
             progress.note(
-                f"{unfinished.path} has these very settings and is unfinished; {run.path} starts anew, while "
-                "--resume-unfinished would go on with it"
+                f"{like.path} has these very settings and is {state}; {run.path} starts anew, while "
+                f"--resume-unfinished would {instead} it"
             )
         return _train(engine, run, [], [], progress=progress)
 
@@ -262,9 +263,10 @@ def _train(
     """
     config, label = engine.plan.config, run.environment()["label"]
     progress.data_taken(engine.data.account.line(), engine.data.account.remarks())
-    progress.run_started(label, seed=config.machine.seed, num_epochs=config.classifier.epochs, path=run.path)
     checkpoints, warned = Checkpoints(engine, run, records), False
     with stopping_well(run):
+        num_epochs = config.classifier.epochs
+        progress.run_started(label, seed=config.machine.seed, num_epochs=num_epochs, path=run.path)
         epochs = engine.loop.epochs(partial(_report_step, engine.loop, checkpoints, progress))
         for trained in chain(unevaluated, epochs):
             metrics = _recorded(engine, run, trained, checkpoints)
