@@ -136,9 +136,10 @@ def train_seeds(
     data = data or load_dataset(config.data, registry)
     for plan in plans:
         try:
-            run = _train_seed(
-                plan, data, runs=runs, out=out, resume=resume_unfinished, made=made, progress=progress
-            )
+            with announced(plan, data, runs=runs if out is None else out.parent, note=progress.note):
+                run = _train_seed(
+                    plan, data, runs=runs, out=out, resume=resume_unfinished, made=made, progress=progress
+                )
         except MolereError as error:
             if failures is None:
                 raise
@@ -173,8 +174,7 @@ def _train_seed(
         _make_room(out, note=progress.note)
     split = split_for(plan, data, runs=runs, made=made, progress=progress)
     path, numbered = out or runs / plan.run_name, out is None
-    with announced(plan, data, runs=path.parent, note=progress.note):
-        return train_run(plan, data, split, path, numbered=numbered, like=like, progress=progress)
+    return train_run(plan, data, split, path, numbered=numbered, like=like, progress=progress)
 
 
 def _finished(
