@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -492,3 +494,12 @@ def test_a_finished_run_whose_data_are_gone_is_not_made_unfinished_by_an_extensi
         resume_run(run.path, registry, epochs=6, progress=NoProgress())
     assert run.is_done
     assert json.loads((run.path / "environment.json").read_text()) == environment
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed_at_random_moments_end_on_the_same_bits():
+    script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+    found = subprocess.run(
+        [sys.executable, script, "--kills", "12"], capture_output=True, text=True, timeout=300
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
