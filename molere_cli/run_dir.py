@@ -492,7 +492,7 @@ def new_run(path: Path, begin: Callable[[RunDir], None], *, numbered: bool, note
             lock.path = run.lock_path
             try:
                 yield run
-            except (MolereError, Stopped, KeyboardInterrupt):
+            except (MolereError, Stopped):
                 if run.checkpoint() is None:
                     run.path.rename(hidden)
                 raise

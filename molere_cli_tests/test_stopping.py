@@ -4,12 +4,10 @@ unsaid."""
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +16,6 @@ import torch
 
 from molere_cli import MethodSpec, hookimpl
 from molere_cli.config.files import validate_config
-from molere_cli.data.feed import make_feed
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.checkpoint import load_state
 from molere_cli.engine.method import Method
@@ -31,7 +28,6 @@ from molere_cli.tasks import train as train_task
 from molere_cli.tasks.scores import erm_run
 from molere_cli.tasks.seeds import train_methods
 from molere_cli.tasks.train import resume_run
-from molere_cli_tests.test_data import SETTINGS, streamed
 from molere_cli_tests.test_training import (
     METHODS,
     KilledAfter,
@@ -144,27 +140,39 @@ def test_what_has_not_begun_stops_at_once():
     assert (caught.value.code, caught.value.sentence) == (143, None)
 
 
-def test_decoding_processes_leave_signals_to_the_main_one(tiny_stream):
+SIGNALLED_WORKER = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from molere_cli.data.feed import make_feed
+from molere_cli_tests.conftest import tiny_examples
+from molere_cli_tests.test_data import SETTINGS, streamed
+
+feed = make_feed(streamed(tiny_examples(20, seed=0)), replace(SETTINGS, workers=1))
+found = feed.evaluation([torch.arange(4)] * 20)
+next(found)
+(worker,) = map(int, Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+    os.kill(worker, number)
+if os.fork() == 0:  # as a scheduler would, and no parent
+    os.kill(worker, signal.SIGTERM)
+    os._exit(0)
+os.wait()
+print(sum(1 for _ in found))
+left = feed.evaluation([torch.arange(4)] * 20)
+next(left)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="any SIGTERM ends a process here")
+def test_decoding_processes_leave_signals_to_the_main_one_and_end_with_it():
     """A terminal's Ctrl-C goes to all of them, while the last step may need what they decode."""
-    batches = [torch.arange(4)] * 8
-    found = tiny_stream.evaluation(batches)
-    next(found)
-    workers = children_of(os.getpid())
-    assert len(workers) == 1
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-        os.kill(workers[0], number)
-    assert len(list(found)) == 7
-
-
-@pytest.fixture
-def tiny_stream():
-    from molere_cli_tests.conftest import tiny_examples
-
-    return make_feed(streamed(tiny_examples(20, seed=0)), replace(SETTINGS, workers=1))
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    found = subprocess.run(
+        [sys.executable, "-c", SIGNALLED_WORKER], capture_output=True, text=True, timeout=60
+    )
+    assert (found.stdout, found.returncode) == ("19\n", 0), found.stderr
 
 
 class BetweenEpochs(Method):

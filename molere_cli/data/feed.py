@@ -7,10 +7,12 @@ processes, with torchvision's transforms, and keeps no more than a few batches i
 from __future__ import annotations
 
 import functools
+import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -182,7 +184,7 @@ class StreamedFeed:
             _DecodedImages(self.reader, self.settings, augment, seed),
             batch_sampler=[batch.tolist() for batch in batches],
             num_workers=self.settings.workers,
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=_heed_main_process,
             collate_fn=_collate,
             pin_memory=self.settings.device.type == "cuda",
             # Its own generator, or the loader would draw a base seed from the global one.
@@ -280,11 +282,21 @@ def _stretched_crop(image: Tensor, image_size: tuple[int, int]) -> Tensor:
     return cropped
 
 
-def _ignore_signals(_worker: int) -> None:
+def _heed_main_process(_worker: int) -> None:
     """A signal to the whole process group, such as a terminal's Ctrl-C, is the main process's to act on; its
-    last step may still need this worker."""
+    last step may still need this worker, and ends it by a SIGTERM of its own."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # else it ends by anybody's
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_end_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_by(main_process: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process:
+        pass
+    os._exit(0)
 
 
 def _collate(examples: list[tuple[int, Tensor] | DataError]) -> tuple[Tensor, Tensor] | DataError:
