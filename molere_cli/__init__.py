@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         TrainingContext,
         num_steps,
         positions_of,
+        stacked,
         training_positions,
     )
     from molere_cli.engine.predict import predict_feed
@@ -99,6 +100,7 @@ _LAZY = {
     "read_picture": "molere_cli.data.pictures",
     "select_by_quota": "molere_cli.splits.quota",
     "split_off": "molere_cli.data.holdout",
+    "stacked": "molere_cli.engine.method",
     "stratified_holdout": "molere_cli.data.holdout",
     "subset": "molere_cli.data.holdout",
     "training_positions": "molere_cli.engine.method",
@@ -164,6 +166,7 @@ __all__ = [
     "read_picture",
     "select_by_quota",
     "split_off",
+    "stacked",
     "stratified_holdout",
     "subset",
     "training_positions",

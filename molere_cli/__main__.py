@@ -5,12 +5,11 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
-import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +27,7 @@ from molere_cli.commands.train import train
 from molere_cli.errors import ConfigError, MolereError, PluginError
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.shown import harmless
+from molere_cli.stopping import Stopped, signals_heeded
 
 UsageError: Any = typer.BadParameter.__base__
 """What Typer raises for wrong usage; it has no name of its own in Typer."""
@@ -92,7 +92,8 @@ def root(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake becomes one sentence on stderr and exit code 1."""
+    """Run the command line; a user's mistake becomes one sentence on stderr and exit code 1, and so does a
+    signal, with 128 plus its number."""
     ready_streams()
     warnings.showwarning = warning_display()
     # At its end the interpreter would spend a second or two on the search for unused objects among torch's
@@ -104,8 +105,13 @@ def main() -> None:
 
 def _run(shown: Shown) -> None:
     try:
-        with stopped_by_exception():
+        with signals_heeded():
             app(prog_name="molere", obj=shown)
+    except Stopped as stopped:
+        if stopped.sentence is not None:
+            with suppress(OSError):  # of a terminal that has been closed
+                say(f"molere: {stopped.sentence}", err=True)
+        sys.exit(stopped.code)
     except MolereError as error:
         if shown.traceback:
             traceback.print_exception(error)
@@ -113,26 +119,6 @@ def _run(shown: Shown) -> None:
         hint = " (molere --debug shows where)" if of_a_plugin and not shown.traceback else ""
         say(f"molere: {error}{hint}", err=True)
         sys.exit(1)
-
-
-@contextmanager
-def stopped_by_exception() -> Iterator[None]:
-    """Within the block SIGTERM and SIGHUP raise SystemExit, so that what is open is closed and a hidden
-    cursor comes back; a signal that is ignored (`nohup`) stays so."""
-    names = ("SIGTERM", "SIGHUP")  # Windows has the first alone
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    caught = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-
-    def stop(number: int, _frame: object) -> None:
-        sys.exit(128 + number)
-
-    for number in caught:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in caught:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def warning_display() -> Callable[..., None]:

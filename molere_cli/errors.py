@@ -7,6 +7,7 @@
     │   └── ImageError     an image cannot be read
     ├── SplitError         a split file or split request is invalid
     ├── RunError           a run directory is missing, unfinished or inconsistent
+    │   └── DamagedCheckpoint  a checkpoint is not what was written
     ├── WriteError         the system refuses a write: a full disk, no permission, a name too long
     ├── TrainingError      training cannot go on (non-finite loss, unsupported optimizer)
     └── PluginError        what a third party's plugin does, or gives, cannot be used
@@ -61,6 +62,17 @@ class SplitError(MolereError):
 
 class RunError(MolereError):
     """A run directory is missing, unfinished or inconsistent."""
+
+
+class DamagedCheckpoint(RunError):
+    """A file of a checkpoint is missing, or is not what was written."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}")
+        self.path, self.reason = path, reason
+
+    def __reduce__(self) -> tuple[type[DamagedCheckpoint], tuple[object, str]]:
+        return DamagedCheckpoint, (self.path, self.reason)  # from a process of its own
 
 
 class WriteError(MolereError):

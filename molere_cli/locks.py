@@ -170,6 +170,21 @@ def take(path: Path, note: Note) -> Lock | Owner:
             return lock
 
 
+def take_left_behind(path: Path) -> Lock | None:
+    """The lock, if an owner who is gone has left its file there."""
+    if fcntl is None:
+        return None
+    with suppress(OSError):
+        status = path.stat()
+        # One that is not signed yet may be about to be.
+        if not status.st_size and time.time() - status.st_mtime < SILENCE:
+            return None
+    if not path.is_file():
+        return None
+    found = take(path, lambda _message: None)
+    return found if isinstance(found, Lock) else None
+
+
 def _open(path: Path) -> int:
     while True:
         make_folder(path.parent)

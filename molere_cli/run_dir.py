@@ -6,6 +6,7 @@ environment.json      versions, machine, resolved device and precision, fingerpr
 split.parquet         the split trained against (the last one, under MOLERE)
 metrics.jsonl         one line an epoch
 checkpoint/           classifier.safetensors, state.safetensors, state.json
+checkpoint.old/       the one before it, for when the newest is damaged
 pool.parquet          per pool example: label, margin, loss, aum, weight, mean_weight, side of the split
 predictions.parquet   per test example: prediction, margin, loss, group
 DONE                  written last: when, and digests of the files above but those of the checkpoint
@@ -18,7 +19,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from molere_cli.errors import RunError, on_one_line, shown
+from molere_cli.errors import DamagedCheckpoint, MolereError, RunError, on_one_line, shown
 from molere_cli.files import (
+    HIDDEN,
     JSON_LIMIT,
-    LITTER_AGE,
     claim_folder,
     claim_name,
     digest,
@@ -48,15 +49,18 @@ from molere_cli.files import (
     write_text,
     writing,
 )
-from molere_cli.locks import Lock, Note, locked, take
+from molere_cli.locks import Lock, Note, locked, take_left_behind
+from molere_cli.stopping import Stopped
 
 CHECKPOINT_COMPLETE = "state.json"
-# In the order in which a reader looks: the one in place; the next, while the one before it is on its way out.
+# In the order in which a reader looks: the one in place; the next, while the two are moving; the one before.
 CHECKPOINTS = ("checkpoint", "checkpoint.new", "checkpoint.old")
 LOOKS = 100
 RECORDS = ("environment.json", "metrics.jsonl", "split.parquet", "pool.parquet", "predictions.parquet")
 """The files that `DONE` has digests of, beside that of the settings."""
-PLACE_SETTINGS = {"data_dir", "download", "workers", "check"}
+BEGINNING = {*RECORDS, *CHECKPOINTS, "config.json", "lock"}
+"""All that a run may hold that has no checkpoint yet."""
+PLACE_SETTINGS = {"data_dir", "download", "workers", "check", "checkpoint_every"}
 """Settings that no number hangs on, and that may change when a run moves to another machine."""
 METRICS_LIMIT = 1 << 26
 """Bytes of `metrics.jsonl` that are read at most."""
@@ -114,6 +118,7 @@ class Environment(BaseModel):
     num_pool: Integer | None = None
     test_fingerprints: dict[str, str] = {}
     digests: dict[str, str] = {}
+    extended_from: list[Integer] = []
 
 
 class Finished(BaseModel):
@@ -169,6 +174,12 @@ class RunDir:
             sweep(self.path, age=0)
             yield lock
 
+    def is_being_trained(self) -> bool:
+        """Whether somebody holds its lock; what a process that was killed has left of one is removed."""
+        if (lock := take_left_behind(self.lock_path)) is not None:
+            lock.release()
+        return self.lock_path.exists()
+
     def config(self) -> dict[str, Any]:
         """The settings in effect.
 
@@ -176,9 +187,10 @@ class RunDir:
             RunError: they are not those that the run began with.
         """
         settings = self._object("config.json", Settings)
-        began_with = self.environment().get("digests", {}).get("settings")
-        known = {began_with, self._digests().get("config.json")} - {None}
-        if known - {settings_digest(settings)}:
+        found, digests = settings_digest(settings), self.environment().get("digests", {})
+        began_with = {digests.get("settings"), digests.get("extended")} - {None}
+        finished_with = {self._digests().get("config.json")} - {None}
+        if any(known and found not in known for known in (began_with, finished_with)):
             path = self.path / "config.json"
             raise RunError(
                 f"{path} has been edited since the run began, and no longer says how it was trained; put it "
@@ -207,6 +219,29 @@ class RunDir:
             began_with["split"] = self.digest_of(self.split_path.name)
         write_json(self.path / "environment.json", {**environment, "digests": began_with})
 
+    def extend(self, epochs: int) -> None:
+        """Give the run so many epochs, with which it is not finished; `environment.json` says under
+        `extended_from` how many it had before.
+
+        For the one process that trains.
+        """
+        settings, environment = self.config(), self.environment()
+        longer, before = {**settings, "epochs": epochs}, settings["epochs"]
+        earlier = [number for number in environment.get("extended_from", []) if number < before]
+        environment["extended_from"] = [*earlier, before]
+        # Settings and their digest lie in two files: whoever is killed between them leaves a run that is
+        # still what it was, since either digest is right.
+        if "settings" in environment.setdefault("digests", {}):
+            environment["digests"] |= {
+                "settings": settings_digest(settings),
+                "extended": settings_digest(longer),
+                "environment": digest_of_values(_without_digests(environment)),
+            }
+        with writing(self.path / "DONE"):
+            (self.path / "DONE").unlink(missing_ok=True)
+        write_json(self.path / "environment.json", environment)
+        write_json(self.path / "config.json", longer)
+
     def metrics(self) -> list[dict[str, Any]]:
         """One record an epoch, oldest first; None for what was no number."""
         name = "metrics.jsonl"
@@ -217,6 +252,10 @@ class RunDir:
         if not records and self.is_done:
             raise RunError(f"{self.path / name} is empty, although the run is marked as finished")
         return records
+
+    def num_records(self) -> int:
+        """How many epochs have a record."""
+        return len(self.metrics()) if (self.path / "metrics.jsonl").is_file() else 0
 
     def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Replace the records of all epochs; what is no number, such as the loss of a classifier that has
@@ -261,10 +300,11 @@ class RunDir:
 
     @contextmanager
     def new_checkpoint(self) -> Iterator[Path]:
-        """A folder to write the next checkpoint into, `state.json` last; it replaces the old one whole.
+        """A folder to write the next checkpoint into, `state.json` last; it takes the place of the newest,
+        and that one the place of the one before.
 
-        For the one process that trains. At every moment one of `checkpoint/`, `checkpoint.new/` and
-        `checkpoint.old/` is complete, once there has been a checkpoint.
+        For the one process that trains. At every moment two of `checkpoint/`, `checkpoint.new/` and
+        `checkpoint.old/` are complete, or one, once there have been so many.
         """
         current, fresh, old = (self.path / name for name in CHECKPOINTS)
         self.settle_checkpoint()
@@ -273,10 +313,10 @@ class RunDir:
             yield fresh
             sync_folder(fresh)
             if current.exists():
+                _remove_checkpoint(old)
                 current.replace(old)
             fresh.replace(current)
             sync_folder(self.path)
-        shutil.rmtree(old, ignore_errors=True)
 
     def settle_checkpoint(self) -> None:
         """Put the newest complete checkpoint in its place, after a process was killed in `new_checkpoint`.
@@ -284,11 +324,23 @@ class RunDir:
         For the one process that trains.
         """
         current, fresh, old = (self.path / name for name in CHECKPOINTS)
-        if not current.exists() and (left := self._newest_checkpoint()) is not None:
+        if not _is_complete(current) and (left := self._newest_checkpoint()) is not None:
             with writing(current):
+                _remove_checkpoint(current)
                 left.replace(current)
-        for path in (fresh, old):
-            shutil.rmtree(path, ignore_errors=True)
+        _remove_checkpoint(fresh)
+        if not _is_complete(old):
+            _remove_checkpoint(old)
+
+    def use_old_checkpoint(self) -> None:
+        """Put the checkpoint before the newest in its place, since that one is damaged.
+
+        For the one process that trains.
+        """
+        current, _, old = (self.path / name for name in CHECKPOINTS)
+        with writing(current):
+            _remove_checkpoint(current)
+            old.replace(current)
 
     def checkpoint(self) -> Path | None:
         """The newest complete checkpoint, None before the first; read it by `read_checkpoint`."""
@@ -300,29 +352,50 @@ class RunDir:
 
     def _newest_checkpoint(self) -> Path | None:
         paths = (self.path / name for name in CHECKPOINTS)
-        return next((path for path in paths if (path / CHECKPOINT_COMPLETE).is_file()), None)
+        return next((path for path in paths if _is_complete(path)), None)
 
-    def read_checkpoint(self, read: Callable[[Path], T]) -> T | None:
-        """What `read` makes of the newest complete checkpoint's folder, None before the first.
+    def read_checkpoint(self, read: Callable[[Path], T], *, note: Note) -> T | None:
+        """What `read` makes of the newest complete checkpoint's folder, None before the first; if that one is
+        damaged, of the folder of the one before it, which `note` is told.
 
         A trainer may replace the checkpoint meanwhile; then `read` is called again, on the newer one, so
-        that all it has opened is of one epoch.
+        that all it has opened is of one moment.
 
         Raises:
-            RunError: the checkpoint cannot be read.
+            RunError: no checkpoint is whole, or can be read.
         """
         while (folder := self.checkpoint()) is not None:
             if (state := _state_of(folder)) is None:
                 continue
             try:
-                found = read(folder)
+                found, damage = self._read_either(folder, read)
             except Exception:
                 if self.checkpoint() == folder and _state_of(folder) == state:
                     raise
             else:
                 if _state_of(folder) == state:
+                    if damage is not None:
+                        note(f"{damage}; the checkpoint before it is used")
                     return found
         return None
+
+    def _read_either(self, folder: Path, read: Callable[[Path], T]) -> tuple[T, DamagedCheckpoint | None]:
+        """What `read` makes of a checkpoint or, if that is damaged, of the old one, with what is damaged."""
+        old = self.path / CHECKPOINTS[-1]
+        try:
+            return read(folder), None
+        except DamagedCheckpoint as damage:
+            if folder == old or not _is_complete(old):
+                raise RunError(f"{damage}; put it back from a copy, or train a new run") from damage
+            if self.is_done:  # the results are of the newest
+                raise RunError(
+                    f"{damage}; put it back from a copy, or delete {self.path / 'DONE'} and train the end of "
+                    f"the run again with `molere train --resume {self.path}`"
+                ) from damage
+            try:
+                return read(old), damage
+            except DamagedCheckpoint as other:
+                raise RunError(f"{damage}, and {other}; train a new run") from other
 
     def _object(self, name: str, model: type[BaseModel]) -> dict[str, Any]:
         return self._validated(self._text(name, JSON_LIMIT), name, model)
@@ -403,11 +476,13 @@ def new_run(path: Path, begin: Callable[[RunDir], None], *, numbered: bool, note
         begin: writes its first files; only then does it get its name, so that nobody sees it half made.
         numbered: whether to add a number to a name that is taken.
 
+    Nothing is left of a run that a mistake or a signal ends before its first checkpoint.
+
     Raises:
         RunError: the name is taken.
         WriteError: the system refuses.
     """
-    sweep_runs(path.parent, note=note)
+    sweep_runs(path.parent)
     hidden = hidden_beside(path)
     make_folder(hidden)
     try:
@@ -415,17 +490,54 @@ def new_run(path: Path, begin: Callable[[RunDir], None], *, numbered: bool, note
             begin(RunDir(hidden))
             run = RunDir(_claimed(hidden, path, numbered=numbered))
             lock.path = run.lock_path
-            yield run
+            try:
+                yield run
+            except (MolereError, Stopped):
+                if run.checkpoint() is None:
+                    run.path.rename(hidden)
+                raise
     finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+        if hidden.exists():
+            _remove_run(hidden)
 
 
-def sweep_runs(root: Path, *, note: Note) -> None:
-    """Delete the runs directly under `root` that were killed before they had a name."""
-    for path in leftovers(root, age=LITTER_AGE):
-        if (path / "lock").is_file() and isinstance(lock := take(path / "lock", note), Lock):
-            shutil.rmtree(path, ignore_errors=True)
+def clear_beginning(path: Path, *, note: Note) -> bool:
+    """Remove a run that has no checkpoint yet and that nobody trains, so that its name is free; whether there
+    was one. A folder that holds anything else is left alone."""
+    run = RunDir(path)
+    if run.is_done or run.checkpoint() is not None or not os.path.isfile(path / "config.json"):
+        return False
+    if any(name not in BEGINNING and not HIDDEN.fullmatch(name) for name in os.listdir(path)):
+        return False
+    try:
+        with run.locked(note=note):
+            hidden = hidden_beside(path)
+            with writing(path):
+                path.rename(hidden)
+            _remove_run(hidden)
+    except RunError:  # somebody trains it
+        return False
+    return True
+
+
+def sweep_runs(root: Path) -> None:
+    """Delete what processes that were killed while they began a run, or removed one, have left in `root`."""
+    for path in leftovers(root, age=0):
+        with suppress(OSError):
+            path.rmdir()  # whoever was about to lock it makes it anew
+        if (lock := take_left_behind(path / "lock")) is not None:
+            _remove_run(path)
             lock.release()
+
+
+def _remove_run(path: Path) -> None:
+    # The lock last, so that what a kill leaves is known for a run.
+    for each in path.iterdir():
+        if each.is_dir():
+            shutil.rmtree(each, ignore_errors=True)
+        elif each.name != "lock":
+            each.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _claimed(hidden: Path, path: Path, *, numbered: bool) -> Path:
@@ -439,6 +551,16 @@ def _claimed(hidden: Path, path: Path, *, numbered: bool) -> Path:
 def taken(path: Path) -> RunError:
     """What to say of a run directory that is to be made and is there already."""
     return RunError(f"{path} exists already; choose another --out, or `--resume {path}` if it is unfinished")
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    return (checkpoint / CHECKPOINT_COMPLETE).is_file()
+
+
+def _remove_checkpoint(path: Path) -> None:
+    # First what says that it is complete, so that nobody takes the rest for one.
+    (path / CHECKPOINT_COMPLETE).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _state_of(checkpoint: Path) -> bytes | None:

@@ -73,7 +73,7 @@ def is_whole(path: Path, *, epochs: int = 1) -> bool:
     """Whether a run on 100 examples of digits is all there: every file and no other, a record an epoch, a
     checkpoint of the last."""
     run = RunDir(path)
-    names = {each.name for each in path.iterdir()} - {"split.parquet"}
+    names = {each.name for each in path.iterdir()} - {"split.parquet", "checkpoint.old"}
     state = json.loads((path / "checkpoint" / "state.json").read_text())
     return (
         names

@@ -65,8 +65,8 @@ class Float64Feed:
     def __len__(self) -> int:
         return len(self.feed)
 
-    def training(self, batches, *, seed):
-        for batch in self.feed.training(batches, seed=seed):
+    def training(self, batches, *, seed, start=0):
+        for batch in self.feed.training(batches, seed=seed, start=start):
             self.last = batch._replace(images=batch.images.double())
             yield self.last
 

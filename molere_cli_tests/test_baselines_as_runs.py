@@ -14,21 +14,15 @@ from molere_cli import BackboneSpec, ConfigError, hookimpl
 from molere_cli.config.files import validate_config
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
-from molere_cli.progress import NoProgress
 from molere_cli.tasks.build import build_engine
 from molere_cli.tasks.scores import erm_config
-from molere_cli.tasks.train import collapse_of, resume_run
+from molere_cli.tasks.train import collapse_of
 from molere_cli_tests.conftest import TINY_SIZE
-from molere_cli_tests.strict_json import check_json_of
 from molere_cli_tests.test_baselines import RUNS, run_config
 from molere_cli_tests.test_training import (
-    KilledAfter,
-    assert_same_tensors,
+    check_resumed_to_the_same_bits,
     engine_for,
-    tensors_of,
     tiny_config,
-    train_one,
-    without_times,
 )
 
 METHODS_PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
@@ -36,25 +30,7 @@ METHODS_PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(enc
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_killed_run_resumes_to_the_same_bits(name, registry, tmp_path):
-    config = run_config(name)
-    whole = train_one(config, registry, tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        train_one(config, registry, tmp_path / "cut", progress=Killed(name))
-    (unfinished,) = (tmp_path / "cut").iterdir()
-    resumed = resume_run(unfinished, registry, progress=NoProgress())
-    assert resumed.is_done
-    check_json_of(resumed)
-    assert_same_tensors(tensors_of(whole), tensors_of(resumed))
-    assert without_times(whole.metrics()) == without_times(resumed.metrics())
-    assert (whole.path / "pool.parquet").read_bytes() == (resumed.path / "pool.parquet").read_bytes()
-
-
-class Killed(KilledAfter):
-    """Kills the run in its third epoch."""
-
-    def __init__(self, name):
-        super().__init__(2, label_part=name)
-        self.method = name
+    check_resumed_to_the_same_bits(run_config(name), registry, tmp_path, label_part=name)
 
 
 @pytest.mark.parametrize("name", RUNS)

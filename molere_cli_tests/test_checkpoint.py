@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 from threading import Semaphore, Thread, current_thread, main_thread
 
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 
 from molere_cli import __main__ as entry
 from molere_cli.engine.checkpoint import load_state, pack, save_state, unpack
-from molere_cli.errors import RunError
+from molere_cli.errors import DamagedCheckpoint, RunError
 from molere_cli.files import json_text, parse_json
 from molere_cli.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
@@ -76,28 +77,95 @@ def test_the_checkpoint_is_the_classifier_that_was_evaluated(tmp_path):
     run = trained("--epochs 1 --limit-train 100", tmp_path / "run")
     logged = run.metrics()[-1]["test/nll"]
     assert nll_of(run) == pytest.approx(logged, abs=1e-6)
+    without_digests(run.path / "checkpoint")
     noisy = {name: value + torch.rand_like(value) for name, value in load_file(run.classifier_path).items()}
     save_file(noisy, run.classifier_path)
     assert nll_of(run) != pytest.approx(logged, abs=1e-3)
+
+
+def without_digests(folder: Path) -> None:
+    """Make a checkpoint one of a version that kept none."""
+    state = json.loads((folder / "state.json").read_text())
+    assert state.pop("$digests").keys() == {"classifier.safetensors", "state.safetensors", "state.json"}
+    (folder / "state.json").write_text(json.dumps(state))
 
 
 def nll_of(run: RunDir) -> float:
     return evaluate_run(run.path, load_plugins(), runs=run.path.parent).summaries["test"]["nll"]
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "other network"])
+DAMAGES = {
+    "missing": (Path.unlink, "No such file or directory"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:100]), "it is not what was written"),
+    "one bit": (lambda path: flip(path, place=path.stat().st_size // 2), "it is not what was written"),
+    "of a run beside": (
+        lambda path: save_file({"fc.weight": torch.zeros(2, 2)}, path),
+        "it is not what was written",
+    ),
+}
+
+
+def flip(path: Path, *, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_classifier_is_named(tmp_path, damage):
     run = trained("--epochs 1 --limit-train 100", tmp_path / "run")
-    if damage == "missing":
-        run.classifier_path.unlink()
-    elif damage == "truncated":
-        run.classifier_path.write_bytes(run.classifier_path.read_bytes()[:100])
-    else:
-        save_file({"fc.weight": torch.zeros(2, 2)}, run.classifier_path)
+    do, reason = DAMAGES[damage]
+    do(run.classifier_path)
+    with pytest.raises(RunError) as caught:
+        evaluate_run(run.path, load_plugins(), runs=tmp_path)
+    assert str(caught.value) == (
+        f"{run.classifier_path} is damaged: {reason}; put it back from a copy, or train a new run"
+    )
+
+
+def test_a_classifier_of_another_network_is_named(tmp_path):
+    run = trained("--epochs 1 --limit-train 100", tmp_path / "run")
+    without_digests(run.path / "checkpoint")
+    save_file({"fc.weight": torch.zeros(2, 2)}, run.classifier_path)
     with pytest.raises(RunError) as caught:
         evaluate_run(run.path, load_plugins(), runs=tmp_path)
     assert str(caught.value).startswith(f"{run.classifier_path} does not fit this backbone: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_checkpoint_of_a_finished_run_is_not_quietly_replaced_by_the_one_before(tmp_path):
+    """Whose numbers are others."""
+    run = trained("--epochs 2 --limit-train 100", tmp_path / "run")
+    whole = run.classifier_path.read_bytes()
+    flip(run.classifier_path, place=2000)
+    with pytest.raises(RunError) as caught:
+        evaluate_run(run.path, load_plugins(), runs=tmp_path)
+    assert str(caught.value) == (
+        f"{run.classifier_path} is damaged: it is not what was written; put it back from a copy, or delete "
+        f"{run.path}/DONE and train the end of the run again with `molere train --resume {run.path}`"
+    )
+    (run.path / "DONE").unlink()
+    evaluate_run(run.path, load_plugins(), runs=tmp_path, note=(told := []).append)
+    assert told == [
+        f"{run.classifier_path} is damaged: it is not what was written; the checkpoint before it is used"
+    ]
+    resume_run(run.path, load_plugins(), progress=NoProgress())
+    assert run.classifier_path.read_bytes() == whole
+
+
+def test_a_classifier_does_not_start_from_a_damaged_checkpoint(tmp_path):
+    run = trained("--epochs 1 --limit-train 100", tmp_path / "run")
+    line = f"--epochs 1 --limit-train 100 --weights {run.classifier_path}"
+    trained(line, tmp_path / "other")
+    flip(run.classifier_path, place=2000)
+    with pytest.raises(DamagedCheckpoint, match="it is not what was written"):
+        trained(line, tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
+def test_what_is_said_of_a_damaged_checkpoint_crosses_processes():
+    damage = DamagedCheckpoint(Path("a"), "it is wet")
+    assert str(copy(damage)) == str(damage) == "a is damaged: it is wet"
 
 
 # --- kills
@@ -121,7 +189,8 @@ def test_the_newest_checkpoint_replaces_the_one_before(tmp_path):
     for number in (1, 2, 3):
         write_checkpoint(run, number)
         assert number_in(run.checkpoint()) == number
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "checkpoint.old"]
+    assert number_in(tmp_path / "checkpoint.old") == 2
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
         "classifier.safetensors",
         "state.json",
@@ -160,10 +229,10 @@ def names_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-@pytest.mark.parametrize("first", range(9))
+@pytest.mark.parametrize("first", range(19))
 def test_a_kill_at_any_step_leaves_a_complete_checkpoint(tmp_path, monkeypatch, first):
     """Once, and again in the writer that comes after; and reading changes nothing."""
-    for second in range(0, 10, 2):
+    for second in range(0, 19, 3):
         run = RunDir(tmp_path / str(second))
         write_checkpoint(run, 1)
         for number, num_steps in ((2, first), (3, second)):
@@ -172,11 +241,14 @@ def test_a_kill_at_any_step_leaves_a_complete_checkpoint(tmp_path, monkeypatch, 
                 killed_at(patched, num_steps)
                 write_checkpoint(run, number)
             left = names_in(run.path)
-            assert run.read_checkpoint(number_in) in {before, number}
+            assert run.read_checkpoint(number_in, note=print) in {before, number}
             assert names_in(run.path) == left
+            assert all(number_in(path) for path in run.path.iterdir() if (path / "state.json").exists())
+        before = number_in(run.checkpoint())
         write_checkpoint(run, 4)
         assert number_in(run.checkpoint()) == 4
-        assert [path.name for path in run.path.iterdir()] == ["checkpoint"]
+        assert sorted(path.name for path in run.path.iterdir()) == ["checkpoint", "checkpoint.old"]
+        assert number_in(run.path / "checkpoint.old") == before
 
 
 def test_a_reader_between_the_renames_leaves_the_writer_alone(tmp_path, monkeypatch):
@@ -184,7 +256,7 @@ def test_a_reader_between_the_renames_leaves_the_writer_alone(tmp_path, monkeypa
     run, seen = RunDir(tmp_path), []
     write_checkpoint(run, 1)
     with monkeypatch.context() as patched:
-        before_each_step(patched, lambda: seen.append(run.read_checkpoint(number_in)))
+        before_each_step(patched, lambda: seen.append(run.read_checkpoint(number_in, note=print)))
         write_checkpoint(run, 2)
     assert seen == sorted(seen)
     assert set(seen) == {1, 2}
@@ -234,7 +306,7 @@ def numbers_read(run, monkeypatch, start, steps):
         patched.setattr(Path, "is_file", look)
         with turns.writing(write_on):
             turns.let(start)
-            return run.read_checkpoint(read)
+            return run.read_checkpoint(read, note=print)
 
 
 def rmtree_file_by_file(folder: Path, **_options) -> None:
@@ -396,8 +468,22 @@ def test_a_damaged_state_is_named(tmp_path, name, damage):
         (tmp_path / name).unlink()
     else:
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:10])
-    with pytest.raises(RunError, match=r"the checkpoint .* cannot be read: "):
+    with pytest.raises(DamagedCheckpoint, match=rf"{tmp_path / name} is damaged: "):
         load_state(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
+def test_one_flipped_bit_anywhere_in_a_state_is_seen(tmp_path, name):
+    state = {"weight": torch.arange(4.0), "next_epoch": 4}
+    save_state(state, torch.nn.Linear(2, 2), tmp_path)
+    content = (tmp_path / name).read_bytes()
+    for place in range(len(content)):
+        flip(tmp_path / name, place=place)
+        # A bit of what names the digests hides them, but leaves the state as it is.
+        with contextlib.suppress(DamagedCheckpoint):
+            found = load_state(tmp_path)
+            assert same({key: found[key] for key in state}, state), place
+        (tmp_path / name).write_bytes(content)
 
 
 # --- no pickle

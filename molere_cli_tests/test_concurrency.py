@@ -224,10 +224,11 @@ def test_an_unfinished_erm_run_that_somebody_trains_is_waited_for(registry, tmp_
 
 def test_an_unfinished_erm_run_that_cannot_be_finished_is_passed_over_and_said(registry, tmp_path):
     unfinished, notebook = killed_erm(registry, tmp_path), Notebook()
-    (unfinished.path / "checkpoint" / "state.json").write_text("{")
+    for name in ("checkpoint", "checkpoint.old"):
+        (unfinished.path / name / "state.json").write_text("{")
     found = scores_of(registry, tmp_path, notebook)
     assert found.path != unfinished.path
-    assert "cannot be read" in notebook.notes[-1]
+    assert "state.json is damaged" in notebook.notes[-1]
     assert notebook.notes[-1].endswith("; going on without it")
 
 
@@ -308,7 +309,7 @@ def test_readers_beside_a_trainer_see_one_epoch_at_a_time_and_leave_it_alone(tmp
         while len(set(seen)) < 100:
             assert trainer.poll() is None
             assert run.checkpoint() is not None
-            contents = run.read_checkpoint(read)
+            contents = run.read_checkpoint(read, note=print)
             assert contents is not None
             assert len(set(contents)) == 1
             seen.append(json.loads(contents[0])["number"])

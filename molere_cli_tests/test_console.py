@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from molere_cli.commands import console
 from molere_cli.commands.console import Bars, Lines, progress_display
+from molere_cli.engine.checkpoint import load_state
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 METRICS = {"epoch": 0, "train/loss": 1.25, "train/accuracy": 0.5, "weights/std": 0.125, "test/accuracy": 0.75}
@@ -75,29 +77,64 @@ def test_a_pipe_gets_lines_without_control_characters(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGUSR1, 138)],
 )
-def test_a_signal_leaves_a_terminal_with_its_cursor(number, code, tmp_path):
+def test_a_signal_leaves_a_terminal_with_its_cursor_and_the_run_as_far_as_it_was(number, code, tmp_path):
     """The real command in a pseudo-terminal."""
-    leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "molere_cli", "train", "--method", "erm", "--epochs", "5000"]
-    streams = {"stdin": follower, "stdout": follower, "stderr": follower}
-    with subprocess.Popen(command, **streams, cwd=tmp_path, preexec_fn=heed_all) as process:
-        os.close(follower)
-        shown = read_until(leader, HIDE)
-        time.sleep(0.5)
-        process.send_signal(number)
-        shown += read_until(leader, None)
-        assert process.wait(timeout=30) == code
-    os.close(leader)
+    shown, returned = in_terminal(tmp_path, lambda _, process: os.kill(process, number))
+    assert returned == code
     assert shown.rindex(SHOW) > shown.rindex(HIDE)
     assert "Traceback" not in shown
-    assert Path(tmp_path / "runs" / "digits-erm-s0").is_dir()
+    said = shown[shown.rindex(SHOW) :].removeprefix(SHOW).splitlines()
+    assert said == [
+        f"molere: stopped by {signal.Signals(number).name} and saved: go on with `molere train --resume "
+        "runs/digits-erm-s0`; the same command with --resume-unfinished goes on with all of it"
+    ]
+    state = load_state(tmp_path / "runs" / "digits-erm-s0" / "checkpoint")
+    assert len(state["totals"]["num_correct"]) if "epoch" in state else state["next_epoch"]
+
+
+@pytest.mark.slow
+def test_two_interrupts_of_a_keyboard_stop_at_once(tmp_path):
+    """With a step between checkpoints, at most one is lost."""
+    shown, returned = in_terminal(tmp_path, lambda leader, _: os.write(leader, b"\x03\x03"))
+    assert returned == 130
+    assert shown.rindex(SHOW) > shown.rindex(HIDE)
+    assert "Traceback" not in shown
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_leaves_the_run_as_far_as_it_was(tmp_path):
+    def close(leader: int, _process: int) -> None:
+        os.close(leader)
+
+    _, returned = in_terminal(tmp_path, close, reads=False)
+    assert returned == 129
+    assert load_state(tmp_path / "runs" / "digits-erm-s0" / "checkpoint")
+
+
+def in_terminal(folder: Path, do: Callable[[int, int], object], *, reads: bool = True) -> tuple[str, int]:
+    """What a terminal shows of a long training command to which something is done once it trains, and the
+    exit code."""
+    command = [sys.executable, "-m", "molere_cli", "train", "--method", "erm", "--epochs", "5000"]
+    process, leader = pty.fork()
+    if process == 0:
+        heed_all()
+        os.chdir(folder)
+        os.execv(sys.executable, [*command, "--checkpoint-every", "1steps"])  # noqa: S606
+    shown = read_until(leader, HIDE)
+    time.sleep(0.5)
+    do(leader, process)
+    if reads:
+        shown += read_until(leader, None)
+        os.close(leader)
+    return shown, os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def heed_all() -> None:
     """A test run under `nohup` hands its ignored signals down."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
 
 

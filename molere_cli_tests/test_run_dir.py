@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 
 import pytest
@@ -28,6 +29,7 @@ ENVIRONMENT = {
     "started": "2025-01-01T00:00:00+00:00",
     "split": None,
 }
+GONE = json.dumps({"pid": 1 << 22, "host": socket.gethostname(), "started": "2026-01-01T00:00:00+00:00"})
 
 
 @pytest.fixture
@@ -168,17 +170,19 @@ def test_what_a_killed_trainer_left_in_its_run_goes_when_the_run_is_taken_up(run
     assert run.pool_path.exists()
 
 
-def test_a_run_that_was_killed_before_it_had_a_name_goes_with_the_next_one(tmp_path):
-    hour_ago = time.time() - 3700
-    paths = [tmp_path / f".run.{number}1234567.tmp" for number in range(4)]
-    abandoned, at_work, _young, of_others = paths
-    for path in paths:
+def test_runs_that_were_killed_before_they_had_a_name_go_with_the_next_one(tmp_path):
+    names = ("killed", "emptied", "hour_ago", "at_work", "young", "of_others")
+    paths = {name: tmp_path / f".run.{number}1234567.tmp" for number, name in enumerate(names)}
+    for path in paths.values():
         path.mkdir()
-        if path != of_others:
-            (path / "lock").touch()
-    lock = take(at_work / "lock", print)
-    for path in (abandoned, at_work, of_others):
-        os.utime(path, (hour_ago, hour_ago))
+    for name in ("killed", "at_work", "of_others"):
+        (paths[name] / "config.json").touch()
+    (paths["killed"] / "lock").write_text(GONE)
+    for name in ("hour_ago", "young"):  # not signed yet
+        (paths[name] / "lock").touch()
+    hour_ago = time.time() - 3700
+    os.utime(paths["hour_ago"] / "lock", (hour_ago, hour_ago))
+    lock = take(paths["at_work"] / "lock", print)
 
     def begin(run):
         (run.path / "config.json").write_text("{}")
@@ -186,7 +190,7 @@ def test_a_run_that_was_killed_before_it_had_a_name_goes_with_the_next_one(tmp_p
     with new_run(tmp_path / "run", begin, numbered=False, note=print):
         pass
     lock.release()
-    assert [path.exists() for path in paths] == [False, True, True, True]
+    assert [name for name, path in paths.items() if path.exists()] == ["at_work", "young", "of_others"]
 
 
 def test_the_newest_of_the_finished_runs_is_the_last(tmp_path):

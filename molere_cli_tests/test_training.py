@@ -14,6 +14,7 @@ from molere_cli import BackboneSpec, hookimpl
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
+from molere_cli.engine.checkpoint import load_state
 from molere_cli.engine.method import Method
 from molere_cli.errors import ConfigError, RunError, TrainingError
 from molere_cli.methods.erm import ERM
@@ -173,31 +174,43 @@ def test_methods_that_need_the_same_split_share_one(registry, tmp_path, monkeypa
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_killed_run_resumes_to_the_same_bits(name, registry, tmp_path):
-    config = tiny_config(**METHODS[name])
+    check_resumed_to_the_same_bits(tiny_config(**METHODS[name]), registry, tmp_path, label_part=name)
+
+
+def check_resumed_to_the_same_bits(config, registry, tmp_path, *, label_part):
+    """From the end of the second epoch, and from within the third, after its second step."""
     whole = train_one(config, registry, tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        train_one(config, registry, tmp_path / "cut", progress=KilledAfter(2, label_part=name))
-    (unfinished,) = [p for p in (tmp_path / "cut").iterdir() if not (p / "DONE").exists()]
-    resumed = resume_run(unfinished, registry, progress=NoProgress())
-    assert resumed.is_done
-    check_json_of(resumed)
-    assert_same_tensors(tensors_of(whole), tensors_of(resumed))
-    assert without_times(whole.metrics()) == without_times(resumed.metrics())
-    for file in ("predictions.parquet", "pool.parquet"):
-        assert (whole.path / file).read_bytes() == (resumed.path / file).read_bytes()
+    for step, every in ((2, "10m"), (3, "1steps")):
+        runs = tmp_path / f"{step}-{every}"
+        killed = KilledAfter(2, label_part=label_part, step=step)
+        with pytest.raises(KeyboardInterrupt):
+            train_one(config.updated(checkpoint_every=every), registry, runs, progress=killed)
+        (unfinished,) = [path for path in runs.iterdir() if not (path / "DONE").exists()]
+        state = load_state(unfinished / "checkpoint")
+        assert ("next_epoch" in state) == (every == "10m")
+        assert state.get("epoch", 2) == 2
+        resumed = resume_run(unfinished, registry, progress=NoProgress())
+        assert resumed.is_done
+        check_json_of(resumed)
+        assert_same_tensors(tensors_of(whole), tensors_of(resumed))
+        assert without_times(whole.metrics()) == without_times(resumed.metrics())
+        for file in ("predictions.parquet", "pool.parquet"):
+            assert (whole.path / file).read_bytes() == (resumed.path / file).read_bytes()
 
 
 class KilledAfter(NoProgress):
-    """Kills the run whose method is asked for in the middle of the epoch after `epochs`."""
+    """Kills the run whose method is asked for after a step of the epoch after `epochs`, before a checkpoint
+    of this step is written."""
 
-    def __init__(self, epochs, *, label_part):
-        self.epochs, self.method, self.running = epochs, label_part.split("-")[0], False
+    def __init__(self, epochs, *, label_part, step=2):
+        self.epochs, self.step, self.running = epochs, step, False
+        self.names = f"-{label_part}-", f"-{label_part.split('-')[0]}-"
 
     def run_started(self, label, *, seed, num_epochs, path):
-        self.running = path is not None and f"-{self.method}-" in path.name
+        self.running = path is not None and any(name in path.name for name in self.names)
 
     def step_taken(self, *, epoch, step, num_steps, loss):
-        if self.running and epoch == self.epochs and step == 2:
+        if self.running and epoch == self.epochs and step == self.step:
             raise KeyboardInterrupt
 
 

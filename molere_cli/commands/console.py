@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -28,7 +28,8 @@ def progress_display(*, quiet: bool) -> Iterator[ProgressProtocol]:
         yield display
     finally:
         # A run that an error or a signal has ended leaves its bar, which hides the cursor.
-        display.run_ended(None)
+        with suppress(OSError):  # of a terminal that has been closed
+            display.run_ended(None)
 
 
 class Notes(NoProgress):

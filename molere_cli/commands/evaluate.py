@@ -44,6 +44,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all classes.")] = False,
 ) -> None:
     """Evaluate a run from its checkpoint alone."""
+    from molere_cli.commands.console import Notes
     from molere_cli.commands.flags import key_values
     from molere_cli.config.paths import comma_separated
     from molere_cli.files import json_text
@@ -57,6 +58,7 @@ def evaluate(
         sets=comma_separated(on) if on else None,
         dataset=dataset,
         dataset_option=key_values("dataset_option", dataset_option or []),
+        note=Notes().note,
     )
     for remark in found.remarks:
         say(f"note: {remark}", err=True)

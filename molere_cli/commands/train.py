@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +11,9 @@ import typer
 
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
 from molere_cli.commands.output import say, show
+from molere_cli.stopping import Stopped
+
+OF_A_RESUME = {"epochs", "checkpoint_every"}
 
 
 @with_config_flags()
@@ -22,9 +27,18 @@ def train(
     resume: Annotated[
         Path | None,
         typer.Option(
-            "--resume", help="Go on with this unfinished run, as it was configured.", show_default=False
+            "--resume",
+            help="Go on with this unfinished run, as configured; with more --epochs, also a finished one.",
+            show_default=False,
         ),
     ] = None,
+    resume_unfinished: Annotated[
+        bool,
+        typer.Option(
+            "--resume-unfinished",
+            help="Skip runs that are finished with these settings, and go on with those that are not.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Where the run goes; default: under --runs.", show_default=False),
@@ -39,31 +53,49 @@ def train(
     from molere_cli.errors import ConfigError
     from molere_cli.files import json_text
     from molere_cli.registry.registry import load_plugins
-    from molere_cli.tasks.seeds import parse_seeds, train_seeds
-    from molere_cli.tasks.split import MadeSplits
+    from molere_cli.tasks.seeds import Outcome, parse_seeds, train_methods
     from molere_cli.tasks.train import resume_run
 
     registry = load_plugins()
     with progress_display(quiet=quiet) as progress:
         if resume is not None:
-            if flags or config or seeds or out:
-                raise ConfigError("--resume takes all settings from the run; leave the other flags out")
-            finished = [resume_run(resume, registry, progress=progress)]
+            if flags.keys() - OF_A_RESUME or config or seeds or out or resume_unfinished:
+                raise ConfigError(
+                    "--resume takes all settings from the run but --epochs and --checkpoint-every; leave "
+                    "the other flags out"
+                )
+            outcome = Outcome([resume_run(resume, registry, **flags, progress=progress)], [])
         else:
             several = swept(config, flags, registry)
             if seeds is not None and "seed" in flags:
                 raise ConfigError("--seed and --seeds exclude each other")
-            if out is not None and len(several) > 1:
-                raise ConfigError("--out names one run, but there are several methods; leave it out")
-            finished = []
-            made: MadeSplits = {}
-            for settings in several:
-                numbers = parse_seeds(seeds) if seeds else [settings.machine.seed]
-                finished += train_seeds(
-                    settings, numbers, registry, runs=runs, out=out, made=made, progress=progress
+            with also_by_the_same_command(resume_unfinished):
+                outcome = train_methods(
+                    several,
+                    parse_seeds(seeds) if seeds else None,
+                    registry,
+                    runs=runs,
+                    out=out,
+                    resume_unfinished=resume_unfinished,
+                    progress=progress,
                 )
     if as_json:
-        show(json_text([{"path": str(run.path), **run.metrics()[-1]} for run in finished], indent=2))
+        rows = [{"path": str(run.path), **run.metrics()[-1]} for run in outcome.finished]
+        show(json_text(rows, indent=2))
     else:
-        for run in finished:
+        for run in outcome.finished:
             say(str(run.path))
+    outcome.check()
+
+
+@contextmanager
+def also_by_the_same_command(resume_unfinished: bool) -> Iterator[None]:
+    """A run that a signal stops may have been one of several, or on the way: say what goes on with all."""
+    try:
+        yield
+    except Stopped as stopped:
+        if stopped.sentence is None:
+            raise
+        flag = "" if resume_unfinished else " with --resume-unfinished"
+        sentence = f"{stopped.sentence}; the same command{flag} goes on with all of it"
+        raise Stopped(stopped.number, sentence) from None

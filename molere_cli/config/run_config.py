@@ -134,7 +134,8 @@ def completed(settings: Mapping[str, Any], *, source: str) -> dict[str, Any]:
         ConfigError: a value is not valid; the sentence names it and `source`.
     """
     uses = frozenset({"reweighter", "splitter"} & settings.keys())
-    split = "required" if "split" in settings else "start" if uses else "optional"
+    without_split = "optional" if "train_on" in settings else "none"
+    split = "required" if "split" in settings else "start" if uses else without_split
     in_play = InPlay(split=split, uses=uses, split_needs=frozenset({"delta", "score"} & settings.keys()))
     known = {name: value for name, value in settings.items() if name in OWNERS}
     if settings.get("image_size") is not None:

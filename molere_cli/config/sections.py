@@ -6,10 +6,11 @@ section; its description is the help text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
@@ -371,6 +372,17 @@ class SplitterSettings(Section):
         return {} if "splitter" in in_play.uses else dict.fromkeys(type(self).model_fields, "")
 
 
+class Interval(NamedTuple):
+    """A number of steps, or of seconds; the other is None."""
+
+    steps: int | None
+    seconds: int | None
+
+
+INTERVAL = re.compile(r"([1-9][0-9]{0,8})(steps|s|m|h)")
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
 class MachineSettings(Section):
     """Chance, device and how often to look."""
 
@@ -393,3 +405,24 @@ class MachineSettings(Section):
         ge=0,
         le=MAX_EPOCHS,
     )
+    checkpoint_every: str = Field(
+        "10m",
+        description=(
+            "Time or steps between checkpoints within an epoch, as in 90s, 10m, 2h or 200steps; there is one "
+            "at the end of every epoch, too."
+        ),
+    )
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _is_interval(cls, value: str) -> str:
+        if INTERVAL.fullmatch(value):
+            return value
+        raise ValueError("must be a number with a unit, as in 90s, 10m, 2h or 200steps")
+
+    @property
+    def checkpoint_interval(self) -> Interval:
+        found = INTERVAL.fullmatch(self.checkpoint_every)
+        assert found is not None
+        number, unit = int(found[1]), found[2]
+        return Interval(number, None) if unit == "steps" else Interval(None, number * SECONDS[unit])

@@ -53,15 +53,22 @@ class ImageStore:
         if self.augment == "none":
             return self.plain(positions_B)
         num_images, device = len(positions_B), self._padded.device
-        top_B = torch.randint(0, 2 * self.pad_y + 1, (num_images,), generator=generator)
-        left_B = torch.randint(0, 2 * self.pad_x + 1, (num_images,), generator=generator)
+        top_B, left_B, flips_B = self.draw(num_images, generator=generator)
         crops = self._windows()[positions_B, sent(top_B, device), sent(left_B, device)]
         crops = crops.view(num_images, self.height, self.width, self.channels)
         if self.augment == "crop-flip":
             # As places, not as a mask, of which the host would have to know how many are true.
-            flipped = sent((torch.rand(num_images, generator=generator) < 0.5).nonzero().squeeze(1), device)
+            flipped = sent(flips_B.nonzero().squeeze(1), device)
             crops[flipped] = crops[flipped].flip(2)
         return crops.permute(0, 3, 1, 2)
+
+    def draw(self, num_images: int, *, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """What `augmented` draws for so many images: top and left of each crop, int64 (B,), and whether it is
+        flipped, bool (B,), or (0,) where none is."""
+        top_B = torch.randint(0, 2 * self.pad_y + 1, (num_images,), generator=generator)
+        left_B = torch.randint(0, 2 * self.pad_x + 1, (num_images,), generator=generator)
+        num_flips = num_images if self.augment == "crop-flip" else 0
+        return top_B, left_B, torch.rand(num_flips, generator=generator) < 0.5
 
     def _windows(self) -> Tensor:
         """Every crop of every image as a view: (N, 2p + 1, 2p + 1, H, W C)."""

@@ -7,9 +7,12 @@ processes, with torchvision's transforms, and keeps no more than a few batches i
 from __future__ import annotations
 
 import functools
+import os
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -20,6 +23,7 @@ from molere_cli.data.augmentation import Augment, CropMode, ImageStore, crop_pad
 from molere_cli.errors import ConfigError, DataError
 from molere_cli.randomness import derived_generator, derived_seed
 from molere_cli.registry.specs import Examples, ImageReader
+from molere_cli.stopping import SIGNALS
 
 # Two megabytes of float32 in three channels.
 CACHED_PIXELS = 2**21 // 12
@@ -68,8 +72,9 @@ class Feed(Protocol):
 
     def __len__(self) -> int: ...
 
-    def training(self, batches: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
-        """One augmented batch for each tensor of positions, in order; the same for the same seed."""
+    def training(self, batches: Sequence[Tensor], *, seed: int, start: int = 0) -> Iterator[Batch]:
+        """One augmented batch for each tensor of positions, in order, from number `start` on; a batch is the
+        same for the same seed, wherever one starts."""
 
     def evaluation(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         """One batch for each tensor of positions, in order, unaugmented."""
@@ -140,9 +145,12 @@ class InMemoryFeed:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def training(self, batches: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
+    def training(self, batches: Sequence[Tensor], *, seed: int, start: int = 0) -> Iterator[Batch]:
         generator = derived_generator(seed, "augment")
-        for positions_B in batches:
+        if self.store.augment != "none":
+            for positions_B in batches[:start]:
+                self.store.draw(len(positions_B), generator=generator)
+        for positions_B in batches[start:]:
             on_device_B = sent(positions_B, self.settings.device)
             crops = self.store.augmented(on_device_B, generator=generator)
             yield Batch(on_device_B, normalize(crops, self.settings), self.labels[on_device_B])
@@ -165,8 +173,8 @@ class StreamedFeed:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def training(self, batches: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
-        return self._load(batches, augment=self.settings.augment, seed=seed)
+    def training(self, batches: Sequence[Tensor], *, seed: int, start: int = 0) -> Iterator[Batch]:
+        return self._load(batches[start:], augment=self.settings.augment, seed=seed)
 
     def evaluation(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         return self._load(batches, augment="none", seed=0)
@@ -176,6 +184,7 @@ class StreamedFeed:
             _DecodedImages(self.reader, self.settings, augment, seed),
             batch_sampler=[batch.tolist() for batch in batches],
             num_workers=self.settings.workers,
+            worker_init_fn=_heed_main_process,
             collate_fn=_collate,
             pin_memory=self.settings.device.type == "cuda",
             # Its own generator, or the loader would draw a base seed from the global one.
@@ -271,6 +280,23 @@ def _stretched_crop(image: Tensor, image_size: tuple[int, int]) -> Tensor:
     ratio = (3 / 4 * stretched, 4 / 3 * stretched)
     cropped: Tensor = v2.RandomResizedCrop(image_size, ratio=ratio, antialias=True)(image)
     return cropped
+
+
+def _heed_main_process(_worker: int) -> None:
+    """A signal to the whole process group, such as a terminal's Ctrl-C, is the main process's to act on; its
+    last step may still need this worker, and ends it by a SIGTERM of its own."""
+    for number in SIGNALS:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # else it ends by anybody's
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_end_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_by(main_process: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process:
+        pass
+    os._exit(0)
 
 
 def _collate(examples: list[tuple[int, Tensor] | DataError]) -> tuple[Tensor, Tensor] | DataError:

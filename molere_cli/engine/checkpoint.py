@@ -2,7 +2,8 @@
 
 Tensors go to `state.safetensors`, named by number and path; the rest to `state.json`, where
 `{"$tensor": name}` stands for a tensor, `{"$items": [[key, value]...]}` for a mapping whose keys are not all
-strings, and `{"$float": "nan"}` (inf, -inf) for what JSON has no number for.
+strings, and `{"$float": "nan"}` (inf, -inf) for what JSON has no number for. `state.json` comes last, and has
+under `$digests` those of all three files (BLAKE2b); what older versions wrote has none, and is believed.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from molere_cli.errors import RunError, on_one_line
-from molere_cli.files import json_text, read_json, sync_file, write_text, writing
+from molere_cli.errors import DamagedCheckpoint, RunError, on_one_line
+from molere_cli.files import digest, digest_of_file, json_text, parse_json, read_text, replacing, write_text
 from molere_cli.run_dir import CHECKPOINT_COMPLETE
 
 TENSORS = "state.safetensors"
 CLASSIFIER = "classifier.safetensors"
+DIGESTS = "$digests"
 STATE_LIMIT = 1 << 28
 """Bytes of `state.json` that are read at most."""
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
+NOT_AS_WRITTEN = "it is not what was written"
 
 
 def pack(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
@@ -73,45 +76,92 @@ def save_state(state: Mapping[str, Any], module: nn.Module, folder: Path) -> Non
     packed = pack(state, tensors)
     _save(classifier_tensors(module), folder / CLASSIFIER)
     _save(tensors, folder / TENSORS)
-    write_text(folder / CHECKPOINT_COMPLETE, json_text(packed))
+    digests = {name: digest_of_file(folder / name) for name in (CLASSIFIER, TENSORS)}
+    digests[CHECKPOINT_COMPLETE] = digest(json_text(packed).encode())
+    write_text(folder / CHECKPOINT_COMPLETE, json_text({**packed, DIGESTS: digests}))
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    with writing(path):
+    with replacing(path) as temporary:
         try:
-            save_file(tensors, path)
+            save_file(tensors, temporary)
         except SafetensorError as error:
             # What the system says comes as text alone: "I/O error: No space left on device (os error 28)".
             if (number := OS_ERROR.search(str(error))) is None:
                 raise
             raise OSError(int(number[1]), str(error)) from error
-        sync_file(path)
 
 
 def load_state(folder: Path) -> Any:
     """The state that `save_state` was given.
 
     Raises:
-        RunError: a file is missing or damaged.
+        DamagedCheckpoint: a file is missing, or is not what was written.
     """
+    state, digests = _manifest(folder)
+    tensors = _tensors(folder / TENSORS, digests)
     try:
-        tensors = load_file(folder / TENSORS)
-        return unpack(read_json(folder / CHECKPOINT_COMPLETE, limit=STATE_LIMIT), tensors)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        raise RunError(f"the checkpoint {folder} cannot be read: {on_one_line(str(error))}") from error
+        return unpack(state, tensors)
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise DamagedCheckpoint(folder, _reason(error)) from error
 
 
 def load_classifier(module: nn.Module, folder: Path) -> None:
     """Put a checkpoint's parameters and buffers into the classifier's module.
 
     Raises:
-        RunError: the file is missing or damaged, or belongs to another network.
+        DamagedCheckpoint: the file is missing, or is not what was written.
+        RunError: it belongs to another network.
     """
+    tensors = _tensors(folder / CLASSIFIER, _manifest(folder)[1])
     try:
-        module.load_state_dict(load_file(folder / CLASSIFIER))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
         reason = on_one_line(str(error).strip().splitlines()[0], limit=200)
         raise RunError(f"{folder / CLASSIFIER} does not fit this backbone: {reason}") from error
+
+
+def check_weights(path: Path) -> None:
+    """Raise DamagedCheckpoint if a safetensors file is the classifier of a checkpoint, and is not what was
+    written."""
+    if path.name == CLASSIFIER and (path.parent / CHECKPOINT_COMPLETE).is_file():
+        _check(path, _manifest(path.parent)[1])
+
+
+def _manifest(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The packed state, and the digest that each file must have; none in one of a version without."""
+    path = folder / CHECKPOINT_COMPLETE
+    try:
+        state = parse_json(read_text(path, limit=STATE_LIMIT))
+    except (OSError, ValueError) as error:
+        raise DamagedCheckpoint(path, _reason(error)) from error
+    if not isinstance(state, dict):
+        raise DamagedCheckpoint(path, "it holds no JSON object")
+    if DIGESTS not in state:
+        return state, {}
+    digests = state.pop(DIGESTS)
+    named = isinstance(digests, dict) and digests.keys() == {CLASSIFIER, TENSORS, CHECKPOINT_COMPLETE}
+    if not named or digests[CHECKPOINT_COMPLETE] != digest(json_text(state).encode()):
+        raise DamagedCheckpoint(path, NOT_AS_WRITTEN)
+    return state, digests
+
+
+def _tensors(path: Path, digests: Mapping[str, str]) -> dict[str, Tensor]:
+    try:
+        _check(path, digests)
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DamagedCheckpoint(path, _reason(error)) from error
+
+
+def _check(path: Path, digests: Mapping[str, str]) -> None:
+    if digests and digests[path.name] != digest_of_file(path):
+        raise DamagedCheckpoint(path, NOT_AS_WRITTEN)
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) else None
+    return on_one_line(text or str(error).strip())
 
 
 def classifier_tensors(module: nn.Module) -> dict[str, Tensor]:

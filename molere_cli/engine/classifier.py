@@ -48,10 +48,14 @@ class RandomState:
     def replayed(self, device: torch.device) -> Iterator[None]:
         """Run a block under this state; the state from before comes back after it."""
         with isolated_randomness(device):
-            torch.set_rng_state(self.cpu)
-            if self.device is not None:
-                torch.cuda.set_rng_state(self.device, device)
+            self.restore(device)
             yield
+
+    def restore(self, device: torch.device) -> None:
+        """Make it the global random state; a run that has moved off a GPU has no use for that of the GPU."""
+        torch.set_rng_state(self.cpu)
+        if self.device is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(self.device, device)
 
 
 @contextmanager

@@ -53,9 +53,19 @@ class TrainingLoop:
         self.finite = FiniteWatch(classifier.device, method)
         self.pool_record = PoolRecord(len(feed), classifier.device, num_epochs=settings.epochs)
         self.next_epoch = 0
+        # Of the next epoch: what its steps so far add up to, and what it has to take up where it stopped
+        # within.
+        self.totals = EpochTotals()
+        self._randomness: RandomState | None = None
+        self._seconds = 0.0
+        self._since = time.perf_counter()
 
     def epochs(self, on_step: OnStep | None = None) -> Iterator[dict[str, float]]:
-        """Train from the next epoch to the last; one record of metrics after each.
+        """Train from the next epoch to the last, or on within it; one record of metrics after each.
+
+        Args:
+            on_step: told after each step its number in the epoch, from 1, how many there are, and the loss.
+                At this point `state_dict` may be taken.
 
         Raises:
             TrainingError: the loss or its gradient is not finite (no epoch with such a step is ever yielded,
@@ -64,28 +74,32 @@ class TrainingLoop:
             PluginError: a third party's method fails, or gives what cannot be used.
         """
         while self.next_epoch < self.settings.epochs:
-            epoch, started = self.next_epoch, time.perf_counter()
+            epoch, self._since = self.next_epoch, time.perf_counter()
             # Dropout draws from the global generator, which therefore starts each epoch at a state that
             # follows from (seed, epoch) alone: a resumed run goes on as the uninterrupted one.
             with isolated_randomness(self.classifier.device):
                 torch.manual_seed(derived_seed(self.seed, "epoch", epoch))
                 with missing_kernels_named():
                     metrics = self._epoch(epoch, on_step)
-            self.next_epoch += 1
-            yield {"epoch": epoch, **metrics, "time/seconds": time.perf_counter() - started}
+            seconds = self._seconds_in_epoch()
+            self.next_epoch, self.totals, self._seconds = epoch + 1, EpochTotals(), 0.0
+            yield {"epoch": epoch, **metrics, "time/seconds": seconds}
 
     def _epoch(self, epoch: int, on_step: OnStep | None) -> dict[str, float]:
-        totals = EpochTotals()
+        totals, start = self.totals, self.totals.num_steps
         self.scheduler.step(epoch)
 
         # STEP 1, splitter (outer level), every K epochs: Theta learns which examples the classifier fails
         # on, and they become the validation set (1). What is left, or the whole pool, trains.
-        positions = self.method.before_epoch(epoch)
+        positions = self.method.resume_epoch(epoch) if start else self.method.before_epoch(epoch)
 
         seed = derived_seed(self.seed, "train", epoch)
         batches = self.method.batches(epoch, positions, batch_size=self.settings.batch_size, seed=seed)
         self.classifier.train()
-        for in_epoch, batch in enumerate(self.feed.training(batches, seed=seed)):
+        if self._randomness is not None:
+            self._randomness.restore(self.classifier.device)
+            self._randomness = None
+        for in_epoch, batch in enumerate(self.feed.training(batches, seed=seed, start=start), start):
             step = self._forward(epoch, in_epoch, self.method.select(batch))
 
             # STEP 2: phi gives every example of the batch its weight w_i (2). Every Q steps the parameters
@@ -147,21 +161,45 @@ class TrainingLoop:
     def _lr(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
 
+    def _seconds_in_epoch(self) -> float:
+        return self._seconds + time.perf_counter() - self._since
+
     def state_dict(self) -> dict[str, Any]:
-        """All that a resume needs beside the classifier's own tensors, between epochs."""
-        return {
-            "next_epoch": self.next_epoch,
+        """All that a resume needs beside the classifier's own tensors: between epochs, or called by `on_step`
+        under a method that says `resumes_within_epoch`.
+
+        Raises:
+            TrainingError, PluginError: a step has led to what is not finite.
+        """
+        self.finite.look()
+        state = {
             "optimizer": self.optimizer.state_dict(),
             "method": self.method.state_dict(),
             "pool": self.pool_record.state_dict(),
         }
+        if not self.totals.num_steps:
+            return {"next_epoch": self.next_epoch, **state}
+        # Under other names: versions that know states between epochs alone must not take it for one.
+        randomness = RandomState.capture(self.classifier.device)
+        return {
+            "epoch": self.next_epoch,
+            "totals": self.totals.state_dict(),
+            "random_state": {"cpu": randomness.cpu, "device": randomness.device},
+            "seconds": self._seconds_in_epoch(),
+            **state,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a `state_dict`."""
-        self.next_epoch = state["next_epoch"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.method.load_state_dict(state["method"])
         self.pool_record.load_state_dict(state["pool"])
+        if "epoch" not in state:
+            self.next_epoch = state["next_epoch"]
+            return
+        self.next_epoch, self._seconds = state["epoch"], state["seconds"]
+        self.totals.load_state_dict(state["totals"], self.classifier.device)
+        self._randomness = RandomState(**state["random_state"])
 
 
 @contextmanager

@@ -79,6 +79,10 @@ class Method(ABC):
     needs_features: bool = False
     """Whether `Step.features` is filled."""
 
+    resumes_within_epoch: bool = False
+    """Whether `state_dict` is all that a resume needs after any step, and not between epochs alone. Then the
+    epoch goes on by `resume_epoch`; else a run that has stopped within one trains it from its start."""
+
     remedy: str = ""
     """What else to try where the loss is no longer finite, behind `lower --lr or set --clip-grad 1`."""
     third_party: Spec | None = None
@@ -95,6 +99,11 @@ class Method(ABC):
         """The positions to train on in this epoch, int64, on the CPU, `positions` by default; one may occur
         more than once."""
         return self.positions
+
+    def resume_epoch(self, epoch: int) -> Tensor:
+        """In place of `before_epoch` where a state from within this epoch has just been loaded: the same
+        positions. Right by default for a `before_epoch` that changes nothing in the method."""
+        return self.before_epoch(epoch)
 
     @abstractmethod
     def weights(self, step: Step) -> Tensor | None:
@@ -126,7 +135,8 @@ class Method(ABC):
         return self.context.in_validation
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, numbers and strings that a resume needs, between epochs."""
+        """Tensors, numbers and strings that a resume needs: between epochs, and after any step if
+        `resumes_within_epoch`."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -152,6 +162,11 @@ def validation_positions(context: TrainingContext) -> Tensor:
 def positions_of(mask: Tensor) -> Tensor:
     """Where a bool (N,) is true, int64."""
     return mask.nonzero().squeeze(1)
+
+
+def stacked(numbers: list[Tensor]) -> Tensor:
+    """0-dim tensors of one dtype as one, (n,), for a state; `list` of it gives them back."""
+    return torch.stack(numbers) if numbers else torch.empty(0)
 
 
 def num_steps(positions: Tensor, config: RunConfig) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,11 +110,30 @@ class EpochTotals:
         self.num_correct: list[Tensor] = []
         self.weights: list[Tensor] = []
 
+    @property
+    def num_steps(self) -> int:
+        """How many steps have been added."""
+        return len(self.num_correct)
+
     def add(self, step: Step, weights_B: Tensor | None) -> None:
         self.losses.append(step.losses.detach())
         self.num_correct.append((step.logits.detach().argmax(dim=1) == step.batch.labels).sum())
         if weights_B is not None:
             self.weights.append(weights_B)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume within the epoch needs: losses and weights float (n,), num_correct int64 (steps,)."""
+        return {
+            "losses": torch.cat(self.losses),
+            "num_correct": torch.stack(self.num_correct),
+            "weights": torch.cat(self.weights) if self.weights else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from a `state_dict`."""
+        self.losses = [state["losses"].to(device)]
+        self.num_correct = list(state["num_correct"].to(device))
+        self.weights = [] if state["weights"] is None else [state["weights"].to(device)]
 
     def metrics(self) -> dict[str, float]:
         """Mean loss and accuracy; spread of the weights and effective sample size as a fraction, which is 0

@@ -12,6 +12,7 @@ from molere_cli.engine.classifier import Classifier
 from molere_cli.errors import TrainingError
 from molere_cli.metrics import Predictions
 from molere_cli.registry.specs import Examples
+from molere_cli.stopping import stop_if_asked
 
 
 def predict_feed(classifier: Classifier, feed: Feed, groups: torch.Tensor | None = None) -> Predictions:
@@ -20,9 +21,11 @@ def predict_feed(classifier: Classifier, feed: Feed, groups: torch.Tensor | None
     Raises:
         TrainingError: there are no probabilities in them, since the classifier has diverged.
     """
-    logits_NC = torch.cat(
-        [classifier.predict(batch.images).logits.cpu() for batch in feed.evaluation(batches_in_order(feed))]
-    )
+    batches = []
+    for batch in feed.evaluation(batches_in_order(feed)):
+        batches.append(classifier.predict(batch.images).logits.cpu())
+        stop_if_asked()
+    logits_NC = torch.cat(batches)
     # Parameters may be finite where the running statistics of batch norm, which no loss sees, are not.
     num_broken = int((~logits_NC.softmax(dim=1).isfinite().all(dim=1)).sum())
     if num_broken:

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from molere_cli.engine.checkpoint import check_weights
 from molere_cli.engine.classifier import classification_layer
 from molere_cli.errors import ConfigError
 
@@ -31,6 +32,7 @@ def load_weights(module: nn.Module, path: Path, *, backbone: str) -> str | None:
 
     Raises:
         ConfigError: the file cannot be read, has values that are not finite, or belongs to another network.
+        DamagedCheckpoint: it is a checkpoint's, and not what was written.
     """
     theirs, ours = _read(path), module.state_dict()
     _check_finite(theirs, path)
@@ -58,6 +60,7 @@ def load_weights(module: nn.Module, path: Path, *, backbone: str) -> str | None:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
+        check_weights(path)
         return load_file(path)
     except OSError as error:
         raise ConfigError(f"cannot read the weights {path}: {error.strerror or error}") from error

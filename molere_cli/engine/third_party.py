@@ -60,12 +60,18 @@ class CheckedMethod(Method):
         super().__init__(context)
         self.third_party = spec
         self.needs_features, self.remedy = method.needs_features, method.remedy
+        self.resumes_within_epoch = method.resumes_within_epoch
         self._method, self._spec, self._num_examples = method, spec, len(context.labels)
 
     def before_epoch(self, epoch: int) -> Tensor:
         with self._spec.watched("before_epoch"):
             positions = self._method.before_epoch(epoch)
         return self._checked_positions(positions, hook="before_epoch")
+
+    def resume_epoch(self, epoch: int) -> Tensor:
+        with self._spec.watched("resume_epoch"):
+            positions = self._method.resume_epoch(epoch)
+        return self._checked_positions(positions, hook="resume_epoch")
 
     def batches(self, epoch: int, positions: Tensor, *, batch_size: int, seed: int) -> list[Tensor]:
         with self._spec.watched("batches"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,21 @@ class ValidationCycle:
             self.cursor = missing
         return taken
 
+    def place(self) -> dict[str, int]:
+        """Where it stands, for `at`."""
+        return {"round": self.round, "cursor": self.cursor}
+
+    def at(self, place: Mapping[str, int]) -> ValidationCycle:
+        """The same cycle at another place."""
+        return ValidationCycle(
+            self.positions,
+            self.batch_size,
+            self.seed,
+            self.tag,
+            round=place["round"],
+            cursor=place["cursor"],
+        )
+
     def _rest_of_round(self) -> Tensor:
         if self._order is None:
             generator = derived_generator(self.seed, "validation", self.tag, self.round)
@@ -58,6 +73,9 @@ class ValidationBatches:
         self.seed = seed
         self._cycle: ValidationCycle | None = None
         self._batches: Iterator[Batch] = iter(())
+        self._epoch_start: dict[str, int] = {}
+        """Where the cycle stood before what this epoch needs was drawn."""
+        self._num_taken = 0
 
     def set_positions(self, positions: Tensor, *, tag: int = 0) -> None:
         """Draw from these positions (int64 on the CPU) from now on; another tag shuffles them otherwise."""
@@ -66,29 +84,39 @@ class ValidationBatches:
     def start_epoch(self, epoch: int, *, num_batches: int) -> None:
         """Line up what an epoch of at most `num_batches` meta-updates needs."""
         assert self._cycle is not None
+        self._epoch_start, self._num_taken = self._cycle.place(), 0
+        self._line_up(epoch, num_batches)
+
+    def resume_epoch(self, epoch: int, *, num_batches: int) -> None:
+        """Line up the rest of an epoch, after a `state_dict` from within it has been loaded."""
+        assert self._cycle is not None
+        self._cycle = self._cycle.at(self._epoch_start)
+        self._line_up(epoch, num_batches)
+
+    def _line_up(self, epoch: int, num_batches: int) -> None:
+        assert self._cycle is not None
         drawn = [self._cycle.draw() for _ in range(num_batches)]
-        self._batches = self.feed.training(drawn, seed=derived_seed(self.seed, "validation", epoch))
+        seed = derived_seed(self.seed, "validation", epoch)
+        self._batches = self.feed.training(drawn, seed=seed, start=self._num_taken)
 
     def next(self) -> Batch:
         """The next batch of the epoch."""
+        self._num_taken += 1
         return next(self._batches)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resume needs, between epochs."""
+        """What a resume needs, between epochs and within one."""
         assert self._cycle is not None
         return {
             "val_positions": self._cycle.positions,
-            "cycle": {"tag": self._cycle.tag, "round": self._cycle.round, "cursor": self._cycle.cursor},
+            "cycle": {"tag": self._cycle.tag, **self._cycle.place()},
+            "epoch_start": self._epoch_start,
+            "num_taken": self._num_taken,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a `state_dict`."""
-        cycle = state["cycle"]
-        self._cycle = ValidationCycle(
-            state["val_positions"].cpu(),
-            self.batch_size,
-            self.seed,
-            tag=cycle["tag"],
-            round=cycle["round"],
-            cursor=cycle["cursor"],
-        )
+        positions, cycle = state["val_positions"].cpu(), state["cycle"]
+        self._cycle = ValidationCycle(positions, self.batch_size, self.seed, tag=cycle["tag"]).at(cycle)
+        # Versions that wrote checkpoints between epochs alone had no need of these.
+        self._epoch_start, self._num_taken = state.get("epoch_start", {}), state.get("num_taken", 0)

@@ -14,6 +14,7 @@ from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.optimizer import build_optimizer
 from molere_cli.methods.erm import ERM
 from molere_cli.randomness import derived_generator
+from molere_cli.stopping import stop_if_asked
 
 
 class DrawnERM(ERM):
@@ -61,5 +62,5 @@ def erm_epochs(
         feed=context.feed,
         method=ERM(own) if weights is None else DrawnERM(own, weights),
     )
-    for _ in loop.epochs():
+    for _ in loop.epochs(lambda *_step: stop_if_asked()):
         yield classifier

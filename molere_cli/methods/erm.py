@@ -11,5 +11,7 @@ from molere_cli.engine.step import Step
 class ERM(Method):
     """Empirical risk minimisation: every example counts the same."""
 
+    resumes_within_epoch = True
+
     def weights(self, step: Step) -> Tensor | None:
         return None

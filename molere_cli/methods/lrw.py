@@ -17,6 +17,7 @@ class LRW(Method):
     Equations (2) to (5) of docs/architecture.md.
     """
 
+    resumes_within_epoch = True
     remedy = ", or --weight-bound 10"
 
     def __init__(self, context: TrainingContext) -> None:
@@ -28,6 +29,10 @@ class LRW(Method):
 
     def before_epoch(self, epoch: int) -> Tensor:
         self._reweighting.start_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))
+        return self.positions
+
+    def resume_epoch(self, epoch: int) -> Tensor:
+        self._reweighting.resume_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))
         return self.positions
 
     def weights(self, step: Step) -> Tensor | None:

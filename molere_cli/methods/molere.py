@@ -24,6 +24,7 @@ class MOLERE(Method):
     learnable examples instead of the hard ones.
     """
 
+    resumes_within_epoch = True
     remedy = ", or --weight-bound 10"
 
     def __init__(self, context: TrainingContext) -> None:
@@ -69,11 +70,19 @@ class MOLERE(Method):
             )
             # A tag of its own: another set in the old order would start where the old one was left.
             self._reweighting.set_validation(positions_of(self._in_validation), tag=epoch)
-        # The split has moved, and with `--train-on train` what trains moves with it.
-        config = self.context.config
-        self.positions = training_positions(config, self.context.labels, self._in_validation)
-        self._reweighting.start_epoch(epoch, num_steps=num_steps(self.positions, config))
+        self._move_positions()
+        self._reweighting.start_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))
         return self.positions
+
+    def resume_epoch(self, epoch: int) -> Tensor:
+        self._move_positions()
+        self._reweighting.resume_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))
+        return self.positions
+
+    def _move_positions(self) -> None:
+        """The split has moved, and with `--train-on train` what trains moves with it."""
+        context = self.context
+        self.positions = training_positions(context.config, context.labels, self._in_validation)
 
     def weights(self, step: Step) -> Tensor | None:
         return self._reweighting.weights(step)
@@ -92,12 +101,14 @@ class MOLERE(Method):
             "reweighting": self._reweighting.state_dict(),
             "splitting": self._splitting.state_dict(),
             "in_validation": self._in_validation,
+            "split_metrics": self._split_metrics,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._reweighting.load_state_dict(state["reweighting"])
         self._splitting.load_state_dict(state["splitting"])
         self._in_validation = state["in_validation"].cpu()
+        self._split_metrics = state.get("split_metrics", {})
 
 
 def random_split(labels: Tensor, *, delta: float, seed: int) -> Tensor:

@@ -75,11 +75,22 @@ class PoolHardness:
         self._num_seen_N.index_add_(0, step.batch.positions, torch.ones_like(margins_B))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resume needs, between epochs."""
-        return {"margin_sum": self._margin_sum_N, "num_seen": self._num_seen_N} if self._follows else {}
+        """What a resume needs, between epochs and within one."""
+        if not self._follows:
+            return {}
+        return {
+            "margin_sum": self._margin_sum_N,
+            "num_seen": self._num_seen_N,
+            "ranks": self._ranks_N,
+            "margins": self._margins_N,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a `state_dict`."""
         if self._follows:
             self._margin_sum_N.copy_(state["margin_sum"])
             self._num_seen_N.copy_(state["num_seen"])
+            # Versions that wrote checkpoints between epochs alone had no need of these.
+            if "ranks" in state:
+                self._ranks_N = state["ranks"].to(self._ranks_N)
+                self._margins_N = state["margins"].to(self._ranks_N)

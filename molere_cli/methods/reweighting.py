@@ -16,7 +16,7 @@ from molere_cli.config.sections import ReweightingSettings
 from molere_cli.data.feed import Feed
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.hypergradient import hypergradient
-from molere_cli.engine.method import TrainingContext
+from molere_cli.engine.method import TrainingContext, stacked
 from molere_cli.engine.response import check_response_known, optimizer_response
 from molere_cli.engine.step import Step
 from molere_cli.engine.validation_batches import ValidationBatches
@@ -205,11 +205,17 @@ class Reweighting:
         self._val_losses = []
         if self._hardness is not None:
             self._hardness.start_epoch()
-        if not self._is_learning(epoch):
-            return
-        # Lined up at once, so that a stream can decode them while the classifier trains.
-        num_due = math.ceil(num_steps / self.settings.reweighter_interval)
-        self._validation.start_epoch(epoch, num_batches=num_due)
+        if self._is_learning(epoch):
+            # Lined up at once, so that a stream can decode them while the classifier trains.
+            self._validation.start_epoch(epoch, num_batches=self._num_due(num_steps))
+
+    def resume_epoch(self, epoch: int, *, num_steps: int) -> None:
+        """Line up the rest of an epoch, after a `state_dict` from within it has been loaded."""
+        if self._is_learning(epoch):
+            self._validation.resume_epoch(epoch, num_batches=self._num_due(num_steps))
+
+    def _num_due(self, num_steps: int) -> int:
+        return math.ceil(num_steps / self.settings.reweighter_interval)
 
     def _is_learning(self, epoch: int) -> bool:
         return epoch >= self.warmup_epochs and not self.limits.leave_nothing
@@ -291,12 +297,13 @@ class Reweighting:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resume needs, between epochs."""
+        """What a resume needs, between epochs and within one."""
         return {
             "reweighter": self.reweighter.state_dict(),
             "optimizer": self.reweighter_optimizer.state_dict(),
             "num_updates": self.num_updates,
             "hardness": {} if self._hardness is None else self._hardness.state_dict(),
+            "val_losses": stacked(self._val_losses),
             **self._validation.state_dict(),
         }
 
@@ -307,6 +314,7 @@ class Reweighting:
         self.num_updates = state["num_updates"]
         if self._hardness is not None:
             self._hardness.load_state_dict(state["hardness"])
+        self._val_losses = list(state.get("val_losses", stacked([])).to(self.classifier.device))
         self._validation.load_state_dict(state)
 
 

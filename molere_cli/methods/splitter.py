@@ -24,6 +24,7 @@ from molere_cli.engine.validation_batches import ValidationCycle
 from molere_cli.errors import TrainingError
 from molere_cli.randomness import derived_seed
 from molere_cli.splits.quota import select_by_quota, validation_size
+from molere_cli.stopping import stop_if_asked
 
 MIN_BATCH_SIZE, MIN_STEPS = 16, 64
 
@@ -131,6 +132,7 @@ def view_pool(classifier: Classifier, feed: Feed) -> PoolView:
     """One pass over the pool in eval mode; holds N (D + 2) numbers."""
     features, losses, wrong = [], [], []
     for batch in feed.evaluation(batches_in_order(feed)):
+        stop_if_asked()
         output = classifier.predict(batch.images, with_features=True)
         assert output.features is not None
         features.append(output.features.float())
@@ -257,6 +259,7 @@ class SplitterTraining:
         self.splitter_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.splitter_optimizer.step()
+        stop_if_asked()
         return loss.detach()
 
     @torch.no_grad()
@@ -279,7 +282,7 @@ class SplitterTraining:
                 yield batch.images, batch.positions
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resume needs, between epochs."""
+        """What a resume needs, but within an update."""
         return {"splitter": self.splitter.state_dict(), "optimizer": self.splitter_optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

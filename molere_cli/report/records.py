@@ -27,6 +27,7 @@ FREE_SETTINGS = frozenset(
         "device",
         "threads",
         "eval_interval",
+        "checkpoint_every",
         "check",
     }
 )
@@ -163,6 +164,10 @@ def experiment_settings(config: Mapping[str, Any], environment: Mapping[str, Any
     if settings.get("label_noise", "none").endswith(".csv"):
         settings["label_noise"] = Path(settings["label_noise"]).name
     settings["precision"] = environment["precision"]
+    if extended_from := [
+        number for number in environment.get("extended_from", ()) if number < config["epochs"]
+    ]:
+        settings["extended_from"] = ", ".join(map(str, extended_from))
     split = environment["split"]
     if split is not None:
         settings |= {"split": split["strategy"], "score": split["score"], "delta": split["delta"]}

@@ -31,6 +31,8 @@ DATA_SETTINGS = frozenset(
 START_SETTINGS = frozenset({"backbone", "backbone_option", "weights", "freeze_backbone"})
 BASELINE_SETTINGS = DATA_SETTINGS | START_SETTINGS | {"precision"}
 METHOD_SETTINGS = frozenset({"method", "method_option", "train_on"})
+# What only some ERM runs have, and which is no matter of the method.
+EXTENSION = frozenset({"extended_from"})
 LABEL_ORDER = ("ERM", "LRW-Easy", "LRW-Random", "LRW-Hard", "MOLERE")
 FINGERPRINTS = ("fingerprint", "test_fingerprint")
 FINGERPRINT_SHOWN = 8
@@ -189,7 +191,8 @@ def _with_differences(rows: Sequence[Row]) -> list[Row]:
 def _differences(erm: Row, row: Row) -> list[str]:
     """The settings of `erm` in which `row` differs, what makes the method aside."""
     ours = _part(erm.settings, lambda name: name not in METHOD_SETTINGS)
-    return sorted(name for name in ours if _text(erm.settings, name) != _text(row.settings, name))
+    names = {*ours, *(EXTENSION & row.settings.keys())}
+    return sorted(name for name in names if _text(erm.settings, name) != _text(row.settings, name))
 
 
 def _order(row: Row) -> tuple[Any, ...]:

@@ -21,6 +21,7 @@ from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.predict import predict_sets
 from molere_cli.errors import ConfigError, RunError
 from molere_cli.files import with_nulls
+from molere_cli.locks import Note
 from molere_cli.metrics import among_present, class_accuracies, named_group_accuracies, summarize
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Dataset, Examples
@@ -84,6 +85,7 @@ def evaluate_run(
     sets: Collection[str] | None = None,
     dataset: str | None = None,
     dataset_option: Mapping[str, str] | None = None,
+    note: Note = lambda _message: None,
 ) -> Evaluation:
     """Recompute a run's metrics from its checkpoint.
 
@@ -93,13 +95,14 @@ def evaluate_run(
             the run's own test set corrupted on the fly (`cifar10-c:KIND:SEVERITY` and the like mean the
             same), and another dataset as `NAME` or `NAME:ARGUMENT` for its test sets.
         dataset: another dataset to take the test sets from.
+        note: told if the newest checkpoint is damaged, so that the one before it is used.
 
     Raises:
         RunError: no run, no checkpoint, or the dataset has changed.
         ConfigError: an unknown test set, options without a dataset, or classes that the run does not have.
     """
     run = RunDir(path) if path is not None else newest_run(runs)
-    plan, data, classifier, settings = load_for_evaluation(run, registry)
+    plan, data, classifier, settings = load_for_evaluation(run, registry, note=note)
     if dataset_option and dataset is None:
         raise ConfigError("--dataset-option goes with --dataset; the run's own dataset is as it was trained")
     class_names = data.dataset.class_names
@@ -199,7 +202,7 @@ def _chosen_sets(
 
 
 def load_for_evaluation(
-    run: RunDir, registry: Registry
+    run: RunDir, registry: Registry, *, note: Note = lambda _message: None
 ) -> tuple[Plan, LoadedDataset, Classifier, FeedSettings]:
     """A run's classifier from its checkpoint alone, with the dataset it was trained on.
 
@@ -214,5 +217,5 @@ def load_for_evaluation(
     check_fingerprint(run, data)
     settings = feed_settings(plan, data)
     classifier = make_empty_classifier(plan, data, settings.image_size)
-    run.read_checkpoint(partial(load_classifier, classifier.module))
+    run.read_checkpoint(partial(load_classifier, classifier.module), note=note)
     return plan, data, classifier, settings

@@ -6,7 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from molere_cli.config.run_config import completed
 from molere_cli.config.sections import NOISE_SUFFIX
 from molere_cli.data.source import LoadedDataset
 from molere_cli.errors import RunError
@@ -21,6 +22,8 @@ from molere_cli.fingerprints import same_fingerprint
 from molere_cli.run_dir import RunDir, dataset_title, without_place
 from molere_cli.splits.artefact import Split, load_split
 
+MACHINE_SETTINGS = {"device", "threads"}
+"""Settings that may differ where a run is gone on with."""
 PACKAGES = ("torch", "torchvision", "timm", "safetensors", "pyarrow", "numpy")
 
 
@@ -138,6 +141,26 @@ def check_test_sets(run: RunDir, data: LoadedDataset) -> None:
                 f"test set {name!r} of dataset {data.name!r} has changed since {run.path} was trained: "
                 f"fingerprint {present[name]}, recorded {recorded}"
             )
+
+
+def is_extended(run: RunDir) -> bool:
+    """Whether the run was to have fewer epochs when it began: its learning rate was not that of one."""
+    return any(number < run.config()["epochs"] for number in run.environment().get("extended_from", ()))
+
+
+def has_settings(run: RunDir, settings: Mapping[str, Any], *, but: Collection[str] = ()) -> bool:
+    """Whether a run was begun with these settings, those of its place and `but` aside.
+
+    Raises:
+        RunError: it cannot be read.
+        ConfigError: its settings are not valid.
+    """
+    theirs = completed(run.config(), source=str(run.path / "config.json"))
+    ours, theirs = (
+        {name: value for name, value in as_planned(values).items() if name not in but}
+        for values in (settings, theirs)
+    )
+    return ours == theirs and not is_extended(run)
 
 
 def check_split(run: RunDir) -> None:

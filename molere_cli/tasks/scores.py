@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -18,21 +16,22 @@ import torch
 from torch import Tensor
 
 from molere_cli.config.plan import Plan, make_plan
-from molere_cli.config.run_config import RunConfig, completed
+from molere_cli.config.run_config import RunConfig
 from molere_cli.config.sections import InPlay
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.predict import predict_feed
 from molere_cli.errors import ConfigError, RunError, SplitError, on_one_line
+from molere_cli.files import digest_of_values
 from molere_cli.fingerprints import same_fingerprint
-from molere_cli.locks import Note, locked
+from molere_cli.locks import Note, locked, take_left_behind
 from molere_cli.progress import Progress
 from molere_cli.randomness import derived_seed
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry
 from molere_cli.run_dir import RunDir, finished_runs, unfinished_runs
 from molere_cli.tasks.build import build_engine, training_context
-from molere_cli.tasks.provenance import as_planned
+from molere_cli.tasks.provenance import as_planned, has_settings
 from molere_cli.tasks.train import resume_run, train_run
 
 OUT_OF_FOLD = "oof-margin"
@@ -73,6 +72,9 @@ def erm_run(
         return run
 
     if (run := found()) is not None:
+        # One who was killed as it had finished has left its lock there.
+        if (lock := take_left_behind(_lock_path(plan, data, runs=runs))) is not None:
+            lock.release()
         return run
     with _lock_of(plan, data, runs=runs, note=progress.note, wait=True):
         return (
@@ -109,8 +111,7 @@ def announced(plan: Plan, data: LoadedDataset, *, runs: Path, note: Note) -> Ite
 def _lock_of(
     plan: Plan, data: LoadedDataset, *, runs: Path, note: Note, wait: bool = False
 ) -> Iterator[None]:
-    identity = json.dumps([plan.settings, plan.precision, data.fingerprint], sort_keys=True)
-    path = runs / f".erm-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.lock"
+    path = _lock_path(plan, data, runs=runs)
     doing, was_there = "is training the ERM run that hardness scores come from", os.path.exists(runs)
     try:
         with locked(path, doing=doing, note=note, wait=wait):
@@ -121,15 +122,20 @@ def _lock_of(
                 runs.rmdir()
 
 
+def _lock_path(plan: Plan, data: LoadedDataset, *, runs: Path) -> Path:
+    identity = digest_of_values([as_planned(plan.settings), plan.precision, data.fingerprint])
+    return runs / f".erm-{identity[:16]}.lock"
+
+
 def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset, score: str | None, *, note: Note) -> bool:
     """Whether a run is the planned one and has recorded the score, if any is asked for; `note` is told of
     one that cannot be read."""
     try:
-        environment, source = run.environment(), str(run.path / "config.json")
+        environment = run.environment()
         return (
             environment["precision"] == plan.precision
             and same_fingerprint(environment["fingerprint"], data.fingerprint)
-            and as_planned(completed(run.config(), source=source)) == as_planned(plan.settings)
+            and has_settings(run, plan.settings)
             and (score is None or has_score(run, score))
         )
     except (RunError, ConfigError) as error:

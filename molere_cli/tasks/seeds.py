@@ -1,24 +1,35 @@
-"""Several runs in turn: one configuration, many seeds; each with the split it needs."""
+"""Several runs in turn: methods, seeds; each with the split it needs, taken up where it stopped."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import torch
+
 from molere_cli.config.paths import with_absolute_paths
-from molere_cli.config.plan import make_plan
+from molere_cli.config.plan import Plan, make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.config.sections import MAX_SEED
 from molere_cli.data.source import LoadedDataset, load_dataset
-from molere_cli.errors import ConfigError, shown
+from molere_cli.errors import ConfigError, MolereError, RunError, SplitError, shown
+from molere_cli.locks import Note
 from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
-from molere_cli.run_dir import RunDir, taken
+from molere_cli.run_dir import RunDir, clear_beginning, run_paths, taken
+from molere_cli.splits.artefact import read_split
+from molere_cli.tasks.provenance import (
+    MACHINE_SETTINGS,
+    check_fingerprint,
+    check_test_sets,
+    has_settings,
+)
 from molere_cli.tasks.scores import announced
 from molere_cli.tasks.split import MadeSplits, split_for
-from molere_cli.tasks.train import train_run
+from molere_cli.tasks.train import resume_run, train_run
 
 MAX_SEEDS = 10_000
 """Of one command: as many runs in turn."""
@@ -51,6 +62,59 @@ def _seed_range(text: str) -> range:
     return range(int(first), int(last if dash else first) + 1)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """The runs that are finished, and what went wrong with the others, a sentence each."""
+
+    finished: list[RunDir]
+    failures: list[str]
+
+    def check(self) -> None:
+        """Raise RunError if any failed, naming all."""
+        if not self.failures:
+            return
+        failed, number = len(self.failures), len(self.failures) + len(self.finished)
+        raise RunError(f"{failed} of {number} runs failed: {'; '.join(self.failures)}")
+
+
+def train_methods(
+    configs: Sequence[RunConfig],
+    seeds: Sequence[int] | None,
+    registry: Registry,
+    *,
+    runs: Path,
+    out: Path | None = None,
+    resume_unfinished: bool = False,
+    progress: Progress,
+) -> Outcome:
+    """Train every configuration for every seed (default: its own); with several, one that fails is noted, and
+    the others are trained.
+
+    Raises:
+        ConfigError: `out` with several.
+        MolereError: what keeps all of a configuration from being trained; or a single run has failed.
+    """
+    if out is not None and len(configs) > 1:
+        raise ConfigError("--out names one run, but there are several methods; leave it out")
+    outcome, made = Outcome([], []), MadeSplits()
+    several = len(configs) * len(seeds or [0]) > 1
+    for config in configs:
+        outcome.finished.extend(
+            train_seeds(
+                config,
+                seeds or [config.machine.seed],
+                registry,
+                runs=runs,
+                out=out,
+                resume_unfinished=resume_unfinished,
+                failures=outcome.failures if several else None,
+                made=made,
+                progress=progress,
+            )
+        )
+    return outcome
+
+
 def train_seeds(
     config: RunConfig,
     seeds: Sequence[int],
@@ -58,6 +122,8 @@ def train_seeds(
     *,
     runs: Path,
     out: Path | None = None,
+    resume_unfinished: bool = False,
+    failures: list[str] | None = None,
     data: LoadedDataset | None = None,
     made: MadeSplits | None = None,
     progress: Progress,
@@ -65,6 +131,9 @@ def train_seeds(
     """Train one run a seed under `runs` (or the only one into `out`), and yield each when it is done.
 
     Args:
+        resume_unfinished: whether a run that has these settings already, and is there or under `runs`, is
+            taken if it is finished, and gone on with if not.
+        failures: where to put what went wrong with a seed, so that the others are trained; else it is raised.
         data: the dataset, if it has been loaded already; it must be what `config` names.
         made: splits made for other methods, to share (`split_for`).
 
@@ -74,14 +143,110 @@ def train_seeds(
     """
     if out is not None and len(seeds) > 1:
         raise ConfigError("--out names one run, but there are several seeds; leave it out")
-    if out is not None and os.path.lexists(out):
-        raise taken(out)
+    if out is not None and os.path.lexists(out) and not resume_unfinished:
+        _make_room(out, note=progress.note)
     config = with_absolute_paths(config, registry)
     plans = [make_plan(config.updated(seed=seed), registry) for seed in seeds]
     data = data or load_dataset(config.data, registry)
     for plan in plans:
-        split = split_for(plan, data, runs=runs, made=made, progress=progress)
-        path, numbered = out or runs / plan.run_name, out is None
-        with announced(plan, data, runs=path.parent, note=progress.note):
-            run = train_run(plan, data, split, path, numbered=numbered, progress=progress)
-        yield run
+        try:
+            with announced(plan, data, runs=runs if out is None else out.parent, note=progress.note):
+                run = _train_seed(
+                    plan, data, runs=runs, out=out, resume=resume_unfinished, made=made, progress=progress
+                )
+        except MolereError as error:
+            if failures is None:
+                raise
+            progress.run_ended(None)
+            failures.append(f"{plan.config.method.method} with seed {plan.config.machine.seed}: {error}")
+            progress.note(f"{failures[-1]}; going on with the others")
+        else:
+            yield run
+
+
+def _train_seed(
+    plan: Plan,
+    data: LoadedDataset,
+    *,
+    runs: Path,
+    out: Path | None,
+    resume: bool,
+    made: MadeSplits | None,
+    progress: Progress,
+) -> RunDir:
+    paths = run_paths(runs) if out is None else [out]
+    tell = progress.note if resume else _say_nothing
+    fitting = [run for run in map(RunDir, paths) if _is_run_of(run, plan, data, note=tell)]
+    if resume and (run := _finished(fitting, plan, data, progress=progress)) is not None:
+        return run
+    like: RunDir | None = None
+    if out is None:
+        # A run that has no checkpoint is as good as none.
+        idle = [run for run in fitting if not run.is_being_trained()]
+        like = next((run for run in idle if not clear_beginning(run.path, note=progress.note)), None)
+    elif os.path.lexists(out):
+        _make_room(out, note=progress.note)
+    split = split_for(plan, data, runs=runs, made=made, progress=progress)
+    path, numbered = out or runs / plan.run_name, out is None
+    return train_run(plan, data, split, path, numbered=numbered, like=like, progress=progress)
+
+
+def _finished(
+    fitting: Sequence[RunDir], plan: Plan, data: LoadedDataset, *, progress: Progress
+) -> RunDir | None:
+    """The newest finished one of the runs, or the one that has come furthest, once it is finished; None if
+    there is none."""
+    if done := [run for run in fitting if run.is_done]:
+        newest = max(done, key=lambda run: (run.path / "DONE").stat().st_mtime)
+        newest.is_being_trained()  # what is left of its lock is removed
+        progress.note(f"{newest.path} is finished with these settings")
+        return newest
+    if not fitting:
+        return None
+    furthest = max(fitting, key=lambda run: (run.checkpoint() is not None, run.num_records()))
+    progress.note(f"going on with {furthest.path}")
+    machine = plan.config.machine
+    return resume_run(
+        furthest.path,
+        plan.registry,
+        data=data,
+        checkpoint_every=machine.checkpoint_every if "checkpoint_every" in plan.config.given else None,
+        progress=progress,
+    )
+
+
+def _say_nothing(_message: str) -> None:
+    pass
+
+
+def _make_room(out: Path, *, note: Note) -> None:
+    """Remove a beginning of a run at `out`.
+
+    Raises:
+        RunError: it is more than that, or somebody trains it.
+    """
+    if not clear_beginning(out, note=note):
+        raise taken(out)
+
+
+def _is_run_of(run: RunDir, plan: Plan, data: LoadedDataset, *, note: Note) -> bool:
+    """Whether the run was begun with these settings, those of the machine aside, and with these data; `note`
+    is told of one that has the settings and other data, or cannot be read."""
+    settings = plan.for_pool(len(data.dataset.pool)).settings
+    try:
+        if not has_settings(run, settings, but=MACHINE_SETTINGS) or not _has_split_of(run, plan):
+            return False
+        check_fingerprint(run, data)
+        check_test_sets(run, data)
+    except (RunError, ConfigError, SplitError) as error:
+        note(f"{error}; it is left as it is")
+        return False
+    return True
+
+
+def _has_split_of(run: RunDir, plan: Plan) -> bool:
+    """Whether the run has the split of the plan's file; a strategy gives the same one again."""
+    if not plan.needs_split or not plan.config.split.split_is_file:
+        return True
+    theirs, ours = read_split(run.split_path), read_split(Path(plan.config.split.split))
+    return torch.equal(theirs.in_validation, ours.in_validation)

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from molere_cli.config.files import saved_config
+from molere_cli.config.files import saved_config, validate_config
 from molere_cli.config.plan import Plan, make_plan
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
-from molere_cli.engine.checkpoint import load_classifier, load_state, save_state
+from molere_cli.engine.checkpoint import load_classifier, load_state
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import RunError, SplitError
-from molere_cli.files import digest_of_values, replacing, with_nulls
+from molere_cli.files import replacing
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import beat
 from molere_cli.metrics import Predictions, group_accuracies, summarize
 from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
-from molere_cli.run_dir import RunDir, new_run
+from molere_cli.run_dir import CHECKPOINTS, RunDir, new_run
 from molere_cli.splits.artefact import Split, SplitInfo, write_split
+from molere_cli.stopping import Stopped, stop_if_asked
 from molere_cli.tasks.build import Engine, build_engine
+from molere_cli.tasks.checkpoints import Checkpoints, digest_of_records, stopping_well
+from molere_cli.tasks.extend import check_extension, new_schedule
 from molere_cli.tasks.provenance import (
     check_fingerprint,
     check_split,
@@ -49,12 +53,14 @@ def train_run(
     path: Path,
     *,
     numbered: bool = False,
+    like: RunDir | None = None,
     progress: Progress,
 ) -> RunDir:
     """Train as planned and write a new run directory.
 
     Args:
         numbered: whether `path` gets a number if it is taken.
+        like: a run of the same settings that could be taken or gone on with instead, which the user is told.
 
     Raises:
         RunError: `path` is taken.
@@ -62,7 +68,13 @@ def train_run(
     engine = engine_on_split(plan, data, split, note=progress.note)
     begin = partial(_write_beginning, engine.plan.settings, _environment(engine, split), split)
     with new_run(path, begin, numbered=numbered, note=progress.note) as run:
-        return _train(engine, run, [], progress=progress)
+        if like is not None:
+            state, instead = ("finished", "take") if like.is_done else ("unfinished", "go on with")
+            progress.note(
+                f"{like.path} has these very settings and is {state}; {run.path} starts anew, while "
+                f"--resume-unfinished would {instead} it"
+            )
+        return _train(engine, run, [], [], progress=progress)
 
 
 def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
@@ -97,6 +109,8 @@ def resume_run(
     registry: Registry,
     *,
     data: LoadedDataset | None = None,
+    epochs: int | None = None,
+    checkpoint_every: str | None = None,
     wait: bool = False,
     progress: Progress,
 ) -> RunDir:
@@ -104,28 +118,43 @@ def resume_run(
 
     Args:
         data: the run's dataset, if it has been loaded already.
+        epochs: how many it is to have in all: its own number, or more, finished or not.
+        checkpoint_every: in place of its own.
         wait: for another process that is training it.
 
     Raises:
         RunError: `path` is no run, its settings, split, metrics or dataset are not what they were, or another
             process is training it.
         SplitError: its split is none of this dataset.
+        ConfigError: it has more than `epochs`.
     """
     run = RunDir(path)
-    run.config()  # raises for what is no run
-    if run.is_done:
+    settings = run.config()  # raises for what is no run
+    if run.is_done and epochs in {None, settings["epochs"]}:
         progress.note(f"{path} is finished; nothing to resume")
         return run
     with run.locked(note=progress.note, wait=wait):
-        return run if run.is_done else _go_on(run, registry, data, progress=progress)
+        if run.is_done and epochs in {None, run.config()["epochs"]}:
+            return run
+        given = {"epochs": epochs, "checkpoint_every": checkpoint_every}
+        given = {name: value for name, value in given.items() if value is not None}
+        return _go_on(run, registry, data, given, progress=progress)
 
 
-def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progress: Progress) -> RunDir:
-    plan = make_plan(
-        saved_config(run.config(), source=str(run.path / "config.json")),
-        registry,
-        precision=run.environment()["precision"],
-    )
+def _go_on(
+    run: RunDir,
+    registry: Registry,
+    data: LoadedDataset | None,
+    given: Mapping[str, Any],
+    *,
+    progress: Progress,
+) -> RunDir:
+    config = saved_config(run.config(), source=str(run.path / "config.json"))
+    had = config.classifier.epochs
+    config = validate_config({**config.given, **given})
+    epochs = config.classifier.epochs
+    check_extension(run, had, epochs)
+    plan = make_plan(config, registry, precision=run.environment()["precision"])
     data = data or load_dataset(plan.config.data, registry)
     check_fingerprint(run, data)
     check_test_sets(run, data)
@@ -136,14 +165,37 @@ def _go_on(run: RunDir, registry: Registry, data: LoadedDataset | None, *, progr
     engine = engine_on_split(plan, data, split, note=progress.note)
     if (sentence := other_machine(run, plan.device)) is not None:
         progress.note(sentence)
+    unevaluated, recorded = _load_checkpoint(engine, run, note=progress.note)
+    records = _records(run, engine.loop.next_epoch - len(unevaluated), recorded)
+    if epochs > had:
+        run.extend(epochs)
+        progress.note(new_schedule(engine, run, had))
+    return _train(engine, run, records, unevaluated, progress=progress)
+
+
+def _load_checkpoint(
+    engine: Engine, run: RunDir, *, note: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Put the last checkpoint into the engine.
+
+    Returns:
+        The metrics of an epoch that it has and that was not evaluated yet, and the digest of those of the
+        epochs before, None in one of a version that kept none.
+    """
+
+    def read(folder: Path) -> tuple[Path, dict[str, Any]]:
+        state = load_state(folder)
+        load_classifier(engine.classifier.module, folder)
+        return folder, state
+
     run.settle_checkpoint()
-    recorded: str | None = None
-    if (checkpoint := run.checkpoint()) is not None:
-        state = load_state(checkpoint)
-        engine.loop.load_state_dict(state)
-        load_classifier(engine.classifier.module, checkpoint)
-        recorded = state.get("records")
-    return _train(engine, run, _records(run, engine.loop.next_epoch, recorded), progress=progress)
+    if (found := run.read_checkpoint(read, note=note)) is None:
+        return [], None
+    folder, state = found
+    if folder.name != CHECKPOINTS[0]:
+        run.use_old_checkpoint()
+    engine.loop.load_state_dict(state)
+    return [state["unevaluated"]] if "unevaluated" in state else [], state.get("records")
 
 
 def _records(run: RunDir, num_epochs: int, recorded: str | None) -> list[dict[str, Any]]:
@@ -158,16 +210,12 @@ def _records(run: RunDir, num_epochs: int, recorded: str | None) -> list[dict[st
             f"{run.path / 'metrics.jsonl'} is damaged: it lacks some of the {num_epochs} epochs that the "
             "checkpoint has; train a new run"
         )
-    if recorded not in {None, _digest_of_records(records)}:
+    if recorded not in {None, digest_of_records(records)}:
         raise RunError(
             f"{run.path / 'metrics.jsonl'} is damaged: its first {num_epochs} epochs are not those that the "
             "checkpoint was written with; train a new run"
         )
     return records
-
-
-def _digest_of_records(records: list[dict[str, Any]]) -> str:
-    return digest_of_values(with_nulls(records))
 
 
 def engine_on_split(
@@ -201,36 +249,70 @@ def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examp
     return other.dataset.pool
 
 
-def _train(engine: Engine, run: RunDir, records: list[dict[str, Any]], *, progress: Progress) -> RunDir:
+def _train(
+    engine: Engine,
+    run: RunDir,
+    records: list[dict[str, Any]],
+    unevaluated: list[dict[str, Any]],
+    *,
+    progress: Progress,
+) -> RunDir:
+    """Train to the end.
+
+    Args:
+        records, unevaluated: the metrics of the epochs so far; those of the last one may still lack what its
+            evaluation says.
+    """
     config, label = engine.plan.config, run.environment()["label"]
     progress.data_taken(engine.data.account.line(), engine.data.account.remarks())
-    progress.run_started(label, seed=config.machine.seed, num_epochs=config.classifier.epochs, path=run.path)
-    loop, warned = engine.loop, set[str]()
-    for metrics in loop.epochs(partial(_report_step, loop, progress)):
-        last = loop.next_epoch == engine.plan.config.classifier.epochs
-        interval = engine.plan.config.machine.eval_interval
-        if last or (interval and loop.next_epoch % interval == 0):
-            metrics |= _evaluate(engine, run, write=last)
-        records.append(metrics)
-        run.write_metrics(records)
-        if last:
-            _write_results(engine, run)
-        with run.new_checkpoint() as folder:
-            state = {**loop.state_dict(), "records": _digest_of_records(records)}
-            save_state(state, engine.classifier.module, folder)
-        progress.epoch_ended(metrics)
-        for kind, warning in {"collapse": collapse_of(metrics), "harm": harm_of(records)}.items():
-            if warning is not None and kind not in warned:
-                progress.note(warning)
-                warned.add(kind)
-    run.mark_done()
+    checkpoints, warned = Checkpoints(engine, run, records), set[str]()
+    with stopping_well(run):
+        num_epochs = config.classifier.epochs
+        progress.run_started(label, seed=config.machine.seed, num_epochs=num_epochs, path=run.path)
+        epochs = engine.loop.epochs(partial(_report_step, engine.loop, checkpoints, progress))
+        for trained in chain(unevaluated, epochs):
+            metrics = _recorded(engine, run, trained, checkpoints)
+            checkpoints.write()
+            progress.epoch_ended(metrics)
+            for kind, warning in {
+                "collapse": collapse_of(metrics),
+                "harm": harm_of(checkpoints.records),
+            }.items():
+                if warning is not None and kind not in warned:
+                    progress.note(warning)
+                    warned.add(kind)
+        run.mark_done()
     progress.run_ended(run.path)
     return run
 
 
-def _report_step(loop: TrainingLoop, progress: Progress, step: int, num_steps: int, loss: float) -> None:
+def _recorded(
+    engine: Engine, run: RunDir, trained: dict[str, Any], checkpoints: Checkpoints
+) -> dict[str, Any]:
+    """The metrics of an epoch with its evaluation, if one is due, written; after the last, all results."""
+    machine, epoch = engine.plan.config.machine, engine.loop.next_epoch
+    last = epoch == engine.plan.config.classifier.epochs
+    try:
+        stop_if_asked()
+        metrics = dict(trained)
+        if last or (machine.eval_interval and epoch % machine.eval_interval == 0):
+            metrics |= _evaluate(engine, run, write=last)
+        if last:
+            _write_results(engine, run)
+    except Stopped:
+        checkpoints.write(unevaluated=trained)
+        raise
+    checkpoints.records.append(metrics)
+    run.write_metrics(checkpoints.records)
+    return metrics
+
+
+def _report_step(
+    loop: TrainingLoop, checkpoints: Checkpoints, progress: Progress, step: int, num_steps: int, loss: float
+) -> None:
     beat()
     progress.step_taken(epoch=loop.next_epoch, step=step, num_steps=num_steps, loss=loss)
+    checkpoints.step_taken()
 
 
 def _evaluate(engine: Engine, run: RunDir, *, write: bool) -> dict[str, float]:
@@ -254,7 +336,7 @@ def _by_group(predictions: Predictions) -> dict[str, float]:
 
 def _write_results(engine: Engine, run: RunDir) -> None:
     in_validation = engine.loop.method.in_validation()
-    if in_validation is not None and not run.split_path.exists():
+    if in_validation is not None and run.environment()["split"] is None:
         write_split(learned_split(engine, in_validation), run.split_path)
     pool = predict_feed(engine.classifier, engine.feed)
     with replacing(run.pool_path) as temporary:

@@ -41,6 +41,8 @@ def class_balanced_weights(counts_C: Tensor, *, beta: float) -> Tensor:
 class ClassBalanced(Method):
     """Every example weighs what its class does."""
 
+    resumes_within_epoch = True
+
     options: ClassBalancedOptions
 
     def __init__(self, context: TrainingContext) -> None:

@@ -37,6 +37,8 @@ def focal_weights(losses_B: Tensor, *, gamma: float) -> Tensor:
 class Focal(Method):
     """Down-weights what is classified well."""
 
+    resumes_within_epoch = True
+
     options: FocalOptions
 
     def weights(self, step: Step) -> Tensor | None:

@@ -26,6 +26,7 @@ from molere_cli import (
     derived_generator,
     derived_seed,
     num_steps,
+    stacked,
 )
 
 
@@ -110,6 +111,7 @@ class FastSampleReweighting(Method):
     """
 
     needs_features = True
+    resumes_within_epoch = True
 
     options: FsrOptions
 
@@ -134,21 +136,27 @@ class FastSampleReweighting(Method):
         self._num_each_probed = options.probe_batch_size // num_classes
         self._scores_N = torch.zeros(len(context.labels))
         self._scored_N = torch.zeros(len(context.labels), dtype=torch.bool)
+        self._kept = torch.empty(0, dtype=torch.int64)
         self._probes: Iterator[Batch] = iter(())
         self._probe_losses: list[Tensor] = []
 
     def before_epoch(self, epoch: int) -> Tensor:
+        self._kept = self._dictionary(epoch)
+        self._probe_losses = []
+        return self.resume_epoch(epoch)
+
+    def resume_epoch(self, epoch: int) -> Tensor:
         seed = self.context.config.machine.seed
         generator = derived_generator(seed, "fsr", epoch)
-        dictionary = self._dictionary(epoch)
-        labels = self.context.labels[dictionary]
-        by_class = [dictionary[labels == label] for label in labels.unique()]
+        labels = self.context.labels[self._kept]
+        by_class = [self._kept[labels == label] for label in labels.unique()]
         probes = [
             balanced_draw(by_class, num_each=self._num_each_probed, generator=generator)
             for _ in range(num_steps(self.positions, self.context.config))
         ]
-        self._probes = self.context.feed.training(probes, seed=derived_seed(seed, "fsr probe", epoch))
-        self._probe_losses = []
+        self._probes = self.context.feed.training(
+            probes, seed=derived_seed(seed, "fsr probe", epoch), start=len(self._probe_losses)
+        )
         return self.positions
 
     def _dictionary(self, epoch: int) -> Tensor:
@@ -210,11 +218,19 @@ class FastSampleReweighting(Method):
         return {"probe/loss": float(torch.stack(self._probe_losses).mean())}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"scores": self._scores_N, "scored": self._scored_N}
+        return {
+            "scores": self._scores_N,
+            "scored": self._scored_N,
+            "kept": self._kept,
+            "probe_losses": stacked(self._probe_losses),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._scores_N = state["scores"].cpu()
         self._scored_N = state["scored"].cpu()
+        # Versions that wrote checkpoints between epochs alone had no need of these.
+        self._kept = state.get("kept", self._kept).cpu()
+        self._probe_losses = list(state.get("probe_losses", stacked([])).to(self.context.classifier.device))
 
 
 def logit_errors(logits_BC: Tensor, labels_B: Tensor) -> Tensor:

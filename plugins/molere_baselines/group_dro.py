@@ -40,6 +40,8 @@ def updated_group_weights(q_G: Tensor, losses_G: Tensor, *, step_size: float) ->
 class GroupDro(Method):
     """Minimises sum_g q_g loss_g, with q pushed towards the groups of high loss."""
 
+    resumes_within_epoch = True
+
     options: GroupDroOptions
 
     def __init__(self, context: TrainingContext) -> None:

@@ -43,6 +43,8 @@ def upsampled(positions: Tensor, errors_N: Tensor, *, up_weight: int) -> Tensor:
 class JustTrainTwice(Method):
     """Trains by ERM for some epochs, and from the start again with its errors upsampled."""
 
+    resumes_within_epoch = True
+
     options: JttOptions
 
     def __init__(self, context: TrainingContext) -> None:

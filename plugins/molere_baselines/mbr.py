@@ -30,6 +30,8 @@ def margin_weights(margins_B: Tensor, *, slope: float, bias: float) -> Tensor:
 class MarginReweighting(Method):
     """After a burn-in at equal weights, a low margin weighs more."""
 
+    resumes_within_epoch = True
+
     options: MbrOptions
 
     def __init__(self, context: TrainingContext) -> None:

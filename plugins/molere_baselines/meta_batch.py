@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from molere_cli import Method, Options, TrainingContext, num_steps
+from molere_cli import Method, Options, TrainingContext, num_steps, stacked
 
 
 class MetaBatchOptions(Options):
@@ -22,6 +22,8 @@ class MetaBatchOptions(Options):
 
 class MetaBatchMethod(Method):
     """A method whose every step looks at the gradient of the loss on a batch of the validation part."""
+
+    resumes_within_epoch = True
 
     options: MetaBatchOptions
 
@@ -36,6 +38,11 @@ class MetaBatchMethod(Method):
         self._val_losses = []
         num_batches = num_steps(self.positions, self.context.config)
         self._validation.start_epoch(epoch, num_batches=num_batches)
+        return self.positions
+
+    def resume_epoch(self, epoch: int) -> Tensor:
+        num_batches = num_steps(self.positions, self.context.config)
+        self._validation.resume_epoch(epoch, num_batches=num_batches)
         return self.positions
 
     def validation_gradient(self, *, at: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -54,7 +61,8 @@ class MetaBatchMethod(Method):
         return {"val/loss": float(torch.stack(self._val_losses).mean())}
 
     def state_dict(self) -> dict[str, Any]:
-        return self._validation.state_dict()
+        return {**self._validation.state_dict(), "val_losses": stacked(self._val_losses)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._validation.load_state_dict(state)
+        self._val_losses = list(state.get("val_losses", stacked([])).to(self.context.classifier.device))

@@ -35,6 +35,8 @@ def balancing_weights(kinds_N: Tensor, trains_N: Tensor) -> Tensor:
 class Oracle(Method):
     """Fixed weights from what a real method never knows; their mean over the training examples is 1."""
 
+    resumes_within_epoch = True
+
     options: OracleOptions
 
     def __init__(self, context: TrainingContext) -> None:

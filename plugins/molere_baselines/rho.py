@@ -48,6 +48,8 @@ class RhoLoss(Method):
     epoch of ERM, on as many examples.
     """
 
+    resumes_within_epoch = True
+
     options: RhoOptions
 
     def __init__(self, context: TrainingContext) -> None:
