@@ -122,7 +122,7 @@ def in_terminal(folder: Path, do: Callable[[int, int], object], *, reads: bool =
     if process == 0:
         heed_all()
         os.chdir(folder)
-        os.execv(sys.executable, [*command, "--checkpoint-every", "1steps"])  # noqa: S606
+        os.execv(sys.executable, [*command, "--checkpoint-every", "1steps"])  # noqa: S606 - the command itself, as a terminal starts it
     shown = read_until(leader, HIDE)
     time.sleep(0.5)
     do(leader, process)

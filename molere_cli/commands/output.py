@@ -110,9 +110,13 @@ def written_out() -> Iterator[None]:
     A reader who has gone (`| head -1`) ends the process in silence, what cannot be written for another reason
     (a full disk) with a sentence; both with exit code 1.
     """
+    ended: SystemExit | None = None
     try:
         try:
             yield
+        except SystemExit as of_the_block:
+            ended = of_the_block
+            raise
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -120,6 +124,9 @@ def written_out() -> Iterator[None]:
         if error.filename not in STREAMS:
             raise
         _give_up(error.filename)
+        if error.filename == "stderr" and ended is not None:
+            # Nobody is left to be told, as when a signal ends a command because its terminal was closed.
+            raise ended from None
         if error.errno != errno.EPIPE and error.filename != "stderr":
             say(f"molere: cannot write to {error.filename}: {error.strerror}", err=True)
         sys.exit(1)
