@@ -56,7 +56,12 @@ CHECKPOINT_COMPLETE = "state.json"
 # In the order in which a reader looks: the one in place; the next, while the two are moving; the one before.
 CHECKPOINTS = ("checkpoint", "checkpoint.new", "checkpoint.old")
 LOOKS = 100
-RECORDS = ("environment.json", "metrics.jsonl", "split.parquet", "pool.parquet", "predictions.parquet")
+LAST_STATE = f"{CHECKPOINTS[0]}/{CHECKPOINT_COMPLETE}"
+"""What has digests of the other files of a finished run's checkpoint."""
+RECORDS = (
+    *("environment.json", "metrics.jsonl", "split.parquet", "pool.parquet", "predictions.parquet"),
+    LAST_STATE,
+)
 """The files that `DONE` has digests of, beside that of the settings."""
 BEGINNING = {*RECORDS, *CHECKPOINTS, "config.json", "lock"}
 """All that a run may hold that has no checkpoint yet."""
@@ -365,6 +370,8 @@ class RunDir:
             RunError: no checkpoint is whole, or can be read.
         """
         while (folder := self.checkpoint()) is not None:
+            if self.is_done:
+                self._check_last_state()
             if (state := _state_of(folder)) is None:
                 continue
             try:
@@ -379,6 +386,21 @@ class RunDir:
                     return found
         return None
 
+    def _check_last_state(self) -> None:
+        # A finished run's results are of one checkpoint, and no other will do.
+        try:
+            self.check(LAST_STATE)
+        except RunError as error:
+            if self.is_done:  # else somebody has begun to train it further
+                raise RunError(f"{error}, or {self._again}") from error
+
+    @property
+    def _again(self) -> str:
+        return (
+            f"delete {self.path / 'DONE'} and train the end of the run again with "
+            f"`molere train --resume {self.path}`"
+        )
+
     def _read_either(self, folder: Path, read: Callable[[Path], T]) -> tuple[T, DamagedCheckpoint | None]:
         """What `read` makes of a checkpoint or, if that is damaged, of the old one, with what is damaged."""
         old = self.path / CHECKPOINTS[-1]
@@ -388,10 +410,7 @@ class RunDir:
             if folder == old or not _is_complete(old):
                 raise RunError(f"{damage}; put it back from a copy, or train a new run") from damage
             if self.is_done:  # the results are of the newest
-                raise RunError(
-                    f"{damage}; put it back from a copy, or delete {self.path / 'DONE'} and train the end of "
-                    f"the run again with `molere train --resume {self.path}`"
-                ) from damage
+                raise RunError(f"{damage}; put it back from a copy, or {self._again}") from damage
             try:
                 return read(old), damage
             except DamagedCheckpoint as other:

@@ -30,6 +30,7 @@ from molere_cli.registry.registry import load_plugins
 from molere_cli.run_dir import RunDir
 from molere_cli.tasks.evaluate import evaluate_run, load_for_evaluation
 from molere_cli.tasks.train import resume_run
+from molere_cli_tests.fake_runs import drop_digests
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,17 +78,19 @@ def test_the_checkpoint_is_the_classifier_that_was_evaluated(tmp_path):
     run = trained("--epochs 1 --limit-train 100", tmp_path / "run")
     logged = run.metrics()[-1]["test/nll"]
     assert nll_of(run) == pytest.approx(logged, abs=1e-6)
-    without_digests(run.path / "checkpoint")
+    without_digests(run)
     noisy = {name: value + torch.rand_like(value) for name, value in load_file(run.classifier_path).items()}
     save_file(noisy, run.classifier_path)
     assert nll_of(run) != pytest.approx(logged, abs=1e-3)
 
 
-def without_digests(folder: Path) -> None:
-    """Make a checkpoint one of a version that kept none."""
-    state = json.loads((folder / "state.json").read_text())
+def without_digests(run: RunDir) -> None:
+    """Make a finished run one of a version that kept none."""
+    path = run.path / "checkpoint" / "state.json"
+    state = json.loads(path.read_text())
     assert state.pop("$digests").keys() == {"classifier.safetensors", "state.safetensors", "state.json"}
-    (folder / "state.json").write_text(json.dumps(state))
+    path.write_text(json.dumps(state))
+    drop_digests(run.path)
 
 
 def nll_of(run: RunDir) -> float:
@@ -125,7 +128,7 @@ def test_a_damaged_classifier_is_named(tmp_path, damage):
 
 def test_a_classifier_of_another_network_is_named(tmp_path):
     run = trained("--epochs 1 --limit-train 100", tmp_path / "run")
-    without_digests(run.path / "checkpoint")
+    without_digests(run)
     save_file({"fc.weight": torch.zeros(2, 2)}, run.classifier_path)
     with pytest.raises(RunError) as caught:
         evaluate_run(run.path, load_plugins(), runs=tmp_path)
@@ -151,6 +154,21 @@ def test_a_damaged_checkpoint_of_a_finished_run_is_not_quietly_replaced_by_the_o
     ]
     resume_run(run.path, load_plugins(), progress=NoProgress())
     assert run.classifier_path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", ["deleted", "older"])
+def test_a_finished_run_whose_last_state_is_gone_is_not_taken_for_what_it_was_before(tmp_path, damage):
+    run = trained("--epochs 2 --limit-train 100", tmp_path / "run")
+    last = run.path / "checkpoint" / "state.json"
+    if damage == "deleted":
+        last.unlink()
+    else:
+        shutil.rmtree(run.path / "checkpoint")
+        shutil.copytree(run.path / "checkpoint.old", run.path / "checkpoint")
+    with pytest.raises(
+        RunError, match=rf"^{last} .* train the end of the run again with `molere train --resume"
+    ):
+        evaluate_run(run.path, load_plugins(), runs=tmp_path)
 
 
 def test_a_classifier_does_not_start_from_a_damaged_checkpoint(tmp_path):
@@ -391,6 +409,7 @@ def test_a_run_that_was_killed_at_its_last_checkpoint_has_it_in_place_once_resum
 
 def test_a_run_evaluates_from_a_recovered_checkpoint(tmp_path):
     run = trained("--epochs 1 --limit-train 100", tmp_path / "run")
+    (run.path / "DONE").unlink()
     (run.path / "checkpoint").rename(run.path / "checkpoint.new")
     found = evaluate_run(run.path, load_plugins(), runs=tmp_path).summaries
     assert found["test"]["accuracy"] == run.metrics()[-1]["test/accuracy"]

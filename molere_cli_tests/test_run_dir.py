@@ -39,6 +39,8 @@ def run(tmp_path) -> RunDir:
     run.path.mkdir()
     for path in (run.split_path, run.pool_path, run.predictions_path):
         path.write_bytes(path.name.encode())
+    (run.path / "checkpoint").mkdir()
+    (run.path / "checkpoint" / "state.json").write_text('{"epoch": 1}')
     run.write_beginning(SETTINGS, ENVIRONMENT)
     run.write_metrics([{"epoch": 0, "train/loss": 0.5}])
     run.mark_done()

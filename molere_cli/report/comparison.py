@@ -147,7 +147,7 @@ def measure(
         notes += problems if with_examples else []
     if flips is not None and len(gains) == 1 and gain_kind == "points":
         found = flips.gain
-        notes.append(OF_ONE_SEED)
+        notes += [OF_ONE_SEED] if found.low is not None else []
     sizes = list(row.values("weights/ess").values())
     return Result(
         row=row,
