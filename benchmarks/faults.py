@@ -257,7 +257,8 @@ def outcome_of(command: Callable[[Path], object], path: Path, expected: object) 
 class Failing:
     """Counts the file operations below a folder, and fails one of them.
 
-    fail_at: the number of the operation that fails, from 0; None for none.
+    fail_at: the number of the operation that fails, from 0; None for none. lasting: whether all after it
+    fail too, as on a disk that has gone.
     """
 
     OPERATIONS = (
@@ -273,17 +274,19 @@ class Failing:
         "utime",
     )
 
-    def __init__(self, root: Path, number: int, fail_at: int | None) -> None:
-        self.root, self.number, self.fail_at, self.count, self.failed = str(root), number, fail_at, 0, ""
+    def __init__(self, root: Path, number: int, fail_at: int | None, *, lasting: bool = False) -> None:
+        self.root, self.number, self.fail_at, self.lasting = str(root), number, fail_at, lasting
+        self.count, self.failed = 0, ""
 
     def counts(self, what: str, path: object) -> bool:
         """Whether this operation is to fail."""
         if not isinstance(path, int) and self.root not in os.fspath(path):  # type: ignore[call-overload]
             return False
         self.count += 1
-        if self.count - 1 != self.fail_at:
+        past = -1 if self.fail_at is None else self.count - 1 - self.fail_at
+        if past < 0 or (past > 0 and not self.lasting):
             return False
-        self.failed = f"{what} {path}"
+        self.failed = self.failed or f"{what} {path}"
         return True
 
     def refuse(self) -> OSError:
@@ -332,20 +335,25 @@ class Failing:
 
 
 def run_disk(options: argparse.Namespace, scratch: Path) -> int:
-    print_header("A run whose file operations fail", "One operation fails in each run; then it goes on.")
+    print_header(
+        "A run whose file operations fail",
+        "In each run one operation fails, or all from one on; then it goes on without failures.",
+    )
     expected = result(trained(scratch / "whole", **LRW))
     problems, rows = [], []
-    for number in (errno.ENOSPC, errno.EIO, errno.EACCES):
+    failures = ((errno.ENOSPC, False), (errno.EIO, False), (errno.EACCES, False), (errno.EIO, True))
+    for number, lasting in failures:
         outcomes: Counter[str] = Counter()
+        name = errno.errorcode[number] + (" from then on" if lasting else "")
         for fail_at in range(0, num_operations(scratch), options.step):
             root = scratch / "disk"
-            shim = Failing(root, number, fail_at)
+            shim = Failing(root, number, fail_at, lasting=lasting)
             outcome, detail = after_failure(root, shim, expected)
             outcomes[outcome] += 1
             if outcome not in {"named", "without effect"}:
-                problems.append(f"{errno.errorcode[number]} at {shim.failed}: {outcome}\n{detail}")
-        progress(f"{errno.errorcode[number]}: {dict(outcomes)}")
-        rows.append((errno.errorcode[number], outcomes))
+                problems.append(f"{name} at {shim.failed}: {outcome}\n{detail}")
+        progress(f"{name}: {dict(outcomes)}")
+        rows.append((name, outcomes))
     rows.append(("a full tmpfs", on_a_full_disk(scratch, expected, problems)))
     kinds = ("named", "without effect", "traceback", "other bits", "left behind")
     print_table(

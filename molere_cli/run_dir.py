@@ -329,13 +329,13 @@ class RunDir:
         For the one process that trains.
         """
         current, fresh, old = (self.path / name for name in CHECKPOINTS)
-        if not _is_complete(current) and (left := self._newest_checkpoint()) is not None:
-            with writing(current):
+        with writing(current):
+            if not _is_complete(current) and (left := self._newest_checkpoint()) is not None:
                 _remove_checkpoint(current)
                 left.replace(current)
-        _remove_checkpoint(fresh)
-        if not _is_complete(old):
-            _remove_checkpoint(old)
+            _remove_checkpoint(fresh)
+            if not _is_complete(old):
+                _remove_checkpoint(old)
 
     def use_old_checkpoint(self) -> None:
         """Put the checkpoint before the newest in its place, since that one is damaged.
@@ -512,8 +512,10 @@ def new_run(path: Path, begin: Callable[[RunDir], None], *, numbered: bool, note
             try:
                 yield run
             except (MolereError, Stopped):
-                if run.checkpoint() is None:
-                    run.path.rename(hidden)
+                # What the system does not let us tidy up, the next command does.
+                with suppress(OSError):
+                    if run.checkpoint() is None:
+                        run.path.rename(hidden)
                 raise
     finally:
         if hidden.exists():
@@ -551,12 +553,13 @@ def sweep_runs(root: Path) -> None:
 
 def _remove_run(path: Path) -> None:
     # The lock last, so that what a kill leaves is known for a run.
-    for each in path.iterdir():
-        if each.is_dir():
-            shutil.rmtree(each, ignore_errors=True)
-        elif each.name != "lock":
-            each.unlink(missing_ok=True)
-    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        for each in path.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            elif each.name != "lock":
+                each.unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _claimed(hidden: Path, path: Path, *, numbered: bool) -> Path:

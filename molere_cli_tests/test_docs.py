@@ -49,6 +49,17 @@ def test_the_example_of_every_hook_trains_as_printed(hook, registry, tmp_path):
     assert run.is_done
 
 
+def test_the_tests_that_a_page_names_are_there():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    modules = {
+        path.name: path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")
+    }
+    tests = set(re.findall(r"def (test_\w+)\(", "".join(modules.values())))
+    named = re.findall(r"`(test_\w+(?:\.py)?)`", page)
+    assert len(named) > 40
+    assert [name for name in named if name not in tests | modules.keys()] == []
+
+
 def test_generated_pages_are_up_to_date():
     check = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"], capture_output=True, text=True
