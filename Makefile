@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 	$(BIN)/molere demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto
 
 check: lint types audit test slow docs-check
 

@@ -114,7 +114,10 @@ class Problem:
         return float(loss)
 
 
-LARGE = ("wide_resnet50_2", "vgg11", "inception_v4")
+LARGE = {
+    *("wide_resnet50_2", "vgg11", "inception_v4", "swin_tiny_patch4_window7_224", "coat_tiny", "resnetv2_50"),
+    *("maxvit_rmlp_pico_rw_256", "mixer_s32_224", "dla34", "hrnet_w18_small"),
+}
 
 
 @pytest.mark.parametrize(
