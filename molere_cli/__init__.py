@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         picture_size,
         read_picture,
     )
+    from molere_cli.data.walk import Walk
     from molere_cli.engine.classifier import classification_layer, isolated_randomness
     from molere_cli.engine.hypergradient import alignment, hypergradient
     from molere_cli.engine.method import (
@@ -75,6 +76,7 @@ _LAZY = {
     "Step": "molere_cli.engine.step",
     "TrainingContext": "molere_cli.engine.method",
     "ValidationBatches": "molere_cli.engine.validation_batches",
+    "Walk": "molere_cli.data.walk",
     "alignment": "molere_cli.engine.hypergradient",
     "balance_loss": "molere_cli.methods.splitter",
     "classification_layer": "molere_cli.engine.classifier",
@@ -139,6 +141,7 @@ __all__ = [
     "TrainingContext",
     "TrainingError",
     "ValidationBatches",
+    "Walk",
     "__version__",
     "alignment",
     "balance_loss",

@@ -22,6 +22,7 @@ from molere_cli.commands.demo import demo
 from molere_cli.commands.evaluate import evaluate
 from molere_cli.commands.output import ready_streams, say, written_out
 from molere_cli.commands.plugins import plugins
+from molere_cli.commands.predict import predict
 from molere_cli.commands.split import split
 from molere_cli.commands.train import train
 from molere_cli.errors import ConfigError, MolereError, PluginError
@@ -55,6 +56,7 @@ app.command()(train)
 app.command()(split)
 app.command("eval")(evaluate)
 app.command()(compare)
+app.command()(predict)
 app.command()(plugins)
 app.command()(demo)
 

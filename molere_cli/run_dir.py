@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -75,6 +75,8 @@ SLUG_LENGTH = 80
 T = TypeVar("T")
 Integer = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 """Of 64 bits, signed or not: what other readers of JSON have too."""
+Pixels = Annotated[int, Field(ge=1, le=1 << 14)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Settings(BaseModel):
@@ -107,6 +109,21 @@ class Gpu(BaseModel):
     name: str
 
 
+class Input(BaseModel):
+    """What `environment.json` says of how an image becomes the network's input.
+
+    image_size: (height, width) in pixels; crop_mode: how it gets to that (`DataSettings.crop_mode`);
+    mean, std: of pixels in [0, 1], per channel.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    image_size: Annotated[list[Pixels], Field(min_length=2, max_length=2)]
+    crop_mode: Literal["squash", "center"]
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+
+
 class Environment(BaseModel):
     """What `environment.json` says at least; versions of before did not record what has a default."""
 
@@ -121,6 +138,8 @@ class Environment(BaseModel):
     gpu: Gpu | None = None
     cpu: str = ""
     num_pool: Integer | None = None
+    class_names: list[str] = []
+    input: Input | None = None
     test_fingerprints: dict[str, str] = {}
     digests: dict[str, str] = {}
     extended_from: list[Integer] = []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, track
 from rich.table import Column
 from rich.text import Text
 
@@ -16,6 +18,10 @@ from molere_cli.progress import Progress as ProgressProtocol
 from molere_cli.shown import harmless
 
 BAR_WIDTH = 24
+SILENCE = 30.0
+"""Seconds after which long work shows that it goes on."""
+
+T = TypeVar("T")
 
 stderr = Console(stderr=True)
 
@@ -102,6 +108,22 @@ class Bars(_Talkative):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def watched(items: Iterable[T], *, total: int, doing: str, quiet: bool) -> Iterator[T]:
+    """The items as they come, with a bar on a terminal and a line every half minute elsewhere."""
+    if quiet:
+        yield from items
+        return
+    if stderr.is_terminal:
+        yield from track(items, description=doing, total=total, console=stderr, transient=True)
+        return
+    said = time.monotonic()
+    for number, item in enumerate(items, 1):
+        if time.monotonic() - said >= SILENCE:
+            said = time.monotonic()
+            _line(f"{doing}: {number:,} of {total:,}")
+        yield item
 
 
 def _line(text: str, style: str = "") -> None:

@@ -145,7 +145,7 @@ def make_classifier(
     Raises:
         ConfigError: that file cannot be read, or belongs to another network.
     """
-    classifier = make_empty_classifier(plan, data, image_size)
+    classifier = make_empty_classifier(plan, data.num_classes, image_size)
     if plan.config.classifier.weights is not None:
         found = load_weights(
             classifier.module, plan.config.classifier.weights, backbone=plan.config.classifier.backbone
@@ -168,7 +168,7 @@ def _starts_at_random(
     classifier: Classifier, plan: Plan, data: LoadedDataset, image_size: tuple[int, int]
 ) -> bool:
     """Whether a fresh classifier's features depend on chance: pretrained ones do not, whoever gave them."""
-    other = make_empty_classifier(plan, data, image_size, purpose="another classifier")
+    other = make_empty_classifier(plan, data.num_classes, image_size, purpose="another classifier")
     layer = {id(parameter) for parameter in classification_layer(classifier.module).parameters()}
     return any(
         id(own) not in layer and not torch.equal(own, others)
@@ -177,15 +177,13 @@ def _starts_at_random(
 
 
 def make_empty_classifier(
-    plan: Plan, data: LoadedDataset, image_size: tuple[int, int], *, purpose: str = "classifier"
+    plan: Plan, num_classes: int, image_size: tuple[int, int], *, purpose: str = "classifier"
 ) -> Classifier:
     """The classifier with random parameters, to put a checkpoint's into.
 
     purpose: what its seed is derived for; another one gives other random parameters.
     """
-    request = BackboneRequest(
-        num_classes=data.num_classes, image_size=image_size, options=plan.backbone_options
-    )
+    request = BackboneRequest(num_classes=num_classes, image_size=image_size, options=plan.backbone_options)
     with isolated_randomness(plan.device):
         torch.manual_seed(derived_seed(plan.config.machine.seed, purpose))
         return build_classifier(

@@ -209,13 +209,22 @@ def load_for_evaluation(
     Raises:
         RunError: no checkpoint, or settings or dataset have changed.
     """
+    plan = plan_of(run, registry)
+    data = load_dataset(plan.config.data, registry, purpose="test")
+    check_fingerprint(run, data)
+    settings = feed_settings(plan, data)
+    classifier = make_empty_classifier(plan, data.num_classes, settings.image_size)
+    run.read_checkpoint(partial(load_classifier, classifier.module), note=note)
+    return plan, data, classifier, settings
+
+
+def plan_of(run: RunDir, registry: Registry) -> Plan:
+    """The plan of a run that has a checkpoint.
+
+    Raises:
+        RunError: it has none, or its settings have changed.
+    """
     config = saved_config(run.config(), source=str(run.path / "config.json"))
     if run.checkpoint() is None:
         raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
-    plan = make_plan(config, registry, precision=run.environment()["precision"])
-    data = load_dataset(config.data, registry, purpose="test")
-    check_fingerprint(run, data)
-    settings = feed_settings(plan, data)
-    classifier = make_empty_classifier(plan, data, settings.image_size)
-    run.read_checkpoint(partial(load_classifier, classifier.module), note=note)
-    return plan, data, classifier, settings
+    return make_plan(config, registry, precision=run.environment()["precision"])

@@ -39,7 +39,13 @@ from molere_cli.tasks.provenance import (
     describe_gpu,
     other_machine,
 )
-from molere_cli.tasks.results import learned_split, pool_table, split_provenance, write_predictions
+from molere_cli.tasks.results import (
+    describe_input,
+    learned_split,
+    pool_table,
+    split_provenance,
+    write_predictions,
+)
 
 COLLAPSE_CHECK_UPDATES = 100
 HARM_EPOCHS = 3
@@ -90,6 +96,7 @@ def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
         "num_mislabelled": data.num_mislabelled,
         "class_names": list(data.dataset.class_names),
         "group_names": list(data.dataset.group_names),
+        "input": describe_input(engine.feed_settings),
         "data": data.account.as_json(),
         "label": plan.label(split.info.strategy if split else None),
         "split": split_provenance(split.info) if split else None,

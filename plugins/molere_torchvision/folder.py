@@ -20,9 +20,9 @@ from molere_cli import (
     Examples,
     FolderReader,
     Options,
+    Walk,
     split_off,
 )
-from molere_torchvision.walk import Walk
 
 Role = Literal["train", "test", "tuning"]
 ROLES: dict[str, Role] = {

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
-from molere_cli import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, DatasetRequest
+from molere_cli import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, DatasetRequest, Walk
 from molere_torchvision.folder import examples_of, read_folder
-from molere_torchvision.walk import Walk
 
 # The classes of Tian et al. 2020, "Contrastive Multiview Coding" (arXiv 1906.05849), as published with it.
 IMAGENET_100 = tuple((files("molere_torchvision") / "imagenet100.txt").read_text(encoding="utf-8").split())

@@ -10,7 +10,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from molere_cli import DataError, is_picture, picture_endings, plain_name
+from molere_cli.data.names import plain_name
+from molere_cli.data.pictures import is_picture, picture_endings
+from molere_cli.errors import DataError
 
 TOOL_NAMES = frozenset(
     {
