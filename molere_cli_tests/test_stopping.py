@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,7 +77,10 @@ def stopped(config, registry, runs: Path, progress) -> tuple[RunDir, Stopped]:
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)],
 )
-def test_a_signal_lets_the_step_end_and_keeps_it(registry, tmp_path, number, code):
+def test_a_signal_lets_the_step_end_and_keeps_it(registry, tmp_path, number, code, request):
+    # Whoever runs the tests may ignore it, as nohup does with SIGHUP.
+    request.addfinalizer(partial(signal.signal, number, signal.getsignal(number)))
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     whole = train_one(tiny_config(), registry, tmp_path / "whole")
     run, stop = stopped(tiny_config(), registry, tmp_path / "cut", Signalling(number))
     name = signal.Signals(number).name
