@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from molere_cli.registry.registry import load_plugins
 from molere_cli.run_dir import RunDir
-from molere_cli.tasks.evaluate import load_for_evaluation
+from molere_cli.tasks.load import load_for_evaluation
 
 
 class Done(NamedTuple):

@@ -28,7 +28,8 @@ from molere_cli.files import json_text, parse_json
 from molere_cli.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
 from molere_cli.run_dir import RunDir
-from molere_cli.tasks.evaluate import evaluate_run, load_for_evaluation
+from molere_cli.tasks.evaluate import evaluate_run
+from molere_cli.tasks.load import load_for_evaluation
 from molere_cli.tasks.train import resume_run
 from molere_cli_tests.fake_runs import drop_digests
 

@@ -20,7 +20,7 @@ BENCHMARKS, TESTS, DOCS, CI = ROOT / "benchmarks", ROOT / "molere_cli_tests", RO
 # The extras, beside the core's own dependencies, that may be imported there. An extra that the installed
 # package does without is imported where it is used, so that only its user needs it.
 EXTRAS = {
-    CORE: (),
+    CORE: ("export",),
     PLUGINS: ("huggingface",),
     TESTS: ("dev",),
     DOCS: ("dev",),
@@ -29,6 +29,8 @@ EXTRAS = {
 }
 # betty-ml is declared nowhere: newer pips refuse its metadata, and `make bench` goes on without it.
 UNDECLARED = {(BENCHMARKS, "betty-ml")}
+# What torch's ONNX exporter imports.
+OF_TORCH = {"onnx", "onnxscript"}
 DISTRIBUTIONS = {"PIL": "pillow", "betty": "betty-ml", "sklearn": "scikit-learn"}
 OURS = {"molere_cli", "molere_cli_tests", *FIRST_PARTY, *(file.stem for file in sources(BENCHMARKS))}
 
@@ -73,7 +75,7 @@ def test_what_an_extra_brings_is_imported_only_where_it_is_used(folder):
 
 def test_the_package_asks_for_nothing_that_it_does_not_import():
     imported = {name for folder in (CORE, PLUGINS) for _, name in third_party(folder)}
-    assert imported == RUNTIME | extra("huggingface")
+    assert imported | OF_TORCH == RUNTIME | extra("huggingface") | extra("export")
 
 
 def test_every_dependency_has_one_lower_bound_and_no_upper_one():
@@ -81,7 +83,9 @@ def test_every_dependency_has_one_lower_bound_and_no_upper_one():
     lowest = runpy.run_path(str(CI / "lowest.py"))
     pins = {Requirement(lowest["lowest"](text)).name for text in lowest["declared"]()}
     assert {"torch", "datasets", "pytest", "setuptools"} <= pins
-    assert {canonicalize_name(pin) for pin in pins} == RUNTIME | extra("huggingface") | extra("dev")
+    assert {canonicalize_name(pin) for pin in pins} == RUNTIME.union(
+        *map(extra, ("huggingface", "export", "dev"))
+    )
 
 
 @pytest.mark.parametrize("requirement", ["numpy", "numpy==2.0", "numpy>=1.26,<3", "numpy>1", "numpy~=2.1"])

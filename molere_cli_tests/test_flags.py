@@ -22,6 +22,7 @@ BASES = {
     "split": ["--dataset", "folder:nowhere"],
     "eval": ["--runs", "nowhere"],
     "compare": ["--runs", "nowhere"],
+    "export": ["nowhere", "out"],
     "predict": ["nowhere", "nothing.png"],
     "plugins": [],
     "demo": ["--seeds", "none"],

@@ -5,19 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from molere_cli.config.files import saved_config
 from molere_cli.config.paths import absolute_dataset
-from molere_cli.config.plan import Plan, make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.corruption import corrupted_examples
-from molere_cli.data.feed import FeedSettings
-from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
-from molere_cli.engine.checkpoint import load_classifier
-from molere_cli.engine.classifier import Classifier
+from molere_cli.data.source import LoadedDataset, load_other_dataset
 from molere_cli.engine.predict import predict_sets
 from molere_cli.errors import ConfigError, RunError
 from molere_cli.files import with_nulls
@@ -26,8 +20,8 @@ from molere_cli.metrics import among_present, class_accuracies, named_group_accu
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Dataset, Examples
 from molere_cli.run_dir import RunDir, finished_runs
-from molere_cli.tasks.build import feed_settings, make_empty_classifier
-from molere_cli.tasks.provenance import check_fingerprint, check_test_sets
+from molere_cli.tasks.load import load_for_evaluation
+from molere_cli.tasks.provenance import check_test_sets
 
 CORRUPTED = re.compile(r"(?:corrupted|[\w-]+-c):(\w+):(\d+)")
 
@@ -199,32 +193,3 @@ def _chosen_sets(
                 "or another dataset, say folder:DIR"
             )
     return chosen
-
-
-def load_for_evaluation(
-    run: RunDir, registry: Registry, *, note: Note = lambda _message: None
-) -> tuple[Plan, LoadedDataset, Classifier, FeedSettings]:
-    """A run's classifier from its checkpoint alone, with the dataset it was trained on.
-
-    Raises:
-        RunError: no checkpoint, or settings or dataset have changed.
-    """
-    plan = plan_of(run, registry)
-    data = load_dataset(plan.config.data, registry, purpose="test")
-    check_fingerprint(run, data)
-    settings = feed_settings(plan, data)
-    classifier = make_empty_classifier(plan, data.num_classes, settings.image_size)
-    run.read_checkpoint(partial(load_classifier, classifier.module), note=note)
-    return plan, data, classifier, settings
-
-
-def plan_of(run: RunDir, registry: Registry) -> Plan:
-    """The plan of a run that has a checkpoint.
-
-    Raises:
-        RunError: it has none, or its settings have changed.
-    """
-    config = saved_config(run.config(), source=str(run.path / "config.json"))
-    if run.checkpoint() is None:
-        raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
-    return make_plan(config, registry, precision=run.environment()["precision"])

@@ -6,7 +6,6 @@ import csv
 import glob
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from molere_cli.data.feed import FeedSettings, batches_in_order, make_feed
 from molere_cli.data.folder_reader import FolderReader
 from molere_cli.data.inspection import inspect_images
 from molere_cli.data.walk import Walk
-from molere_cli.engine.checkpoint import load_classifier
 from molere_cli.engine.classifier import Classifier
 from molere_cli.errors import DataError, TrainingError
 from molere_cli.files import replacing
@@ -26,8 +24,7 @@ from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
 from molere_cli.run_dir import RunDir
 from molere_cli.stopping import stop_if_asked
-from molere_cli.tasks.build import make_empty_classifier
-from molere_cli.tasks.evaluate import load_for_evaluation, plan_of
+from molere_cli.tasks.load import load_alone
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def prepare_predictions(
     particular = inspect_images(
         {"images": Examples(images=FolderReader(Path(), paths), labels=torch.zeros(len(paths)))}, whole=False
     )
-    classifier, class_names, settings = _ready(RunDir(run), registry, note)
+    _, classifier, class_names, settings = load_alone(RunDir(run), registry, note=note)
     passed_over = ", ".join(f"{why} {number:,}" for why, number in walk.passed_over.items())
     remarks = [f"passed over: {passed_over}"] if passed_over else []
     remarks += [f"{number:,} {HOW_TAKEN.get(what, what)}" for what, number in particular.items()]
@@ -153,25 +150,3 @@ def write_predictions_csv(predictions: Iterable[Prediction], path: Path, *, top:
             writer.writerow([prediction.path, *cells, *[""] * (len(header) - 1 - len(cells))])
             written += 1
     return written
-
-
-def _ready(run: RunDir, registry: Registry, note: Note) -> tuple[Classifier, Sequence[str], FeedSettings]:
-    environment = run.environment()
-    if (recorded := environment.get("input")) is None:
-        _, data, classifier, settings = load_for_evaluation(run, registry, note=note)
-        return classifier, data.dataset.class_names, settings
-    plan = plan_of(run, registry)
-    height, width = recorded["image_size"]
-    settings = FeedSettings(
-        mean=tuple(recorded["mean"]),
-        std=tuple(recorded["std"]),
-        augment="none",
-        image_size=(height, width),
-        device=plan.device,
-        workers=plan.config.data.workers,
-        crop_mode=recorded["crop_mode"],
-    )
-    class_names = environment["class_names"]
-    classifier = make_empty_classifier(plan, len(class_names), settings.image_size)
-    run.read_checkpoint(partial(load_classifier, classifier.module), note=note)
-    return classifier, class_names, settings

@@ -1,0 +1,31 @@
+"""`molere export`: a run's classifier for others to load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from molere_cli.commands.output import say
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of a finished run.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+    format: Annotated[
+        Literal["timm", "onnx", "torch-export"],
+        typer.Option(
+            "--format",
+            help="timm: model.safetensors and the config.json that timm reads; onnx: model.onnx; "
+            "torch-export: model.pt2.",
+        ),
+    ] = "timm",
+) -> None:
+    """Export a run's classifier, checked against its checkpoint, with a model card."""
+    from molere_cli.commands.console import Notes
+    from molere_cli.registry.registry import load_plugins
+    from molere_cli.tasks.export import export_run
+
+    for path in export_run(run, folder, load_plugins(), format=format, note=Notes().note):
+        say(str(path))

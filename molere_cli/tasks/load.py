@@ -1,0 +1,79 @@
+"""A run's classifier from its directory: with the dataset it was trained on, or alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from molere_cli.config.files import saved_config
+from molere_cli.config.plan import Plan, make_plan
+from molere_cli.data.feed import FeedSettings
+from molere_cli.data.source import LoadedDataset, load_dataset
+from molere_cli.engine.checkpoint import load_classifier
+from molere_cli.engine.classifier import Classifier
+from molere_cli.errors import RunError
+from molere_cli.locks import Note
+from molere_cli.registry.registry import Registry
+from molere_cli.run_dir import RunDir
+from molere_cli.tasks.build import feed_settings, make_empty_classifier
+from molere_cli.tasks.provenance import check_fingerprint
+
+
+def load_for_evaluation(
+    run: RunDir, registry: Registry, *, note: Note = lambda _message: None
+) -> tuple[Plan, LoadedDataset, Classifier, FeedSettings]:
+    """A run's classifier from its checkpoint alone, with the dataset it was trained on.
+
+    Raises:
+        RunError: no checkpoint, or settings or dataset have changed.
+    """
+    plan = plan_of(run, registry)
+    data = load_dataset(plan.config.data, registry, purpose="test")
+    check_fingerprint(run, data)
+    settings = feed_settings(plan, data)
+    classifier = make_empty_classifier(plan, data.num_classes, settings.image_size)
+    run.read_checkpoint(partial(load_classifier, classifier.module), note=note)
+    return plan, data, classifier, settings
+
+
+def plan_of(run: RunDir, registry: Registry) -> Plan:
+    """The plan of a run that has a checkpoint.
+
+    Raises:
+        RunError: it has none, or its settings have changed.
+    """
+    config = saved_config(run.config(), source=str(run.path / "config.json"))
+    if run.checkpoint() is None:
+        raise RunError(f"{run.path} has no checkpoint yet; go on with `molere train --resume {run.path}`")
+    return make_plan(config, registry, precision=run.environment()["precision"])
+
+
+def load_alone(
+    run: RunDir, registry: Registry, *, note: Note = lambda _message: None
+) -> tuple[Plan, Classifier, Sequence[str], FeedSettings]:
+    """A run's classifier from its checkpoint, the names of its classes, and how images become its input.
+
+    Its dataset is not needed, but for runs of versions that did not record how images are read.
+
+    Raises:
+        RunError: no checkpoint, or settings have changed.
+    """
+    environment = run.environment()
+    if (recorded := environment.get("input")) is None:
+        plan, data, classifier, settings = load_for_evaluation(run, registry, note=note)
+        return plan, classifier, data.dataset.class_names, settings
+    plan = plan_of(run, registry)
+    height, width = recorded["image_size"]
+    settings = FeedSettings(
+        mean=tuple(recorded["mean"]),
+        std=tuple(recorded["std"]),
+        augment="none",
+        image_size=(height, width),
+        device=plan.device,
+        workers=plan.config.data.workers,
+        crop_mode=recorded["crop_mode"],
+    )
+    class_names = environment["class_names"]
+    classifier = make_empty_classifier(plan, len(class_names), settings.image_size)
+    run.read_checkpoint(partial(load_classifier, classifier.module), note=note)
+    return plan, classifier, class_names, settings

@@ -1,0 +1,153 @@
+"""`molere export`: what others load gives the checkpoint's logits, and the card says what the run says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from molere_timm.small_cnn import SmallCNN
+from safetensors.torch import load_file, save_file
+
+from molere_cli.config.run_config import RunConfig
+from molere_cli.errors import MolereError
+from molere_cli.progress import NoProgress
+from molere_cli.registry.registry import load_plugins
+from molere_cli.tasks import export as export_task
+from molere_cli.tasks.export import export_run
+from molere_cli.tasks.load import load_alone
+from molere_cli.tasks.seeds import train_seeds
+
+REGISTRY = load_plugins()
+SIZES = {"small_cnn": 8, "resnet18": 16, "vit_tiny_patch16_224": 32}
+IN_PLAIN_TIMM = """
+import sys, timm, torch
+from safetensors.torch import load_file, save_file
+classifier = timm.create_model(f"local-dir:{sys.argv[1]}", pretrained=True).eval()
+with torch.no_grad():
+    save_file({"logits": classifier(load_file("images.safetensors")["images"])}, "found.safetensors")
+found = timm.data.resolve_model_data_config(classifier)
+print(found["input_size"], found["mean"], found["std"], found["crop_pct"], found["crop_mode"])
+print(any(name.startswith("molere") for name in sys.modules))
+"""
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def run(request, tmp_path_factory):
+    """A run of each backbone."""
+    root = tmp_path_factory.mktemp(request.param)
+    config = RunConfig.of(
+        dataset="digits",
+        limit_train=60,
+        method="erm",
+        backbone=request.param,
+        image_size=SIZES[request.param],
+        epochs=1,
+        precision="fp32",
+        device="cpu",
+    )
+    (run,) = train_seeds(config, [0], REGISTRY, runs=root, progress=NoProgress())
+    return run
+
+
+@pytest.fixture
+def images(run, in_tmp):
+    """Input for the run's network, in a file too."""
+    _, classifier, _, settings = load_alone(run, REGISTRY)
+    images = torch.randn(5, 3, *settings.image_size, generator=torch.Generator().manual_seed(3))
+    save_file({"images": images}, "images.safetensors")
+    with torch.no_grad():
+        return images, classifier.predict(images).logits
+
+
+@pytest.mark.slow
+def test_plain_timm_gives_the_checkpoints_logits(run, images, in_tmp):
+    backbone = run.config()["backbone"]
+    notes: list[str] = []
+    written = export_run(run.path, in_tmp / "out", REGISTRY, note=notes.append)
+    assert [path.name for path in written] == ["README.md", "config.json", "model.safetensors"]
+    if backbone == "small_cnn":
+        network = SmallCNN(10)
+        network.load_state_dict(load_file("out/model.safetensors"))
+        found = network.eval()(images[0]).detach()
+        config = json.loads((in_tmp / "out" / "config.json").read_text(encoding="utf-8"))
+        assert config["constructor"] == "molere_timm.small_cnn.SmallCNN"
+        assert notes == ["timm does not know backbone 'small_cnn'; config.json names its constructor"]
+    else:
+        process = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", IN_PLAIN_TIMM, "out"], capture_output=True, text=True
+        )
+        assert process.returncode == 0, process.stderr
+        found = load_file("found.safetensors")["logits"]
+        size, recorded = SIZES[backbone], run.environment()["input"]
+        shown = (3, size, size), recorded["mean"], recorded["std"], 1.0, "squash"
+        assert process.stdout.splitlines() == [" ".join(map(str, shown)), "False"]
+        assert notes == []
+    # Another layout in memory adds in another order.
+    torch.testing.assert_close(found, images[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_onnx_runtime_gives_the_checkpoints_logits(run, images, in_tmp, molere):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    with warnings.catch_warnings(action="ignore"):
+        done = molere(f"export {run.path} out --format onnx")
+    assert (done.code, done.last_line) == (0, "out/model.onnx")
+    session = onnxruntime.InferenceSession("out/model.onnx")
+    (found,) = session.run(None, {"images": images[0].numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), images[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_program_gives_the_checkpoints_logits(run, images, in_tmp):
+    export_run(run.path, in_tmp / "out", REGISTRY, format="torch-export")
+    with warnings.catch_warnings(action="ignore"):
+        program = torch.export.load("out/model.pt2").module()
+    torch.testing.assert_close(program(images[0]), images[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("run", ["small_cnn"], indirect=True)
+def test_the_card_says_what_the_run_says(run, in_tmp):
+    export_run(run.path, in_tmp / "out", REGISTRY)
+    card = (in_tmp / "out" / "README.md").read_text(encoding="utf-8")
+    results = run.metrics()[-1]
+    assert card.startswith("---\n")
+    assert f"- `test`: accuracy {100 * results['test/accuracy']:.2f}%" in card
+    assert f"worst class {100 * results['test/worst_class']:.2f}%" in card
+    assert "Trained on 60 images of `digits`, with seed 0" in card
+    assert "## What it is not for" in card
+    assert "| ERM | 1 | 0 |" in card
+
+
+@pytest.mark.parametrize("run", ["resnet18"], indirect=True)
+def test_other_logits_are_never_written(run, in_tmp, monkeypatch):
+    right = export_task.Exported.logits
+    monkeypatch.setattr(export_task.Exported, "logits", lambda self, images: 2 * right(self, images))
+    with pytest.raises(MolereError, match="gives other logits in timm than the checkpoint"):
+        export_run(run.path, in_tmp / "out", REGISTRY)
+    assert list(in_tmp.iterdir()) == []
+
+
+@pytest.mark.parametrize("run", ["small_cnn"], indirect=True)
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("nowhere out", "nowhere is not a run directory"),
+        ("{run} there", "there exists already; choose another folder"),
+        ("{unfinished} out", "is not finished; go on with `molere train --resume"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_sentence(run, in_tmp, molere, arguments, sentence):
+    (in_tmp / "there").mkdir()
+    (in_tmp / "there" / "mine.txt").write_text("mine")
+    shutil.copytree(run.path, "unfinished")
+    (in_tmp / "unfinished" / "DONE").unlink()
+    done = molere(f"export {arguments.format(run=run.path, unfinished='unfinished')}")
+    assert (done.code, done.out) == (1, "")
+    assert sentence in done.err.splitlines()[-1]
+    assert sorted(path.name for path in in_tmp.iterdir()) == ["there", "unfinished"]
+    assert [path.name for path in (in_tmp / "there").iterdir()] == ["mine.txt"]
