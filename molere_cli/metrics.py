@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +36,13 @@ def error_norm(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     return norms_B
 
 
+class Likeliest(NamedTuple):
+    """values: probabilities, float32 (N, K), the highest first; classes: int64 (N, K)."""
+
+    values: Tensor
+    classes: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """What a classifier says about N examples, on the CPU; logits float32 (N, C), labels int64 (N,)."""
@@ -47,6 +55,19 @@ class Predictions:
     def predicted(self) -> Tensor:
         """int64 (N,)."""
         return self.logits.argmax(dim=1)
+
+    @property
+    def likeliest(self) -> Likeliest:
+        """The two likeliest classes of each example, `predicted` first; one where there is one."""
+        probabilities_NC = self.logits.softmax(dim=1)
+        rest_NC = probabilities_NC.scatter(1, self.predicted[:, None], -1.0)
+        classes = torch.stack([self.predicted, rest_NC.argmax(dim=1)], dim=1)[:, : self.logits.shape[1]]
+        return Likeliest(probabilities_NC.gather(1, classes), classes)
+
+    @property
+    def label_probabilities(self) -> Tensor:
+        """float32 (N,)."""
+        return self.logits.softmax(dim=1).gather(1, self.labels[:, None]).squeeze(1)
 
     @property
     def margins(self) -> Tensor:

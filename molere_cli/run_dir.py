@@ -7,8 +7,8 @@ split.parquet         the split trained against (the last one, under MOLERE)
 metrics.jsonl         one line an epoch
 checkpoint/           classifier.safetensors, state.safetensors, state.json
 checkpoint.old/       the one before it, for when the newest is damaged
-pool.parquet          per pool example: label, margin, loss, aum, weight, mean_weight, side of the split
-predictions.parquet   per test example: prediction, margin, loss, group
+pool.parquet          per pool example: label, prediction, margin, loss, path, aum, weight, side of the split
+predictions.parquet   per test example: label, prediction, margin, loss, group, path
 DONE                  written last: when, and digests of the files above but those of the checkpoint
 lock                  who is training it, while somebody is
 """

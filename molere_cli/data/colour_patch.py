@@ -14,6 +14,7 @@ from torch import Tensor
 
 from molere_cli.data.fingerprint import sample_of
 from molere_cli.data.inspection import inspection_of
+from molere_cli.data.origins import origin_of
 from molere_cli.errors import ConfigError
 from molere_cli.randomness import derived_generator
 from molere_cli.registry.specs import Dataset, Examples, ImageReader
@@ -116,3 +117,7 @@ class PatchedReader:
     def inspect(self, position: int, *, whole: bool) -> list[str]:
         """The image's own."""
         return inspection_of(self.reader, position, whole=whole)
+
+    def origin(self, position: int) -> str | None:
+        """The image's own."""
+        return origin_of(self.reader, position)

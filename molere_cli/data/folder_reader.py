@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from molere_cli.data.origins import path_as_text
 from molere_cli.data.pictures import inspect_picture, read_picture
 from molere_cli.errors import ImageError
 
@@ -33,6 +34,10 @@ class FolderReader:
         """What is particular about an image (`inspect_picture`); raises ImageError naming the file."""
         path = self.root / self.paths[position]
         return inspect_picture(path, where=str(path), whole=whole)
+
+    def origin(self, position: int) -> str:
+        """The absolute path of the image's file."""
+        return path_as_text(self.root / self.paths[position])
 
     def identities(self) -> Iterator[bytes]:
         """Relative path and size of each file; raises ImageError naming one that is not there."""

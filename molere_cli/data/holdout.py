@@ -10,6 +10,7 @@ from torch import Tensor
 
 from molere_cli.data.fingerprint import sample_of
 from molere_cli.data.inspection import inspection_of
+from molere_cli.data.origins import origin_of
 from molere_cli.errors import DataError
 from molere_cli.registry.specs import Examples, ImageReader
 
@@ -82,3 +83,6 @@ class ReaderSubset:
 
     def inspect(self, position: int, *, whole: bool) -> list[str]:
         return inspection_of(self.reader, int(self.positions[position]), whole=whole)
+
+    def origin(self, position: int) -> str | None:
+        return origin_of(self.reader, int(self.positions[position]))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from molere_cli.data.feed import FeedSettings
+from molere_cli.data.origins import origins
 from molere_cli.files import replacing
 from molere_cli.metrics import Predictions
 from molere_cli.registry.specs import Examples
@@ -19,56 +20,67 @@ from molere_cli.splits.artefact import Split, SplitInfo
 from molere_cli.tasks.build import Engine
 from molere_cli.tasks.provenance import versions
 
+INT64 = pa.int64()
+
 
 def write_predictions(
     predictions: Mapping[str, Predictions], sets: Mapping[str, Examples], path: Path
 ) -> None:
-    """One Parquet file: test_set, index, label, prediction, margin, loss, group (null without groups)."""
-    tables = [_table(name, found, sets[name]) for name, found in predictions.items()]
+    """One Parquet file, a row a test example: test_set, index, and what `_of_examples` has."""
+    tables = []
+    for name, found in predictions.items():
+        examples = sets[name]
+        size = len(examples)
+        indices = torch.arange(size) if examples.indices is None else examples.indices
+        in_set = pa.array([name] * size).dictionary_encode()
+        tables.append(pa.table({"test_set": in_set, **_of_examples(found, examples, indices)}))
     with replacing(path) as temporary:
         pq.write_table(pa.concat_tables(tables), temporary)
 
 
-def _table(name: str, found: Predictions, examples: Examples) -> pa.Table:
-    size = len(found.labels)
-    indices = torch.arange(size) if examples.indices is None else examples.indices
-    groups = pa.nulls(size, pa.int64()) if found.groups is None else pa.array(found.groups.numpy())
-    return pa.table(
-        {
-            "test_set": pa.array([name] * size).dictionary_encode(),
-            "index": indices.numpy(),
-            "label": found.labels.numpy(),
-            "prediction": found.predicted.numpy(),
-            "margin": found.margins.numpy(),
-            "loss": found.losses.numpy(),
-            "group": groups,
-        }
-    )
-
-
 def pool_table(engine: Engine, pool: Predictions, in_validation: Tensor | None) -> pa.Table:
-    """Per pool example: index, label, clean_label (null: as it came), margin, loss; aum, early_aum, el2n,
+    """Per pool example: what `_of_examples` has, clean_label (null: as it came); aum, early_aum, el2n,
     forgetting, weight and mean_weight (null: never trained on); in_validation."""
-    record, clean = engine.loop.pool_record, engine.data.dataset.pool.clean_labels
-    size = len(pool.labels)
+    record, examples = engine.loop.pool_record, engine.data.dataset.pool
+    kept = {
+        name: pa.array(getattr(record, name).cpu().numpy(), from_pandas=True)
+        for name in ("aum", "early_aum", "el2n", "forgetting", "weight", "mean_weight")
+    }
     return pa.table(
         {
-            "index": engine.data.pool_indices.numpy(),
-            "label": pool.labels.numpy(),
-            "clean_label": pa.nulls(size, pa.int64()) if clean is None else pa.array(clean.numpy()),
-            "margin": pool.margins.numpy(),
-            "loss": pool.losses.numpy(),
-            "aum": pa.array(record.aum.cpu().numpy(), from_pandas=True),
-            "early_aum": pa.array(record.early_aum.cpu().numpy(), from_pandas=True),
-            "el2n": pa.array(record.el2n.cpu().numpy(), from_pandas=True),
-            "forgetting": pa.array(record.forgetting.cpu().numpy(), from_pandas=True),
-            "weight": pa.array(record.weight.cpu().numpy(), from_pandas=True),
-            "mean_weight": pa.array(record.mean_weight.cpu().numpy(), from_pandas=True),
-            "in_validation": pa.nulls(size, pa.bool_())
-            if in_validation is None
-            else pa.array(in_validation.numpy()),
+            **_of_examples(pool, examples, engine.data.pool_indices),
+            "clean_label": _or_nulls(examples.clean_labels, len(examples)),
+            **kept,
+            "in_validation": _or_nulls(in_validation, len(examples), pa.bool_()),
         }
     )
+
+
+def _of_examples(found: Predictions, examples: Examples, indices: Tensor) -> dict[str, pa.Array]:
+    """index and label; prediction with its probability, second, the next likely class, with its own (null
+    where there is one class); label_probability, margin, loss in nats; group (null without groups); path, as
+    `origins` has it."""
+    likeliest = found.likeliest
+    one_class = likeliest.classes.shape[1] < 2
+    return {
+        "index": pa.array(indices.numpy()),
+        "label": pa.array(found.labels.numpy()),
+        "prediction": pa.array(found.predicted.numpy()),
+        "probability": pa.array(likeliest.values[:, 0].numpy()),
+        "second": _or_nulls(None if one_class else likeliest.classes[:, 1], len(examples)),
+        "second_probability": _or_nulls(
+            None if one_class else likeliest.values[:, 1], len(examples), pa.float32()
+        ),
+        "label_probability": pa.array(found.label_probabilities.numpy()),
+        "margin": pa.array(found.margins.numpy()),
+        "loss": pa.array(found.losses.numpy()),
+        "group": _or_nulls(examples.groups, len(examples)),
+        "path": pa.array(origins(examples), pa.string()),
+    }
+
+
+def _or_nulls(values: Tensor | None, size: int, kind: pa.DataType = INT64) -> pa.Array:
+    return pa.nulls(size, kind) if values is None else pa.array(values.numpy())
 
 
 def learned_split(engine: Engine, in_validation: Tensor) -> Split:

@@ -37,10 +37,15 @@ class Rows:
 
 def place_in(files: tuple[tuple[str, int], ...], position: int) -> str:
     """File and row of a position in files that follow one another."""
+    file, row = _found_in(files, position)
+    return f"{file}, row {row}"
+
+
+def _found_in(files: tuple[tuple[str, int], ...], position: int) -> tuple[str, int]:
     row = position
     for file, num_rows in files:
         if row < num_rows:
-            return f"{file}, row {row}"
+            return file, row
         row -= num_rows
     raise IndexError(position)
 
@@ -70,6 +75,11 @@ class ArrowReader:
     def size(self, position: int) -> tuple[int, int]:
         """(height, width), from the header alone."""
         return picture_size(self._content(position), where=place_in(self.files, position))
+
+    def origin(self, position: int) -> str:
+        """The file and the row in it that hold the image, `FILE:ROW`."""
+        file, row = _found_in(self.files, position)
+        return f"{file}:{row}"
 
     def identities(self) -> Iterator[bytes]:
         """The compressed bytes themselves."""
