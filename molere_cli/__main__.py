@@ -21,6 +21,7 @@ from molere_cli.commands.compare import compare
 from molere_cli.commands.demo import demo
 from molere_cli.commands.evaluate import evaluate
 from molere_cli.commands.export import export
+from molere_cli.commands.hardest import hardest
 from molere_cli.commands.output import ready_streams, say, written_out
 from molere_cli.commands.plugins import plugins
 from molere_cli.commands.predict import predict
@@ -57,6 +58,7 @@ app.command()(train)
 app.command()(split)
 app.command("eval")(evaluate)
 app.command()(compare)
+app.command()(hardest)
 app.command()(predict)
 app.command()(export)
 app.command()(plugins)

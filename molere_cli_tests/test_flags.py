@@ -23,6 +23,7 @@ BASES = {
     "eval": ["--runs", "nowhere"],
     "compare": ["--runs", "nowhere"],
     "export": ["nowhere", "out"],
+    "hardest": ["nowhere"],
     "predict": ["nowhere", "nothing.png"],
     "plugins": [],
     "demo": ["--seeds", "none"],

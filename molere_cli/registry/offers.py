@@ -88,12 +88,17 @@ def chosen(kind: str, name: str, found: Sequence[Offer[SpecT]]) -> Offer[SpecT]:
     return ours[0]
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name nobody registered, with what comes nearest."""
+def unknown(
+    kind: str, name: str, known: Iterable[str], *, listed_in: str = "`molere plugins`"
+) -> UnknownNameError:
+    """The error for a name that is not among those known, with what comes nearest.
+
+    listed_in: where they stand, if they are too many for a sentence.
+    """
     known = sorted(set(known))
     if close := get_close_matches(name, known, n=3, cutoff=0.6):
         return UnknownNameError(f"unknown {kind} {name!r}; did you mean {_either(close)}?")
-    listed = ", ".join(known) if len(known) <= 20 else f"{len(known)} names; see `molere plugins`"
+    listed = ", ".join(known) if len(known) <= 20 else f"{len(known)} names; see {listed_in}"
     return UnknownNameError(f"unknown {kind} {name!r}; known: {listed or 'none'}")
 
 

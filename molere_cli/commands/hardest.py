@@ -1,0 +1,54 @@
+"""`molere hardest`: the hardest examples of a run's pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from molere_cli.commands.output import say, show, show_table
+
+
+def hardest(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of a finished run.")],
+    top: Annotated[int, typer.Option("--top", help="How many.", min=1, max=10_000_000)] = 20,
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="Of this class alone.", show_default=False)
+    ] = None,
+    score: Annotated[
+        Literal["aum", "early-aum", "margin", "loss", "el2n", "forgetting"],
+        typer.Option("--score", help="By which score that the run has recorded."),
+    ] = "aum",
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write them into this file.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the hardest examples of a run's pool, with path, label, prediction and score."""
+    from molere_cli.files import json_text
+    from molere_cli.tasks.hardest import hardest_examples, write_hardest_csv
+
+    found = hardest_examples(run, score=score, top=top, class_name=class_name)
+    if csv is not None:
+        write_hardest_csv(found, csv)
+        say(f"wrote {len(found):,} examples into {csv}", err=True)
+        return
+    if as_json:
+        show(json_text([example.as_json() for example in found], indent=2))
+        return
+    noisy = any(example.clean_label is not None for example in found)
+    headings = ["image", "label", "prediction", *(["clean label"] if noisy else []), score, "weight"]
+    rows = [
+        [
+            example.path or f"{example.index}",
+            example.label,
+            f"{example.prediction} {example.probability:.4f}",
+            *([example.clean_label or "-"] if noisy else []),
+            f"{example.score:.4f}",
+            "-" if example.weight is None else f"{example.weight:.3f}",
+        ]
+        for example in found
+    ]
+    of = "" if class_name is None else f" of class {class_name}"
+    show_table(f"The hardest{of} in the pool of {run}", headings, rows, num_texts=4 if noisy else 3)
