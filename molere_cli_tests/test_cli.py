@@ -81,6 +81,15 @@ def test_train_prints_the_path_of_the_run_last(in_tmp, molere):
     }
 
 
+def test_the_end_of_training_says_what_to_type_next(in_tmp, molere):
+    erm = f"train --method erm {SMALL.removesuffix('--quiet')} --runs 'my runs'"
+    first = molere(erm)
+    assert first.err.splitlines()[-1] == "next: molere hardest 'my runs/digits-erm-s0'"
+    assert molere(first.err.splitlines()[-1].removeprefix("next: molere ")).code == 0
+    second = molere(f"{erm} --seed 1")
+    assert second.err.splitlines()[-1] == "next: molere compare 'my runs'/*"
+
+
 def test_quiet_training_says_the_path_alone(in_tmp, molere):
     assert molere(f"train --method erm {SMALL}") == Done(0, "runs/digits-erm-s0\n", "")
 

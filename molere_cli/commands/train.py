@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,9 +84,23 @@ def train(
         rows = [{"path": str(run.path), **run.metrics()[-1]} for run in outcome.finished]
         show(json_text(rows, indent=2))
     else:
+        if not quiet and (hint := next_step([run.path for run in outcome.finished])):
+            say(hint, err=True)
         for run in outcome.finished:
             say(str(run.path))
     outcome.check()
+
+
+def next_step(finished: Sequence[Path]) -> str | None:
+    """What to type next, in a line: a comparison, once there is something beside these runs or among them."""
+    from molere_cli.run_dir import finished_runs
+
+    if not finished:
+        return None
+    folder = finished[-1].parent
+    if len(finished_runs(folder)) > 1:
+        return f"next: molere compare {shlex.quote(str(folder))}/*"
+    return f"next: molere hardest {shlex.quote(str(finished[-1]))}"
 
 
 @contextmanager
