@@ -14,11 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_calibration_error,
-    multiclass_f1_score,
-)
 
 
 def probabilistic_margin(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
@@ -95,6 +90,9 @@ def summarize(predictions: Predictions) -> dict[str, float]:
     mean of their F1 (as in WILDS, arXiv 2012.07421). The Brier score is the squared distance of all
     probabilities from the label, in [0, 2] (Brier 1950).
     """
+    # Here, since it takes seconds to import, in which a run could have told of its user's mistake.
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
     by_class = [accuracy for accuracy in class_accuracies(predictions) if not math.isnan(accuracy)]
     logits_NC, labels_N = predictions.logits, predictions.labels
     num_classes = logits_NC.shape[1]
@@ -145,6 +143,8 @@ def class_accuracies(predictions: Predictions) -> list[float]:
 
 
 def _macro_f1(predictions: Predictions) -> float:
+    from torchmetrics.functional.classification import multiclass_f1_score
+
     f1_C = multiclass_f1_score(
         predictions.predicted,
         predictions.labels,

@@ -22,7 +22,7 @@ from molere_cli.registry.registry import Registry, load_plugins
 TINY_SIZE, TINY_CLASSES = 64, 4
 
 # How long an example takes says more of the machine than of the code.
-hypothesis.settings.register_profile("molere")
+hypothesis.settings.register_profile("molere", deadline=None)
 hypothesis.settings.load_profile("molere")
 
 

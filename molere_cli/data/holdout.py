@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from molere_cli.data.fingerprint import sample_of
@@ -27,6 +26,8 @@ def stratified_holdout(labels: Tensor, held: float | int, *, seed: int) -> tuple
     Raises:
         DataError: a class is too small to be on both sides.
     """
+    from sklearn.model_selection import train_test_split  # a second to import, and seldom needed
+
     try:
         kept, out = train_test_split(
             torch.arange(len(labels)).numpy(), test_size=held, stratify=labels.numpy(), random_state=seed
