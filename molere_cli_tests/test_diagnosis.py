@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 from molere_cli.__main__ import app
 from molere_cli.data.source import load_dataset
 from molere_cli.progress import NoProgress
-from molere_cli.splits.artefact import Split, SplitInfo
+from molere_cli.run_dir import RunDir
+from molere_cli.splits.artefact import Split, SplitInfo, read_split
+from molere_cli.splits.diagnosis import Accuracies, Diagnosis
 from molere_cli.tasks.build import build_engine
-from molere_cli.tasks.diagnose import Accuracies, Diagnosis, diagnose, held_out_halves
+from molere_cli.tasks.diagnose import diagnose, held_out_halves
 from molere_cli_tests.test_training import tiny_config
 
 
@@ -54,7 +56,11 @@ def test_the_halves_partition_the_hard_set_and_hold_out_as_many_others(seed: int
     ("upweighted", "advice"), [(0.0, "do not reweight"), (0.3, "unclear"), (0.6, "reweight")]
 )
 def test_the_advice_follows_the_held_out_hard_examples(upweighted: float, advice: str) -> None:
-    found = Diagnosis(100, Accuracies(0.1, upweighted), Accuracies(0.9, 0.88))
+    found = Diagnosis(
+        num_held_out=100,
+        hard=Accuracies(plain=0.1, upweighted=upweighted),
+        others=Accuracies(plain=0.9, upweighted=0.88),
+    )
     assert found.advice == advice
     assert f"{100 * upweighted:.0f}% are right" in found.sentence
 
@@ -93,6 +99,25 @@ def test_the_two_clear_cases_are_told_apart(data: list[str], message: str, tmp_p
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "split.parquet")])
     assert result.exit_code == 0
     assert message in " ".join(result.stdout.split())
+
+
+def test_what_was_found_stays_with_the_split(in_tmp, molere):
+    small = "--limit-train 100 --epochs 2 --precision fp32 --threads 1"
+    done = molere(f"split --diagnose {small} --quiet")
+    assert done.code == 0
+    sentence, path = done.out.splitlines()
+    split = read_split(Path(path))
+    found = split.info.diagnosis
+    assert found is not None and found.num_held_out == int(split.in_validation.sum())
+    assert sentence == found.sentence[0].upper() + found.sentence[1:] + "."
+    trained = molere(f"train --method lrw --split {path} {small}")
+    assert f"note: {in_tmp / path} was diagnosed: {found.sentence}\n" in trained.err
+    recorded = RunDir(Path(trained.last_line)).environment()["split"]["diagnosis"]
+    assert recorded == found.as_json()
+    # The run's own copy of the split has it, too, and another split has none.
+    assert read_split(Path(trained.last_line) / "split.parquet").info.diagnosis == found
+    other = molere(f"split --strategy random {small} --quiet")
+    assert read_split(Path(other.last_line)).info.diagnosis is None
 
 
 def test_only_the_hard_split_can_be_diagnosed(tmp_path: Path) -> None:

@@ -65,9 +65,9 @@ def split(
         if not quiet:
             print_split(made)
         if diagnose:
-            from molere_cli.tasks.diagnose import diagnose as diagnosis_of
+            from molere_cli.tasks.diagnose import diagnose_file
 
-            found = diagnosis_of(made.config, registry, made.data, made.split, progress=progress)
+            found = diagnose_file(made, registry, progress=progress)
             say(found.sentence[0].upper() + found.sentence[1:] + ".")
     say(str(made.path))
 

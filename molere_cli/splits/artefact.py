@@ -26,6 +26,7 @@ from molere_cli.config.explain import explain_validation
 from molere_cli.errors import SplitError
 from molere_cli.files import claim_file, claim_name, digest, replacing, sweep, temporary_for
 from molere_cli.fingerprints import same_fingerprint
+from molere_cli.splits.diagnosis import Diagnosis
 from molere_cli.splits.quota import validation_size
 from molere_cli.splits.scores import MARGINS, hardness
 
@@ -51,6 +52,7 @@ class SplitInfo(BaseModel):
     score_name: what `score` holds, None without one. erm_run: the run that the scores come from.
     val_dataset, val_fingerprint: where validation is another dataset than the pool. share, keeps_rest,
     finding: as in `Selection`; share is None where validation is another dataset, and in files of before it.
+    diagnosis: of a hard split that was diagnosed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +72,7 @@ class SplitInfo(BaseModel):
     share: float | None = None
     keeps_rest: bool = True
     finding: str | None = None
+    diagnosis: Diagnosis | None = None
 
 
 @dataclass(frozen=True, eq=False)

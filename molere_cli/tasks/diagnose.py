@@ -12,8 +12,7 @@ Shapes: N examples of the pool.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -28,71 +27,11 @@ from molere_cli.progress import Progress
 from molere_cli.randomness import derived_generator
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import MethodSpec
-from molere_cli.splits.artefact import Split
+from molere_cli.splits.artefact import Split, write_split
+from molere_cli.splits.diagnosis import MULTIPLICITY, Accuracies, Diagnosis
 from molere_cli.tasks.build import build_engine
 from molere_cli.tasks.scores import erm_plan
-
-Advice = Literal["reweight", "do not reweight", "unclear"]
-
-MULTIPLICITY = 5
-LEARNABLE, NOT_LEARNABLE = 0.4, 0.2
-
-
-@dataclass(frozen=True)
-class Accuracies:
-    """Accuracy on held-out examples, in [0, 1], of the plain and of the up-weighted classifier."""
-
-    plain: float
-    upweighted: float
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What became of held-out examples.
-
-    hard: of the hard set, num_held_out in all. others: as many that are not in it.
-    """
-
-    num_held_out: int
-    hard: Accuracies
-    others: Accuracies
-
-    @property
-    def advice(self) -> Advice:
-        """By how many held-out hard examples the up-weighted classifier gets right: from 40% on they are
-        taken to be learnable, up to 20% not. The bounds were set on colour-digits, digits and CIFAR-10;
-        docs/results-history.md says how often they were right elsewhere."""
-        if self.hard.upweighted >= LEARNABLE:
-            return "reweight"
-        return "do not reweight" if self.hard.upweighted <= NOT_LEARNABLE else "unclear"
-
-    @property
-    def sentence(self) -> str:
-        """The advice with its evidence."""
-        evidence = (
-            f"of the hard examples held out, {_percent(self.hard.upweighted)} are right once the other "
-            f"hard ones count {MULTIPLICITY} times ({_percent(self.hard.plain)} before), of the others "
-            f"{_percent(self.others.upweighted)} ({_percent(self.others.plain)} before)"
-        )
-        return f"{evidence}: {_MEANING[self.advice]}"
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**asdict(self), "advice": self.advice, "sentence": self.sentence}
-
-
-_MEANING: dict[Advice, str] = {
-    "reweight": "hard is rare but learnable here; learned reweighting on the hard split is worth trying",
-    "do not reweight": (
-        "hard is ambiguous or mislabelled here; learned reweighting on the hard split is likely to cost "
-        "accuracy"
-    ),
-    "unclear": "hard is partly learnable here; compare with ERM over several seeds",
-}
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.0f}%"
+from molere_cli.tasks.split import NewSplit
 
 
 class _Repeating(ERM):
@@ -128,9 +67,21 @@ def diagnose(
     accuracy = {key: float(torch.cat(parts).double().mean()) for key, parts in right.items()}
     return Diagnosis(
         num_held_out=int(hard_N.sum()),
-        hard=Accuracies(accuracy["hard", 1], accuracy["hard", MULTIPLICITY]),
-        others=Accuracies(accuracy["others", 1], accuracy["others", MULTIPLICITY]),
+        hard=Accuracies(plain=accuracy["hard", 1], upweighted=accuracy["hard", MULTIPLICITY]),
+        others=Accuracies(plain=accuracy["others", 1], upweighted=accuracy["others", MULTIPLICITY]),
     )
+
+
+def diagnose_file(made: NewSplit, registry: Registry, *, progress: Progress) -> Diagnosis:
+    """Diagnose a hard split that has just been written, and keep what is found in its file.
+
+    Raises:
+        WriteError: the system refuses; the file is then as it was.
+    """
+    found = diagnose(made.config, registry, made.data, made.split, progress=progress)
+    info = made.split.info.model_copy(update={"diagnosis": found})
+    write_split(replace(made.split, info=info), made.path)
+    return found
 
 
 def held_out_halves(split: Split, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
