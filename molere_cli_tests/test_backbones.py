@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from molere_cli import BackboneRequest, DataError, MolereError
 from molere_cli.config.explain import validate_options
-from molere_cli.errors import ConfigError
+from molere_cli.errors import ConfigError, UnknownNameError
 from molere_cli.registry.registry import empty_registry
 
 SINGLE_NAMES = ("small_cnn", "wrn16_2", "wrn16_4", "wrn28_10", "resnet20", "resnet32")
@@ -241,6 +241,20 @@ def test_a_checkpoint_path_is_never_read(installed, tmp_path):
     torch.save({"state_dict": {}}, path)
     with pytest.raises(MolereError, match="may hold a pickle"):
         build(installed, "timm:test_resnet", checkpoint_path=str(path))
+
+
+@pytest.mark.parametrize("name", ["test_resnet.r160_in1k", "timm:test_resnet.r160_in1k"])
+def test_a_name_with_the_tag_of_its_weights_is_known(installed, name):
+    network = build(installed, name)
+    assert network.pretrained_cfg["tag"] == "r160_in1k"
+    # The tag says which weights pretrained=true would load; without it they are not looked for.
+    assert network.num_classes == build(installed, "test_resnet").num_classes
+
+
+@pytest.mark.parametrize("name", ["test_resnet.nope", "nope.r160_in1k", "timm:test_resnet.nope"])
+def test_a_tag_that_timm_does_not_have_is_unknown(installed, name):
+    with pytest.raises(UnknownNameError, match="unknown backbone"):
+        build(installed, name)
 
 
 def test_pretrained_weights_out_of_reach_are_one_sentence(installed, tmp_path, monkeypatch):

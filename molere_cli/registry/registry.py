@@ -85,7 +85,7 @@ class Registry:
                 member = name.removeprefix(start)
                 # A prefixed name is asked of its own family alone: listing imports what the family is of.
                 may_be = name.startswith(start) if start else family.plain_names and ":" not in name
-                if may_be and member in family.members():
+                if may_be and (member in family.members() or family.has_also(member)):
                     found.append(Offer(family.member(member), place, offer.first_party))
         return found
 

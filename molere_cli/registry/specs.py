@@ -52,10 +52,15 @@ class BackboneSpec(Spec):
     options: Reference[type[Options]] = Reference(Options)
 
 
+def _lists_all(_name: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class BackboneFamily(Spec):
     """Many backbones behind one prefix (`timm:resnet18`), listed and built only when asked for.
 
+    has_also: whether a name that is not listed is a member's too, as `resnet18.a1_in1k` is in timm.
     plain_names: whether a member may be asked for without the prefix too. A family whose names another one
     has already does better without: a name that two families offer is an error.
     """
@@ -66,6 +71,7 @@ class BackboneFamily(Spec):
     name: str = field(init=False)
     list_names: Call[Callable[[], Sequence[str]]] = Call()
     build: Call[Callable[[str, BackboneRequest], nn.Module]] = Call()
+    has_also: Call[Callable[[str], bool]] = Call(_lists_all)
     options: Reference[type[Options]] = Reference(Options)
     plain_names: bool = True
 

@@ -19,6 +19,7 @@ def register_backbones(register: Callable[[BackboneSpec | BackboneFamily], None]
             description="Any timm network; options go to timm.create_model (pretrained=true, drop_rate=0.1)",
             list_names="molere_timm.family:list_names",
             build="molere_timm.family:build",
+            has_also="molere_timm.family:has_weights",
             options="molere_timm.family:TimmOptions",
         )
     )

@@ -54,6 +54,11 @@ def list_names() -> tuple[str, ...]:
     return tuple(timm.list_models())
 
 
+def has_weights(name: str) -> bool:
+    """Whether it is an architecture with the tag of weights that timm has for it: `resnet18.a1_in1k`."""
+    return "." in name and timm.models.is_model_pretrained(name)
+
+
 def build(name: str, request: BackboneRequest) -> nn.Module:
     """`timm.create_model` with the request's classes, image size (where the network fixes one) and options.
 
