@@ -89,7 +89,7 @@ def test_a_mistake_is_one_sentence(of_a_folder, molere, in_tmp, arguments, sente
     [
         (lambda t: t.drop_columns(["prediction"]), "did not record prediction; train it again"),
         (lambda t: t.set_column(1, "label", pa.array([9] * len(t))), "label has classes that the run does"),
-        (lambda t: t.set_column(1, "label", pa.array(["x"] * len(t))), "cannot be read"),
+        (lambda t: t.set_column(1, "label", pa.array(["x"] * len(t))), "'label' holds string, not int64"),
         (None, "cannot be read"),
     ],
 )

@@ -27,7 +27,7 @@ FLOORS = (
     ("files", "fingerprints", "metrics", "randomness", "shown", "stopping"),
     ("locks", "registry", "tables"),
     ("progress", "run_dir"),
-    ("config",),
+    ("config", "run_tables"),
     ("data", "report", "splits"),
     ("engine",),
     ("methods",),
@@ -36,7 +36,17 @@ FLOORS = (
     ("__main__",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-REPORT_MAY_IMPORT = {"errors", "files", "fingerprints", "run_dir", "config", "report", "shown", "tables"}
+REPORT_MAY_IMPORT = {
+    "errors",
+    "files",
+    "fingerprints",
+    "run_dir",
+    "run_tables",
+    "config",
+    "report",
+    "shown",
+    "tables",
+}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "torchmetrics", "safetensors", "datasets"}
 FIRST_PARTY = sorted(path.parent.name for path in PLUGINS.glob("molere_*/__init__.py"))
 

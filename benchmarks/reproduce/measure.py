@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
 from molere_cli.data.source import LoadedDataset
 from molere_cli.run_dir import RunDir
+from molere_cli.run_tables import RunTable
 from molere_cli.splits.quota import select_by_quota
 from molere_cli.tasks.scores import read_score
 
@@ -57,14 +57,14 @@ def metrics_of(record: dict[str, float], name: str) -> dict[str, float]:
 
 def predictions_of(run: RunDir, data: LoadedDataset, name: str) -> dict[str, Any]:
     """Quantiles of the margin, and the accuracy of each group and class."""
-    table = pq.read_table(run.predictions_path, filters=[("test_set", "=", name)])
+    table = RunTable.predictions(run).read(["label", "prediction", "margin", "group"], test_set=name)
     correct = table["label"].to_numpy() == table["prediction"].to_numpy()
     labels = table["label"].to_numpy()
     found: dict[str, Any] = {
         "margin_quantiles": [rounded(value) for value in np.quantile(table["margin"].to_numpy(), QUANTILES)],
         "accuracy_by_class": [rounded(correct[labels == label].mean()) for label in range(data.num_classes)],
     }
-    if table["group"].null_count == 0 and len(table):
+    if table["group"].null_count < len(table):
         groups = table["group"].to_numpy()
         found["accuracy_by_group"] = {
             group_name: rounded(correct[groups == group].mean())
@@ -76,7 +76,7 @@ def predictions_of(run: RunDir, data: LoadedDataset, name: str) -> dict[str, Any
 
 def pool_of(run: RunDir, erm: RunDir, data: LoadedDataset) -> dict[str, Any]:
     """Who is in the validation set, and who got how much weight at the end."""
-    table = pq.read_table(run.pool_path)
+    table = RunTable.pool(run).read(["in_validation", "weight"])
     labels = data.dataset.pool.labels
     aum_N = read_score(erm, "aum")
     delta = run.config().get("delta", 0.1)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy
 from numpy.typing import NDArray
 
-from molere_cli.errors import RunError, on_one_line
+from molere_cli.errors import RunError
 from molere_cli.report.significance import Flips
 from molere_cli.report.statistics import Estimate, crossed_estimate, example_estimate
 from molere_cli.run_dir import RunDir
+from molere_cli.run_tables import RunTable
 
 COLUMNS = ["index", "label", "prediction"]
 
@@ -71,16 +72,6 @@ def tested_examples(run: RunDir, test_set: str) -> Tested:
     Raises:
         RunError: the table is missing, damaged, or has no such test set.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = run.predictions_path
-    run.check(path.name)
-    try:
-        table = pq.read_table(path, columns=COLUMNS, filters=[("test_set", "=", test_set)])
-        columns = {name: table[name].cast(pa.int64()).to_numpy() for name in COLUMNS}
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {on_one_line(str(error))}") from error
-    if not len(table):
-        raise RunError(f"{path} has no test set {test_set!r}")
+    table = RunTable.predictions(run).read(COLUMNS, test_set=test_set)
+    columns = {name: table[name].to_numpy() for name in COLUMNS}
     return Tested(columns["index"], columns["label"], columns["prediction"] == columns["label"])

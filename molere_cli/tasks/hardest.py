@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
-from molere_cli.errors import RunError, on_one_line
+from molere_cli.errors import RunError
 from molere_cli.files import replacing
 from molere_cli.registry.offers import unknown
 from molere_cli.run_dir import RunDir
+from molere_cli.run_tables import RunTable
 from molere_cli.splits.scores import hardness
 
 Score = Literal["aum", "early-aum", "margin", "loss", "el2n", "forgetting"]
 NAMES = ("label", "prediction", "clean_label")
-COLUMNS = ("index", *NAMES, "probability", "path", "mean_weight")
+COLUMNS = ["index", *NAMES, "probability", "path", "mean_weight"]
 
 
 @dataclass(frozen=True)
@@ -64,17 +63,18 @@ def hardest_examples(
     names = run.environment().get("class_names", [])
     if class_name is not None and class_name not in names:
         raise unknown("class", class_name, names, listed_in=str(path / "environment.json"))
-    table = _read(run, score.replace("-", "_"), num_classes=len(names))
-    values = torch.tensor(table["score"].to_numpy(zero_copy_only=False), dtype=torch.float64)
+    column = score.replace("-", "_")
+    table = RunTable.pool(run).read([*COLUMNS, column])
+    values = torch.tensor(table[column].to_numpy(zero_copy_only=False), dtype=torch.float64)
     order = (-hardness(values, score)).argsort(stable=True)
     order = order[~values[order].isnan()]
     if class_name is not None:
         labels = torch.tensor(table["label"].to_numpy(zero_copy_only=False))
         order = order[labels[order] == names.index(class_name)]
-    rows = table.take(pa.array(order[:top].numpy())).to_pylist()
-    for row in rows:
+    rows = table.select(COLUMNS).take(pa.array(order[:top].numpy())).to_pylist()
+    for row, value in zip(rows, values[order[:top]].tolist(), strict=True):
         row |= {name: None if row[name] is None else names[row[name]] for name in NAMES}
-        row["weight"] = row.pop("mean_weight")
+        row |= {"weight": row.pop("mean_weight"), "score": value}
     return [HardExample(rank=rank, **row) for rank, row in enumerate(rows, 1)]
 
 
@@ -88,27 +88,3 @@ def write_hardest_csv(examples: Sequence[HardExample], path: Path) -> None:
         writer = csv.DictWriter(file, [field.name for field in fields(HardExample)])
         writer.writeheader()
         writer.writerows(example.as_json() for example in examples)
-
-
-def _read(run: RunDir, score: str, *, num_classes: int) -> pa.Table:
-    """The columns wanted, that of the score as `score`."""
-    run.check(run.pool_path.name)
-    try:
-        schema = pq.read_schema(run.pool_path)
-        if missing := [name for name in (*COLUMNS, score) if name not in schema.names]:
-            raise RunError(
-                f"{run.path} was trained by a version of MOLERE that did not record {missing[0]}; train it "
-                "again"
-            )
-        table = pq.read_table(run.pool_path, columns=[*COLUMNS, score]).combine_chunks()
-        kinds = {name: pa.int64() for name in ("index", *NAMES)}
-        kinds |= {"probability": pa.float64(), "mean_weight": pa.float64(), "path": pa.string()}
-        columns = {name: table[name].cast(kind) for name, kind in kinds.items()}
-        columns["score"] = table[score].cast(pa.float64())
-        for name in NAMES:
-            bounds = pc.min_max(columns[name]).as_py()
-            if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < num_classes:
-                raise RunError(f"{run.pool_path} is damaged: {name} has classes that the run does not have")
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise RunError(f"{run.pool_path} cannot be read: {on_one_line(str(error))}") from error
-    return pa.table(columns)

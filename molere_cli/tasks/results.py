@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from molere_cli.data.feed import FeedSettings
 from molere_cli.data.origins import origins
-from molere_cli.files import replacing
 from molere_cli.metrics import Predictions
 from molere_cli.registry.specs import Examples
+from molere_cli.run_tables import write_pool, write_predictions
 from molere_cli.splits.artefact import Split, SplitInfo
 from molere_cli.tasks.build import Engine
 from molere_cli.tasks.provenance import versions
@@ -23,43 +23,36 @@ from molere_cli.tasks.provenance import versions
 INT64 = pa.int64()
 
 
-def write_predictions(
+def write_test_results(
     predictions: Mapping[str, Predictions], sets: Mapping[str, Examples], path: Path
 ) -> None:
-    """One Parquet file, a row a test example: test_set, index, and what `_of_examples` has."""
-    tables = []
+    """Write what a classifier says of every test set's examples into `path`, `predictions.parquet`."""
+    tables = {}
     for name, found in predictions.items():
         examples = sets[name]
-        size = len(examples)
-        indices = torch.arange(size) if examples.indices is None else examples.indices
-        in_set = pa.array([name] * size).dictionary_encode()
-        tables.append(pa.table({"test_set": in_set, **_of_examples(found, examples, indices)}))
-    with replacing(path) as temporary:
-        pq.write_table(pa.concat_tables(tables), temporary)
+        indices = torch.arange(len(examples)) if examples.indices is None else examples.indices
+        tables[name] = _of_examples(found, examples, indices)
+    write_predictions(tables, path)
 
 
-def pool_table(engine: Engine, pool: Predictions, in_validation: Tensor | None) -> pa.Table:
-    """Per pool example: what `_of_examples` has, clean_label (null: as it came); aum, early_aum, el2n,
-    forgetting, weight and mean_weight (null: never trained on); in_validation."""
+def write_pool_results(engine: Engine, pool: Predictions, in_validation: Tensor | None, path: Path) -> None:
+    """Write what the classifier and its training say of every pool example into `path`, `pool.parquet`."""
     record, examples = engine.loop.pool_record, engine.data.dataset.pool
     kept = {
         name: pa.array(getattr(record, name).cpu().numpy(), from_pandas=True)
         for name in ("aum", "early_aum", "el2n", "forgetting", "weight", "mean_weight")
     }
-    return pa.table(
-        {
-            **_of_examples(pool, examples, engine.data.pool_indices),
-            "clean_label": _or_nulls(examples.clean_labels, len(examples)),
-            **kept,
-            "in_validation": _or_nulls(in_validation, len(examples), pa.bool_()),
-        }
-    )
+    columns = {
+        **_of_examples(pool, examples, engine.data.pool_indices),
+        "clean_label": _or_nulls(examples.clean_labels, len(examples)),
+        **kept,
+        "in_validation": _or_nulls(in_validation, len(examples), pa.bool_()),
+    }
+    write_pool(columns, path)
 
 
 def _of_examples(found: Predictions, examples: Examples, indices: Tensor) -> dict[str, pa.Array]:
-    """index and label; prediction with its probability, second, the next likely class, with its own (null
-    where there is one class); label_probability, margin, loss in nats; group (null without groups); path, as
-    `origins` has it."""
+    """The columns that both tables have."""
     likeliest = found.likeliest
     one_class = likeliest.classes.shape[1] < 2
     return {
@@ -74,9 +67,14 @@ def _of_examples(found: Predictions, examples: Examples, indices: Tensor) -> dic
         "label_probability": pa.array(found.label_probabilities.numpy()),
         "margin": pa.array(found.margins.numpy()),
         "loss": pa.array(found.losses.numpy()),
-        "group": _or_nulls(examples.groups, len(examples)),
+        "group": _groups(examples),
         "path": pa.array(origins(examples), pa.string()),
     }
+
+
+def _groups(examples: Examples) -> pa.Array:
+    groups = _or_nulls(examples.groups, len(examples))
+    return pc.if_else(pc.less(groups, 0), None, groups)
 
 
 def _or_nulls(values: Tensor | None, size: int, kind: pa.DataType = INT64) -> pa.Array:

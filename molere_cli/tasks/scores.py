@@ -10,8 +10,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -21,7 +19,7 @@ from molere_cli.config.sections import InPlay
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.predict import predict_feed
-from molere_cli.errors import ConfigError, RunError, SplitError, on_one_line
+from molere_cli.errors import ConfigError, RunError, SplitError
 from molere_cli.files import digest_of_values
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import Note, locked, take_left_behind
@@ -30,6 +28,7 @@ from molere_cli.randomness import derived_seed
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry
 from molere_cli.run_dir import RunDir, finished_runs, unfinished_runs
+from molere_cli.run_tables import RunTable
 from molere_cli.tasks.build import build_engine, training_context
 from molere_cli.tasks.provenance import as_planned, has_settings
 from molere_cli.tasks.train import resume_run, train_run
@@ -149,17 +148,7 @@ def has_score(run: RunDir, name: str) -> bool:
     Raises:
         RunError: its table is missing or damaged.
     """
-    run.check(run.pool_path.name)
-    with _reading(run):
-        return _column(name) in pq.read_schema(run.pool_path).names
-
-
-@contextmanager
-def _reading(run: RunDir) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise RunError(f"{run.pool_path} cannot be read: {on_one_line(str(error))}") from error
+    return _column(name) in RunTable.pool(run).columns()
 
 
 def _column(score: str) -> str:
@@ -182,25 +171,13 @@ def read_score(run: RunDir, name: str) -> Tensor:
             f"{run.path} was trained by a version of MOLERE that did not record {name}; train a new ERM run, "
             "or choose another --score"
         )
-    column = _read_column(run, _column(name))
+    column = RunTable.pool(run).read([_column(name)])[_column(name)]
     if column.null_count:
         raise RunError(
             f"{run.path} has no {name} for {column.null_count} examples of the pool: it did not train on "
             "them, or was begun by a version of MOLERE that did not record it; train a new ERM run"
         )
     return torch.tensor(column.to_numpy(), dtype=torch.float64)
-
-
-def _read_column(run: RunDir, name: str) -> pa.ChunkedArray:
-    num_pool = run.environment().get("num_pool")
-    with _reading(run), pq.ParquetFile(run.pool_path) as file:
-        if num_pool not in {None, num_rows := file.metadata.num_rows}:
-            raise RunError(
-                f"{run.pool_path} is damaged: it has {num_rows} rows, where the pool had {num_pool}"
-            )
-        if not pa.types.is_floating(kind := file.schema_arrow.field(name).type):
-            raise RunError(f"{run.pool_path} is damaged: column {name!r} holds {kind}, not numbers")
-        return file.read(columns=[name])[name]
 
 
 def out_of_fold_margins(

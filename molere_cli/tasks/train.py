@@ -8,8 +8,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from molere_cli.config.files import saved_config, validate_config
 from molere_cli.config.plan import Plan, make_plan
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
@@ -17,7 +15,6 @@ from molere_cli.engine.checkpoint import load_classifier, load_state
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import RunError, SplitError
-from molere_cli.files import replacing
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import beat
 from molere_cli.metrics import Predictions, group_accuracies, summarize
@@ -42,9 +39,9 @@ from molere_cli.tasks.provenance import (
 from molere_cli.tasks.results import (
     describe_input,
     learned_split,
-    pool_table,
     split_provenance,
-    write_predictions,
+    write_pool_results,
+    write_test_results,
 )
 
 COLLAPSE_CHECK_UPDATES = 100
@@ -326,7 +323,7 @@ def _evaluate(engine: Engine, run: RunDir, *, write: bool) -> dict[str, float]:
     sets = engine.data.test_sets()
     found = predict_sets(engine.classifier, sets, engine.feed_settings)
     if write:
-        write_predictions(found, sets, run.predictions_path)
+        write_test_results(found, sets, run.predictions_path)
     return {
         f"{name}/{key}": value
         for name, predictions in found.items()
@@ -346,8 +343,7 @@ def _write_results(engine: Engine, run: RunDir) -> None:
     if in_validation is not None and run.environment()["split"] is None:
         write_split(learned_split(engine, in_validation), run.split_path)
     pool = predict_feed(engine.classifier, engine.feed)
-    with replacing(run.pool_path) as temporary:
-        pq.write_table(pool_table(engine, pool, in_validation), temporary)
+    write_pool_results(engine, pool, in_validation, run.pool_path)
 
 
 def harm_of(records: Sequence[Mapping[str, float]]) -> str | None:
