@@ -9,6 +9,7 @@ checkpoint/           classifier.safetensors, state.safetensors, state.json
 checkpoint.old/       the one before it, for when the newest is damaged
 pool.parquet          per pool example: label, prediction, margin, loss, path, aum, weight, side of the split
 predictions.parquet   per test example: label, prediction, margin, loss, group, path
+thumbnails.parquet    small pictures of some of both, unless they were not wanted
 DONE                  written last: when, and digests of the files above but those of the checkpoint
 lock                  who is training it, while somebody is
 """
@@ -60,12 +61,13 @@ LAST_STATE = f"{CHECKPOINTS[0]}/{CHECKPOINT_COMPLETE}"
 """What has digests of the other files of a finished run's checkpoint."""
 RECORDS = (
     *("environment.json", "metrics.jsonl", "split.parquet", "pool.parquet", "predictions.parquet"),
+    "thumbnails.parquet",
     LAST_STATE,
 )
 """The files that `DONE` has digests of, beside that of the settings."""
 BEGINNING = {*RECORDS, *CHECKPOINTS, "config.json", "lock"}
 """All that a run may hold that has no checkpoint yet."""
-PLACE_SETTINGS = {"data_dir", "download", "workers", "check", "checkpoint_every"}
+PLACE_SETTINGS = {"data_dir", "download", "workers", "check", "checkpoint_every", "thumbnails"}
 """Settings that no number hangs on, and that may change when a run moves to another machine."""
 METRICS_LIMIT = 1 << 26
 """Bytes of `metrics.jsonl` that are read at most."""
@@ -178,6 +180,21 @@ class RunDir:
     @property
     def predictions_path(self) -> Path:
         return self.path / "predictions.parquet"
+
+    @property
+    def thumbnails_path(self) -> Path:
+        return self.path / "thumbnails.parquet"
+
+    def has_thumbnails(self) -> bool:
+        """Whether the run kept some, by what it says itself of a finished one.
+
+        Raises:
+            RunError: they are missing or damaged.
+        """
+        if not os.path.isfile(self.thumbnails_path) and self.thumbnails_path.name not in self._digests():
+            return False
+        self.check(self.thumbnails_path.name)
+        return True
 
     @property
     def classifier_path(self) -> Path:

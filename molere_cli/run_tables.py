@@ -2,6 +2,7 @@
 
 pool.parquet         of the training examples
 predictions.parquet  of the test examples of every test set
+thumbnails.parquet   small pictures of some of both
 
 Version 1 said nothing of its version, and had -1 for an example of no group.
 """
@@ -60,6 +61,17 @@ PREDICTIONS = pa.schema(
     [pa.field("test_set", pa.dictionary(pa.int32(), pa.string()), nullable=False), *_OF_EXAMPLES]
 )
 """test_set, and what `POOL` has of every example; index: in the test set."""
+THUMBNAILS = pa.schema(
+    [
+        pa.field("set", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("index", pa.int64(), nullable=False),
+        pa.field("webp", pa.binary(), nullable=False),
+    ]
+)
+"""Images that a page can ask for. set: `POOL_SET`, or a test set as `TEST_PREFIX` and its name; index: as in
+the table of that set; webp: the encoded picture."""
+POOL_SET = "pool"
+TEST_PREFIX = "test/"
 CLASSES = frozenset({"label", "prediction", "second", "clean_label"})
 """Columns that hold places in the run's `class_names`."""
 
@@ -79,22 +91,35 @@ def write_predictions(tables: Mapping[str, Mapping[str, pa.Array]], path: Path) 
     Raises:
         WriteError: the system refuses.
     """
-    schema = _described(PREDICTIONS)
+    _write(_in_one("test_set", tables, PREDICTIONS), path)
+
+
+def write_thumbnails(tables: Mapping[str, Mapping[str, pa.Array]], path: Path) -> None:
+    """Write `thumbnails.parquet` from the columns of `THUMBNAILS` beside `set`, by set.
+
+    Raises:
+        WriteError: the system refuses.
+    """
+    # What is encoded already does not get smaller.
+    _write(_in_one("set", tables, THUMBNAILS), path, compression="none")
+
+
+def _in_one(key: str, tables: Mapping[str, Mapping[str, pa.Array]], schema: pa.Schema) -> pa.Table:
     parts = []
     for name, columns in tables.items():
         size = len(columns["index"])
         named = pa.DictionaryArray.from_arrays(pa.array([0] * size, pa.int32()), pa.array([name]))
-        parts.append(pa.table({"test_set": named, **columns}, schema=schema))
-    _write(pa.concat_tables(parts).unify_dictionaries(), path)
+        parts.append(pa.table({key: named, **columns}, schema=_described(schema)))
+    return pa.concat_tables(parts).unify_dictionaries()
 
 
 def _described(schema: pa.Schema) -> pa.Schema:
     return schema.with_metadata({METADATA_KEY: json.dumps({"version": VERSION}).encode()})
 
 
-def _write(table: pa.Table, path: Path) -> None:
+def _write(table: pa.Table, path: Path, **options: Any) -> None:
     with replacing(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, **options)
 
 
 @dataclass(frozen=True)
@@ -114,6 +139,11 @@ class RunTable:
     def predictions(cls, run: RunDir) -> RunTable:
         """Of the test examples."""
         return cls(run, run.predictions_path, PREDICTIONS)
+
+    @classmethod
+    def thumbnails(cls, run: RunDir) -> RunTable | None:
+        """Of images; None for a run that kept none."""
+        return cls(run, run.thumbnails_path, THUMBNAILS) if run.has_thumbnails() else None
 
     def columns(self) -> list[str]:
         """Those that it has; tables of earlier versions lack some.
@@ -191,7 +221,11 @@ class RunTable:
             raise self._damaged(f"column {name!r} lacks {values.null_count:,} of {len(values):,} values")
         if name in CLASSES:
             self._check_classes(name, values)
-        if name == "index" and (values.null_count or pc.count_distinct(values).as_py() < len(values)):
+        if (
+            name == "index"
+            and self.schema is POOL
+            and (values.null_count or pc.count_distinct(values).as_py() < len(values))
+        ):
             raise self._damaged("some rows are of one example")
         return values
 
@@ -223,6 +257,7 @@ def _sort(kind: pa.DataType) -> str:
         "boolean": pa.types.is_boolean,
         "integer": pa.types.is_integer,
         "floating": pa.types.is_floating,
+        "binary": lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind),
         "text": lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
     }.items():
         if holds(kind):

@@ -79,7 +79,7 @@ def is_whole(path: Path, *, epochs: int = 1) -> bool:
         names
         == {
             *("config.json", "environment.json", "metrics.jsonl", "checkpoint"),
-            *("pool.parquet", "predictions.parquet", "DONE"),
+            *("pool.parquet", "predictions.parquet", "thumbnails.parquet", "DONE"),
         }
         and [record["epoch"] for record in run.metrics()] == list(range(epochs))
         and state["next_epoch"] == epochs

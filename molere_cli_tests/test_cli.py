@@ -77,6 +77,7 @@ def test_train_prints_the_path_of_the_run_last(in_tmp, molere):
         "checkpoint.old",
         "pool.parquet",
         "predictions.parquet",
+        "thumbnails.parquet",
         "DONE",
     }
 

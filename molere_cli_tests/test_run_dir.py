@@ -37,7 +37,7 @@ def run(tmp_path) -> RunDir:
     """A finished run, by hand."""
     run = RunDir(tmp_path / "run")
     run.path.mkdir()
-    for path in (run.split_path, run.pool_path, run.predictions_path):
+    for path in (run.split_path, run.pool_path, run.predictions_path, run.thumbnails_path):
         path.write_bytes(path.name.encode())
     (run.path / "checkpoint").mkdir()
     (run.path / "checkpoint" / "state.json").write_text('{"epoch": 1}')

@@ -413,6 +413,10 @@ class MachineSettings(Section):
         ),
     )
 
+    thumbnails: bool = Field(
+        True, description="Keep small pictures of up to a thousand images in the run, for reports."
+    )
+
     @field_validator("checkpoint_every")
     @classmethod
     def _is_interval(cls, value: str) -> str:

@@ -28,6 +28,7 @@ FREE_SETTINGS = frozenset(
         "threads",
         "eval_interval",
         "checkpoint_every",
+        "thumbnails",
         "check",
     }
 )

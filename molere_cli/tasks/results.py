@@ -6,17 +6,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from molere_cli.data.feed import FeedSettings
 from molere_cli.data.origins import origins
+from molere_cli.data.thumbnails import thumbnail
 from molere_cli.metrics import Predictions
 from molere_cli.registry.specs import Examples
-from molere_cli.run_tables import write_pool, write_predictions
+from molere_cli.report import picks
+from molere_cli.run_dir import RunDir
+from molere_cli.run_tables import (
+    POOL_SET,
+    TEST_PREFIX,
+    RunTable,
+    write_pool,
+    write_predictions,
+    write_thumbnails,
+)
 from molere_cli.splits.artefact import Split, SplitInfo
+from molere_cli.stopping import stop_if_asked
 from molere_cli.tasks.build import Engine
 from molere_cli.tasks.provenance import versions
 
@@ -75,6 +88,34 @@ def _of_examples(found: Predictions, examples: Examples, indices: Tensor) -> dic
 def _groups(examples: Examples) -> pa.Array:
     groups = _or_nulls(examples.groups, len(examples))
     return pc.if_else(pc.less(groups, 0), None, groups)
+
+
+def write_run_thumbnails(run: RunDir, pool: Examples, tests: Mapping[str, Examples]) -> None:
+    """Write small pictures of the images of a run that are worth a look (`report.picks`), once its tables are
+    there."""
+    tables = {POOL_SET: _pictures(pool, _of_pool(run))}
+    for name, examples in tests.items():
+        table = RunTable.predictions(run).read(["label", "prediction", "margin"], test_set=name)
+        label, prediction, margin = (column.to_numpy() for column in table.columns)
+        rows = picks.nearly_right(label, prediction, margin, num_sets=len(tests))
+        tables[f"{TEST_PREFIX}{name}"] = _pictures(examples, picks.together([rows]))
+    write_thumbnails(tables, run.thumbnails_path)
+
+
+def _of_pool(run: RunDir) -> NDArray[np.int64]:
+    table = RunTable.pool(run).read(["label", "aum", "mean_weight"])
+    label, aum, weight = (column.to_numpy() for column in table.columns)
+    return picks.together([*picks.hardest_and_easiest(label, aum), *picks.raised_and_lowered(weight)])
+
+
+def _pictures(examples: Examples, rows: NDArray[np.int64]) -> dict[str, pa.Array]:
+    pictures = []
+    for row in rows.tolist():
+        images = examples.images
+        pictures.append(thumbnail(images[row] if isinstance(images, Tensor) else images.read(row)))
+        stop_if_asked()
+    indices = np.arange(len(examples)) if examples.indices is None else examples.indices.numpy()
+    return {"index": pa.array(indices[rows]), "webp": pa.array(pictures, pa.binary())}
 
 
 def _or_nulls(values: Tensor | None, size: int, kind: pa.DataType = INT64) -> pa.Array:

@@ -41,6 +41,7 @@ from molere_cli.tasks.results import (
     learned_split,
     split_provenance,
     write_pool_results,
+    write_run_thumbnails,
     write_test_results,
 )
 
@@ -344,6 +345,8 @@ def _write_results(engine: Engine, run: RunDir) -> None:
         write_split(learned_split(engine, in_validation), run.split_path)
     pool = predict_feed(engine.classifier, engine.feed)
     write_pool_results(engine, pool, in_validation, run.pool_path)
+    if engine.plan.config.machine.thumbnails:
+        write_run_thumbnails(run, engine.data.dataset.pool, engine.data.test_sets())
 
 
 def harm_of(records: Sequence[Mapping[str, float]]) -> str | None:
