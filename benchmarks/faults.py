@@ -111,7 +111,7 @@ def unfinished(folder: Path, **settings: object) -> RunDir:
 def result(run: RunDir) -> tuple[object, ...]:
     """What a run has come to: its records without times, and its classifier, bit for bit."""
     records = [
-        {key: value for key, value in record.items() if not key.startswith("time/")}
+        {key: value for key, value in record.items() if not key.startswith(("time/", "memory/"))}
         for record in run.metrics()
     ]
     return records, run.classifier_path.read_bytes()

@@ -199,7 +199,7 @@ def contents(folder: Path) -> dict[str, object]:
 def content(path: Path) -> object:
     if path.name == "metrics.jsonl":
         return [
-            {key: value for key, value in record.items() if not key.startswith("time/")}
+            {key: value for key, value in record.items() if not key.startswith(("time/", "memory/"))}
             for record in RunDir(path.parent).metrics()
         ]
     if path.name == "split.parquet":

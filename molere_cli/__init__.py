@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         stacked,
         training_positions,
     )
-    from molere_cli.engine.predict import predict_feed
+    from molere_cli.engine.predict import predict_batches, predict_feed
     from molere_cli.engine.step import Step
     from molere_cli.engine.validation_batches import ValidationBatches
     from molere_cli.methods.auxiliary import erm_epochs
@@ -96,6 +96,7 @@ _LAZY = {
     "picture_size": "molere_cli.data.pictures",
     "plain_name": "molere_cli.data.names",
     "positions_of": "molere_cli.engine.method",
+    "predict_batches": "molere_cli.engine.predict",
     "predict_feed": "molere_cli.engine.predict",
     "probabilistic_margin": "molere_cli.metrics",
     "ratio_loss": "molere_cli.methods.splitter",
@@ -163,6 +164,7 @@ __all__ = [
     "picture_size",
     "plain_name",
     "positions_of",
+    "predict_batches",
     "predict_feed",
     "probabilistic_margin",
     "ratio_loss",

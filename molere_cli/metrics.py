@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from statistics import fmean, median
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+ECE_BINS = 15
 
 
 def probabilistic_margin(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
@@ -31,55 +33,73 @@ def error_norm(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     return norms_B
 
 
-class Likeliest(NamedTuple):
-    """values: probabilities, float32 (N, K), the highest first; classes: int64 (N, K)."""
-
-    values: Tensor
-    classes: Tensor
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """What a classifier says about N examples, on the CPU; logits float32 (N, C), labels int64 (N,)."""
+    """What a classifier says about N examples, on the CPU; (N,) each, int64 or float32.
 
-    logits: Tensor
+    predicted: the likeliest class, with its probability; second: the next likely, with its own (-1 and 0
+    where there is one class). label_probability, margin (probabilistic), loss (cross-entropy in nats) are of
+    the label. squared_error: the squared distance of all probabilities from the label. label_place: how many
+    classes are likelier than the label. in_top5: bool, None with fewer than six classes. groups: None
+    without, -1 for an example of none.
+    """
+
     labels: Tensor
+    predicted: Tensor
+    probability: Tensor
+    second: Tensor
+    second_probability: Tensor
+    label_probability: Tensor
+    margin: Tensor
+    loss: Tensor
+    squared_error: Tensor
+    label_place: Tensor
+    in_top5: Tensor | None
+    num_classes: int
     groups: Tensor | None = None
 
-    @property
-    def predicted(self) -> Tensor:
-        """int64 (N,)."""
-        return self.logits.argmax(dim=1)
+    @classmethod
+    def of_logits(cls, logits_NC: Tensor, labels_N: Tensor, groups_N: Tensor | None = None) -> Predictions:
+        """From logits, float32 (N, C)."""
+        predicted_N, probabilities_NC = logits_NC.argmax(dim=1), logits_NC.softmax(dim=1)
+        num_classes = logits_NC.shape[1]
+        if num_classes > 1:
+            second_N = probabilities_NC.scatter(1, predicted_N[:, None], -1.0).argmax(dim=1)
+            second_probability_N = _of_class(probabilities_NC, second_N)
+        else:
+            second_N, second_probability_N = torch.full_like(labels_N, -1), logits_NC.new_zeros(len(labels_N))
+        in_top5_N = None
+        if num_classes > 5:
+            in_top5_N = (logits_NC.topk(5, dim=1).indices == labels_N[:, None]).any(dim=1)
+        return cls(
+            labels=labels_N,
+            predicted=predicted_N,
+            probability=_of_class(probabilities_NC, predicted_N),
+            second=second_N,
+            second_probability=second_probability_N,
+            label_probability=_of_class(probabilities_NC, labels_N),
+            margin=probabilistic_margin(logits_NC, labels_N),
+            loss=F.cross_entropy(logits_NC, labels_N, reduction="none"),
+            squared_error=error_norm(logits_NC, labels_N).double().square(),
+            label_place=(logits_NC > logits_NC.gather(1, labels_N[:, None])).sum(dim=1),
+            in_top5=in_top5_N,
+            num_classes=num_classes,
+            groups=groups_N,
+        )
 
-    @property
-    def likeliest(self) -> Likeliest:
-        """The two likeliest classes of each example, `predicted` first; one where there is one."""
-        probabilities_NC = self.logits.softmax(dim=1)
-        rest_NC = probabilities_NC.scatter(1, self.predicted[:, None], -1.0)
-        classes = torch.stack([self.predicted, rest_NC.argmax(dim=1)], dim=1)[:, : self.logits.shape[1]]
-        return Likeliest(probabilities_NC.gather(1, classes), classes)
+    @classmethod
+    def joined(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Of all examples of some parts, one at least, in their order."""
 
-    @property
-    def label_probabilities(self) -> Tensor:
-        """float32 (N,)."""
-        return self.logits.softmax(dim=1).gather(1, self.labels[:, None]).squeeze(1)
+        def together(name: str) -> Any:
+            values = [getattr(part, name) for part in parts]
+            return torch.cat(values) if isinstance(values[0], Tensor) else values[0]
 
-    @property
-    def margins(self) -> Tensor:
-        """Probabilistic margins, float32 (N,)."""
-        return probabilistic_margin(self.logits, self.labels)
-
-    @property
-    def losses(self) -> Tensor:
-        """Cross-entropy of each example in nats, float32 (N,)."""
-        return F.cross_entropy(self.logits, self.labels, reduction="none")
+        return cls(**{field.name: together(field.name) for field in fields(cls)})
 
 
-def among_present(predictions: Predictions) -> Predictions:
-    """The predictions of a classifier that can choose among the classes of these examples alone."""
-    present_C = torch.zeros(predictions.logits.shape[1], dtype=torch.bool)
-    present_C[predictions.labels] = True
-    return replace(predictions, logits=predictions.logits.masked_fill(~present_C, -torch.inf))
+def _of_class(values_NC: Tensor, classes_N: Tensor) -> Tensor:
+    return values_NC.gather(1, classes_N[:, None]).squeeze(1)
 
 
 def summarize(predictions: Predictions) -> dict[str, float]:
@@ -91,30 +111,24 @@ def summarize(predictions: Predictions) -> dict[str, float]:
     probabilities from the label, in [0, 2] (Brier 1950).
     """
     # Here, since it takes seconds to import, in which a run could have told of its user's mistake.
-    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+    from torchmetrics.functional.classification import binary_calibration_error
 
     by_class = [accuracy for accuracy in class_accuracies(predictions) if not math.isnan(accuracy)]
-    logits_NC, labels_N = predictions.logits, predictions.labels
-    num_classes = logits_NC.shape[1]
+    right_N = predictions.predicted == predictions.labels
     summary = {
-        "accuracy": _accuracy(predictions, torch.ones_like(labels_N, dtype=torch.bool)),
+        "accuracy": float(right_N.double().mean()),
         "balanced_accuracy": fmean(by_class),
         "worst_class": min(by_class),
         "macro_f1": _macro_f1(predictions),
-        "margin": float(predictions.margins.double().mean()),
-        "median_margin": median(predictions.margins.tolist()),
-        "nll": float(predictions.losses.double().mean()),
-        "brier": float(error_norm(logits_NC, labels_N).double().square().mean()),
-        "ece": float(
-            multiclass_calibration_error(
-                logits_NC.softmax(dim=1), labels_N, num_classes=num_classes, n_bins=15
-            )
-        ),
+        "margin": float(predictions.margin.double().mean()),
+        "median_margin": median(predictions.margin.tolist()),
+        "nll": float(predictions.loss.double().mean()),
+        "brier": float(predictions.squared_error.mean()),
+        # The error of the predicted class's probability, whatever the number of classes.
+        "ece": float(binary_calibration_error(predictions.probability, right_N.long(), n_bins=ECE_BINS)),
     }
-    if num_classes > 5:
-        summary["top5"] = float(
-            multiclass_accuracy(logits_NC, labels_N, num_classes=num_classes, top_k=5, average="micro")
-        )
+    if predictions.in_top5 is not None:
+        summary["top5"] = float(predictions.in_top5.float().mean())
     if predictions.groups is not None and (by_group := group_accuracies(predictions)):
         summary["worst_group"] = min(by_group.values())
     return summary
@@ -136,7 +150,7 @@ def named_group_accuracies(predictions: Predictions, names: Sequence[str]) -> di
 
 def class_accuracies(predictions: Predictions) -> list[float]:
     """Accuracy on each class, nan for one without examples; C values."""
-    labels_N, num_classes = predictions.labels, predictions.logits.shape[1]
+    labels_N, num_classes = predictions.labels, predictions.num_classes
     totals_C = labels_N.bincount(minlength=num_classes)
     correct_C = labels_N[predictions.predicted == labels_N].bincount(minlength=num_classes)
     return [float(value) for value in correct_C.double() / totals_C.double()]
@@ -148,7 +162,7 @@ def _macro_f1(predictions: Predictions) -> float:
     f1_C = multiclass_f1_score(
         predictions.predicted,
         predictions.labels,
-        num_classes=predictions.logits.shape[1],
+        num_classes=predictions.num_classes,
         average="none",
     )
     return float(f1_C[predictions.labels.unique()].double().mean())

@@ -9,10 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from molere_splits.evidence import Evidence, in_standard_errors, label_places, wrong_label_share
+from molere_splits.evidence import Evidence, in_standard_errors, wrong_label_share
 
 from molere_cli import SplitRequest
 from molere_cli.data.source import load_dataset
+from molere_cli.metrics import Predictions
 from molere_cli.progress import NoProgress
 from molere_cli.tasks.split import make_split
 from molere_cli_tests.test_training import tiny_config
@@ -25,7 +26,8 @@ from molere_cli_tests.test_training import tiny_config
 def test_the_place_of_a_label_is_where_sorting_puts_it(rows, data):
     labels = [data.draw(st.integers(0, 4)) for _ in rows]
     expected = [sorted(row, reverse=True).index(row[label]) for row, label in zip(rows, labels, strict=True)]
-    assert label_places(torch.tensor(rows).float(), torch.tensor(labels)).tolist() == expected
+    found = Predictions.of_logits(torch.tensor(rows).float(), torch.tensor(labels))
+    assert found.label_place.tolist() == expected
 
 
 @pytest.mark.parametrize("num_classes", [4, 10, 100])

@@ -652,7 +652,7 @@ def test_rho_measures_irreducible_loss_at_the_best_epoch_of_a_model_of_the_valid
     holdout = engine_for(tiny_config(epochs=3, train_on="train", split="random"), registry, ~in_validation)
     found = []
     for _ in holdout.loop.epochs():
-        losses_N = predict_feed(holdout.classifier, holdout.feed).losses
+        losses_N = predict_feed(holdout.classifier, holdout.feed).loss
         found.append((float(losses_N[~in_validation].mean()), losses_N))
     assert len(found) == 3
     assert torch.equal(engine.loop.method._irreducible_N, min(found, key=lambda pair: pair[0])[1])
@@ -664,7 +664,7 @@ def test_rho_chooses_that_epoch_by_the_training_part_alone(registry, monkeypatch
     engine, in_validation = rho_engine(registry)
     on_training, on_validation = torch.where(in_validation, 9.0, 1.0), torch.where(in_validation, 0.0, 2.0)
     monkeypatch.setattr(rho, "erm_epochs", lambda context, trains, num_epochs: iter("ab"))
-    answers = {"a": SimpleNamespace(losses=on_training), "b": SimpleNamespace(losses=on_validation)}
+    answers = {"a": SimpleNamespace(loss=on_training), "b": SimpleNamespace(loss=on_validation)}
     monkeypatch.setattr(rho, "predict_feed", lambda model, feed: answers[model])
     engine.loop.method.before_epoch(0)
     assert torch.equal(engine.loop.method._irreducible_N, on_training)

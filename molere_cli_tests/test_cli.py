@@ -54,7 +54,7 @@ def runs(tmp_path_factory) -> Path:
 
 def metrics_of(run: Path) -> list[dict]:
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in record.items() if not k.startswith("time/")} for record in records]
+    return [{k: v for k, v in record.items() if not k.startswith(("time/", "memory/"))} for record in records]
 
 
 def config_of(run: Path) -> dict:
@@ -110,7 +110,7 @@ def test_train_prints_final_metrics_as_json(in_tmp, molere):
     done = molere(f"train --method erm {SMALL} --json")
     (printed,) = json.loads(done.out)
     assert printed.pop("path") == "runs/digits-erm-s0"
-    assert {k: v for k, v in printed.items() if not k.startswith("time/")} == (
+    assert {k: v for k, v in printed.items() if not k.startswith(("time/", "memory/"))} == (
         metrics_of(Path("runs/digits-erm-s0"))[-1]
     )
     assert {"test/accuracy", "test/margin", "tuning/accuracy", "train/loss"} <= printed.keys()

@@ -20,7 +20,7 @@ BENCHMARKS, TESTS, DOCS, CI = ROOT / "benchmarks", ROOT / "molere_cli_tests", RO
 # The extras, beside the core's own dependencies, that may be imported there. An extra that the installed
 # package does without is imported where it is used, so that only its user needs it.
 EXTRAS = {
-    CORE: ("export",),
+    CORE: ("export", "report"),
     PLUGINS: ("huggingface",),
     TESTS: ("dev",),
     DOCS: ("dev",),
@@ -31,7 +31,12 @@ EXTRAS = {
 UNDECLARED = {(BENCHMARKS, "betty-ml")}
 # What torch's ONNX exporter imports.
 OF_TORCH = {"onnx", "onnxscript"}
-DISTRIBUTIONS = {"PIL": "pillow", "betty": "betty-ml", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "vl_convert": "vl-convert-python",
+    "betty": "betty-ml",
+    "sklearn": "scikit-learn",
+}
 OURS = {"molere_cli", "molere_cli_tests", *FIRST_PARTY, *(file.stem for file in sources(BENCHMARKS))}
 
 
@@ -69,13 +74,17 @@ def test_all_that_is_imported_is_declared(folder):
 
 @pytest.mark.parametrize("folder", [CORE, PLUGINS], ids=lambda folder: folder.name)
 def test_what_an_extra_brings_is_imported_only_where_it_is_used(folder):
-    eager = [str(found) for found, name in third_party(folder) if name not in RUNTIME and not found.lazy]
+    eager = [
+        str(found)
+        for found, name in third_party(folder)
+        if name not in RUNTIME and not (found.lazy or found.typing)
+    ]
     assert eager == []
 
 
 def test_the_package_asks_for_nothing_that_it_does_not_import():
     imported = {name for folder in (CORE, PLUGINS) for _, name in third_party(folder)}
-    assert imported | OF_TORCH == RUNTIME | extra("huggingface") | extra("export")
+    assert imported | OF_TORCH == RUNTIME | extra("huggingface") | extra("export") | extra("report")
 
 
 def test_every_dependency_has_one_lower_bound_and_no_upper_one():

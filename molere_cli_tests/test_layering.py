@@ -319,6 +319,6 @@ assert not heavy, heavy
 
 
 def test_the_command_line_and_the_plugins_load_without_torch():
-    command = [sys.executable, "-c", LIGHT, *sorted(HEAVY | {"matplotlib", "scipy", "pyarrow", "numpy"})]
+    command = [sys.executable, "-c", LIGHT, *sorted(HEAVY | {"altair", "scipy", "pyarrow", "numpy"})]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

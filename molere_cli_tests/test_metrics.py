@@ -1,12 +1,15 @@
-"""Summaries of predictions against scikit-learn and by hand."""
+"""Summaries of predictions against scikit-learn and torchmetrics and by hand, in parts and as a whole."""
 
 from __future__ import annotations
+
+from dataclasses import fields
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from molere_cli.metrics import Predictions, group_accuracies, summarize
 
@@ -15,7 +18,9 @@ def predictions_of(predicted, labels, *, num_classes, groups=None) -> Prediction
     """Logits whose largest entry is the class predicted."""
     logits = torch.zeros(len(labels), num_classes)
     logits[torch.arange(len(labels)), torch.tensor(predicted)] = 1.0
-    return Predictions(logits, torch.tensor(labels), None if groups is None else torch.tensor(groups))
+    return Predictions.of_logits(
+        logits, torch.tensor(labels), None if groups is None else torch.tensor(groups)
+    )
 
 
 @given(pairs=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30))
@@ -42,3 +47,47 @@ def test_examples_of_no_group_do_not_count_for_the_worst_group():
 
 def test_without_any_group_there_is_no_worst_one():
     assert "worst_group" not in summarize(predictions_of([0], [0], num_classes=2, groups=[-1]))
+
+
+# --- batch by batch
+
+
+def drawn(num_examples, num_classes, *, spread=3.0):
+    generator = torch.Generator().manual_seed(num_examples + num_classes)
+    logits = spread * torch.randn(num_examples, num_classes, generator=generator)
+    return logits, torch.randint(num_classes, (num_examples,), generator=generator)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 5, 6, 10, 1000])
+@pytest.mark.parametrize("size", [1, 7, 64, 200])
+def test_parts_together_are_the_whole_to_the_bit(num_classes, size):
+    logits, labels = drawn(200, num_classes)
+    whole = Predictions.of_logits(logits, labels)
+    parts = [
+        Predictions.of_logits(*pair) for pair in zip(logits.split(size), labels.split(size), strict=True)
+    ]
+    joined = Predictions.joined(parts)
+    for field in fields(Predictions):
+        ours, theirs = getattr(joined, field.name), getattr(whole, field.name)
+        same = torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+        assert same, field.name
+    if num_classes > 1:
+        assert summarize(joined) == summarize(whole)
+
+
+@pytest.mark.parametrize("spread", [0.1, 3.0, 60.0, 0.0])
+@pytest.mark.parametrize("num_classes", [2, 6, 100])
+def test_calibration_and_top_5_are_torchmetrics_of_all_probabilities(num_classes, spread):
+    logits, labels = drawn(999, num_classes, spread=spread)
+    summary = summarize(Predictions.of_logits(logits, labels))
+    expected = multiclass_calibration_error(logits.softmax(dim=1), labels, num_classes=num_classes, n_bins=15)
+    assert summary["ece"] == pytest.approx(float(expected), abs=1e-7)
+    if num_classes > 5:
+        top = multiclass_accuracy(logits, labels, num_classes=num_classes, top_k=5, average="micro")
+        assert summary["top5"] == float(top)
+    else:
+        assert "top5" not in summary
+    probabilities = logits.double().softmax(dim=1)
+    one_hot = torch.nn.functional.one_hot(labels, num_classes)
+    brier = float((probabilities - one_hot).square().sum(dim=1).mean())
+    assert summary["brier"] == pytest.approx(brier, abs=1e-6)

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from rich.console import Console
 from molere_cli import __main__ as entry
 from molere_cli.commands import console, output
 from molere_cli.commands.console import progress_display
-from molere_cli.report import compare_runs, find_runs, gains_figure, render, write_plot
+from molere_cli.report import compare_runs, find_runs, render
 from molere_cli.shown import harmless, in_encoding
 from molere_cli.tables import table_text
 from molere_cli_tests.fake_runs import erm_run, lrw_run
@@ -199,30 +198,6 @@ def test_every_format_of_compare_shows_a_strange_dataset(dataset, tmp_path):
 def named_runs(root: Path, dataset: str) -> None:
     erm_run(root / f"erm{dataset[:1]}", 0.5, config={"dataset": dataset})
     lrw_run(root / f"hard{dataset[:1]}", 0.6, config={"dataset": dataset})
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_chart_draws_names_and_no_formulas(tmp_path):
-    named_runs(tmp_path, r"folder:$\frac{x$")
-    write_plot(compare_runs(find_runs(tmp_path)), tmp_path / "one.png")
-    named_runs(tmp_path, "_" + 300 * "w" + "\x1b[31m\n")
-    comparison = compare_runs(find_runs(tmp_path))
-    write_plot(comparison, tmp_path / "two.png")
-    [axes] = gains_figure(comparison).axes
-    ticks = "".join(label.get_text().replace("\n", "") for label in axes.get_xticklabels())
-    assert r"folder:$\frac{x$" in ticks and 300 * "w" + r"\x1b[31m\n" in ticks
-
-
-@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "QtAgg", "no such", ""])
-@pytest.mark.slow
-def test_a_backend_of_the_environment_has_no_say(backend, tmp_path, monkeypatch):
-    named_runs(tmp_path, "digits")
-    command = [sys.executable, "-m", "molere_cli", "compare", "--runs", ".", "--plot", "gains.png"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "MPLBACKEND": backend}, capture_output=True, text=True
-    )
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
-    assert (tmp_path / "gains.png").read_bytes().startswith(b"\x89PNG")
 
 
 # --- readers who have gone, and disks that are full

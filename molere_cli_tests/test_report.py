@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from molere_cli.errors import ConfigError, RunError
-from molere_cli.report import compare_runs, find_runs, gains_figure, render, write_plot
+from molere_cli.errors import RunError
+from molere_cli.report import compare_runs, find_runs, render
 from molere_cli.report.rows import seeds_text
 from molere_cli.report.statistics import estimate, gain, spread
 from molere_cli.run_dir import RunDir
@@ -522,50 +522,6 @@ def test_ratio_says_why_it_has_no_interval(root, format):
     assert re.search(r" \+0\.\d{4} +[|│] undecided \(3 more seeds\) [|│] +\+0\.0650 \[-0\.0401", line)
 
 
-# --- the chart
-
-
-def test_chart_has_a_bar_with_interval_for_each_gain(root):
-    molere_run(root / "molere", 0.73)
-    comparison = compared(root)
-    [axes] = gains_figure(comparison).axes
-    heights = [bar.get_height() for bar in axes.patches]
-    assert heights == pytest.approx([result.gain.mean for result in comparison.results[1:]])
-    [container] = [c for c in axes.containers if type(c).__name__ == "ErrorbarContainer"]
-    [segment] = container.lines[2][0].get_segments()
-    hard = comparison.results[1].gain
-    assert tuple(segment[:, 1]) == pytest.approx((hard.low, hard.high))
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["LRW-Hard", "MOLERE\n(LRW-Opt)"]
-
-
-def test_chart_of_several_datasets_has_a_legend(root):
-    erm_run(root / "other", 0.4, config={"dataset": "cifar10"})
-    lrw_run(root / "cifar", 0.45, config={"dataset": "cifar10"})
-    molere_run(root / "molere", 0.73)
-    [axes] = gains_figure(compared(root)).axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["LRW-Hard", "MOLERE (LRW-Opt)"]
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["cifar10\nsmall_cnn", "digits\nsmall_cnn"]
-
-
-def test_chart_is_a_png_and_leaves_nothing_else_behind(root, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("out")
-    write_plot(compared(root), folder / "gains.png")
-    assert (folder / "gains.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    assert [path.name for path in folder.iterdir()] == ["gains.png"]
-
-
-def test_chart_of_an_unknown_format_is_refused(root, tmp_path):
-    with pytest.raises(ConfigError, match=r"gains\.docx: its ending must be one of .*png"):
-        write_plot(compared(root), tmp_path / "gains.docx")
-
-
-def test_chart_without_gains_is_refused(tmp_path):
-    erm_run(tmp_path / "erm", 0.5)
-    with pytest.raises(RunError, match="no gain to draw"):
-        write_plot(compared(tmp_path), tmp_path / "gains.png")
-    assert not (tmp_path / "gains.png").exists()
-
-
 # --- cost
 
 
@@ -583,7 +539,7 @@ def test_a_thousand_runs_are_compared_quickly(tmp_path):
 def test_report_imports_neither_torch_nor_what_only_charts_need():
     code = (
         "import sys, molere_cli.report, molere_cli.commands.compare; "
-        "print(sorted({'torch', 'scipy', 'matplotlib', 'pyarrow'} & set(sys.modules)))"
+        "print(sorted({'torch', 'scipy', 'altair', 'pyarrow'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"

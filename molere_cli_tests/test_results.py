@@ -109,7 +109,7 @@ def test_images_in_memory_have_no_path_and_groups_stay(tmp_path):
 
 
 def test_one_class_has_no_second():
-    predictions = Predictions(torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64))
+    predictions = Predictions.of_logits(torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64))
     examples = Examples(images=torch.zeros(3, 3, 1, 1, dtype=torch.uint8), labels=predictions.labels)
     columns = _of_examples(predictions, examples, torch.arange(3))
     assert columns["second"].to_pylist() == columns["second_probability"].to_pylist() == [None] * 3
@@ -117,10 +117,9 @@ def test_one_class_has_no_second():
 
 
 def test_equal_logits_name_two_classes():
-    predictions = Predictions(torch.zeros(2, 4), torch.tensor([1, 3]))
-    values, classes = predictions.likeliest
-    assert classes.tolist() == [[0, 1], [0, 1]]
-    assert values.tolist() == [[0.25, 0.25], [0.25, 0.25]]
+    predictions = Predictions.of_logits(torch.zeros(2, 4), torch.tensor([1, 3]))
+    assert (predictions.predicted.tolist(), predictions.second.tolist()) == ([0, 0], [1, 1])
+    assert predictions.probability.tolist() == predictions.second_probability.tolist() == [0.25, 0.25]
 
 
 def test_a_path_that_is_not_utf_8_is_shown():

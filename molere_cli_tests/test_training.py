@@ -55,7 +55,7 @@ def tensors_of(run) -> dict[str, torch.Tensor]:
 
 
 def without_times(records):
-    return [{k: v for k, v in record.items() if not k.startswith("time/")} for record in records]
+    return [{k: v for k, v in record.items() if not k.startswith(("time/", "memory/"))} for record in records]
 
 
 def assert_same_tensors(one, other):

@@ -19,6 +19,7 @@ from molere_cli.config.sections import ClassifierSettings
 from molere_cli.data.feed import Batch, Feed
 from molere_cli.engine.classifier import Classifier, RandomState, isolated_randomness
 from molere_cli.engine.finite import FiniteWatch
+from molere_cli.engine.memory import PeakMemory
 from molere_cli.engine.method import Method
 from molere_cli.engine.optimizer import build_scheduler
 from molere_cli.engine.pool_record import EpochTotals, PoolRecord
@@ -52,6 +53,7 @@ class TrainingLoop:
         self.method = method
         self.finite = FiniteWatch(classifier.device, method)
         self.pool_record = PoolRecord(len(feed), classifier.device, num_epochs=settings.epochs)
+        self.memory = PeakMemory(classifier.device)
         self.next_epoch = 0
         # Of the next epoch: what its steps so far add up to, and what it has to take up where it stopped
         # within.
@@ -75,6 +77,7 @@ class TrainingLoop:
         """
         while self.next_epoch < self.settings.epochs:
             epoch, self._since = self.next_epoch, time.perf_counter()
+            self.memory.start()
             # Dropout draws from the global generator, which therefore starts each epoch at a state that
             # follows from (seed, epoch) alone: a resumed run goes on as the uninterrupted one.
             with isolated_randomness(self.classifier.device):
@@ -83,7 +86,11 @@ class TrainingLoop:
                     metrics = self._epoch(epoch, on_step)
             seconds = self._seconds_in_epoch()
             self.next_epoch, self.totals, self._seconds = epoch + 1, EpochTotals(), 0.0
-            yield {"epoch": epoch, **metrics, "time/seconds": seconds}
+            yield {"epoch": epoch, **metrics, "time/seconds": seconds, **self._peak_memory()}
+
+    def _peak_memory(self) -> dict[str, float]:
+        peak = self.memory.mebibytes()
+        return {} if peak is None else {"memory/peak_mib": peak}
 
     def _epoch(self, epoch: int, on_step: OnStep | None) -> dict[str, float]:
         totals, start = self.totals, self.totals.num_steps

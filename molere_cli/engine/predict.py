@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -15,33 +15,65 @@ from molere_cli.registry.specs import Examples
 from molere_cli.stopping import stop_if_asked
 
 
-def predict_feed(classifier: Classifier, feed: Feed, groups: torch.Tensor | None = None) -> Predictions:
-    """Logits for every example of a feed, in eval mode, unaugmented.
+def predict_feed(
+    classifier: Classifier,
+    feed: Feed,
+    groups: torch.Tensor | None = None,
+    *,
+    among_present: bool = False,
+) -> Predictions:
+    """What the classifier says of every example of a feed, in eval mode, unaugmented.
+
+    Args:
+        groups: of the examples, int64 (N,).
+        among_present: whether it can choose among the classes of these examples alone.
 
     Raises:
-        TrainingError: there are no probabilities in them, since the classifier has diverged.
+        TrainingError: there are no probabilities in it, since the classifier has diverged.
     """
-    batches = []
-    for batch in feed.evaluation(batches_in_order(feed)):
-        batches.append(classifier.predict(batch.images).logits.cpu())
-        stop_if_asked()
-    logits_NC = torch.cat(batches)
-    # Parameters may be finite where the running statistics of batch norm, which no loss sees, are not.
-    num_broken = int((~logits_NC.softmax(dim=1).isfinite().all(dim=1)).sum())
+    parts, num_broken = [], 0
+    present_C: torch.Tensor | None = None
+    for logits_BC, labels_B in predict_batches(classifier, feed):
+        # Parameters may be finite where the running statistics of batch norm, which no loss sees, are not.
+        num_broken += int((~logits_BC.softmax(dim=1).isfinite().all(dim=1)).sum())
+        if among_present:
+            if present_C is None:
+                present_C = torch.zeros(logits_BC.shape[1], dtype=torch.bool)
+                present_C[feed.labels.cpu()] = True
+            logits_BC = logits_BC.masked_fill(~present_C, -torch.inf)
+        parts.append(Predictions.of_logits(logits_BC, labels_B))
     if num_broken:
         raise TrainingError(
-            f"the classifier gives no finite probabilities for {num_broken:,} of {len(logits_NC):,} "
+            f"the classifier gives no finite probabilities for {num_broken:,} of {len(feed):,} "
             "examples: it has diverged; train with a lower --lr or with --clip-grad 1"
         )
-    return Predictions(logits_NC, feed.labels.cpu(), groups)
+    return replace(Predictions.joined(parts), groups=groups)
+
+
+def predict_batches(classifier: Classifier, feed: Feed) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits, float32 (B, C), and labels, int64 (B,), of every example of a feed in order, in eval mode,
+    unaugmented; on the CPU. No more than a batch of them is kept."""
+    for batch in feed.evaluation(batches_in_order(feed)):
+        yield classifier.predict(batch.images).logits.cpu(), batch.labels.cpu()
+        stop_if_asked()
 
 
 def predict_sets(
-    classifier: Classifier, sets: Mapping[str, Examples], settings: FeedSettings
+    classifier: Classifier,
+    sets: Mapping[str, Examples],
+    settings: FeedSettings,
+    *,
+    among_present: Collection[str] = (),
 ) -> dict[str, Predictions]:
-    """Predictions on several sets, by name."""
+    """Predictions on several sets, by name.
+
+    Args:
+        among_present: names of those on which the classifier can choose among their own classes alone.
+    """
     plain = replace(settings, augment="none")
     return {
-        name: predict_feed(classifier, make_feed(examples, plain), examples.groups)
+        name: predict_feed(
+            classifier, make_feed(examples, plain), examples.groups, among_present=name in among_present
+        )
         for name, examples in sets.items()
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from molere_cli.report.comparison import Comparison, Result, compare_runs
-from molere_cli.report.plots import gains_figure, write_plot
 from molere_cli.report.records import RunRecord, find_runs, load_runs
 from molere_cli.report.rows import Row
 from molere_cli.report.statistics import Estimate, GainKind, Spread
@@ -20,8 +19,6 @@ __all__ = [
     "Spread",
     "compare_runs",
     "find_runs",
-    "gains_figure",
     "load_runs",
     "render",
-    "write_plot",
 ]

@@ -87,6 +87,7 @@ def all_columns(kind: GainKind) -> dict[str, Column]:
             lambda _: None,
         ),
         Column("seconds", "seconds", lambda result, _: f"{result.seconds:.1f}", lambda _: None),
+        Column("memory", "peak memory, MiB", lambda result, _: _memory(result), lambda _: None),
     ]
     return {column.name: column for column in columns}
 
@@ -194,6 +195,10 @@ def _empty(result: Result) -> str:
 
 def _percent_or_none(spread: Spread | None) -> str:
     return percent_text(spread) if spread else NOT_APPLICABLE
+
+
+def _memory(result: Result) -> str:
+    return NOT_AVAILABLE if result.peak_memory is None else f"{result.peak_memory:.0f}"
 
 
 def _mean(estimate: Estimate | None) -> float | None:

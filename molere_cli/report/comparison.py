@@ -37,8 +37,9 @@ class Result:
     verdict: on the differences in accuracy; None for a baseline and where no seed is shared.
     new_examples: the gain in points with its interval for new seeds and new test examples, and flips: of each
     shared seed, in the order of `gains`; None and empty where they were not asked for, or cannot be known.
-    seconds: mean training time of a run. effective_sample_size: of the weights in the last epoch, as a
-    fraction, None for a method without weights. notes: what a reader has to know about the gain.
+    seconds: mean training time of a run. peak_memory: in MiB, a mean over the runs that recorded it.
+    effective_sample_size: of the weights in the last epoch, as a fraction, None for a method without weights.
+    notes: what a reader has to know about the gain.
     """
 
     row: Row
@@ -51,6 +52,7 @@ class Result:
     new_examples: Estimate | None
     flips: Sequence[Flips]
     seconds: float
+    peak_memory: float | None
     effective_sample_size: Spread | None
     notes: tuple[str, ...]
 
@@ -166,6 +168,7 @@ def measure(
         new_examples=flips.gain if flips is not None and with_examples else None,
         flips=flips.flips if flips is not None else [],
         seconds=fmean(run.seconds for run in row.runs.values()),
+        peak_memory=row.peak_memory,
         effective_sample_size=spread(sizes) if sizes else None,
         notes=tuple(notes),
     )

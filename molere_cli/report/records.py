@@ -44,7 +44,8 @@ class RunRecord:
     the split's strategy, score and delta. results: the last epoch's metrics that are numbers, accuracies in
     [0, 1].
     fingerprint: of the pool; test_fingerprint: of all test sets together, None where a version did not record
-    it. started: ISO 8601. seconds: training time, all epochs together.
+    it. started: ISO 8601. seconds: training time, all epochs together. peak_memory: in MiB, of the epoch that
+    took most; None where it was not recorded.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class RunRecord:
     started: str
     results: Mapping[str, float]
     seconds: float
+    peak_memory: float | None
 
     @property
     def test_sets(self) -> set[str]:
@@ -141,6 +143,8 @@ def load_record(run: RunDir) -> RunRecord | None:
             started=environment["started"],
             results={key: value for key, value in metrics[-1].items() if value is not None},
             seconds=sum(record["time/seconds"] or 0.0 for record in metrics),
+            peak_memory=max((record.get("memory/peak_mib") or 0.0 for record in metrics), default=0.0)
+            or None,
         )
     except KeyError as error:
         raise RunError(

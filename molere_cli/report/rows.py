@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from statistics import fmean
 from typing import Any
 
 from molere_cli.fingerprints import same_fingerprint
@@ -60,6 +61,12 @@ class Row:
     def is_baseline(self) -> bool:
         """Whether it is ERM on the whole pool."""
         return (self.settings["method"], self.settings.get("train_on", "all")) == ("erm", "all")
+
+    @property
+    def peak_memory(self) -> float | None:
+        """In MiB, a mean over the runs that recorded it."""
+        known = [run.peak_memory for run in self.runs.values() if run.peak_memory is not None]
+        return fmean(known) if known else None
 
     def values(self, metric: str) -> dict[SeedPair, float]:
         """A metric of the last epoch in every run that has it."""

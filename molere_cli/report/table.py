@@ -98,6 +98,7 @@ def as_json(result: Result, comparison: Comparison) -> dict[str, Any]:
         },
         "effective_sample_size": _spread(result.effective_sample_size),
         "seconds": result.seconds,
+        "peak_memory_mib": result.peak_memory,
         "seeds": [seed for _data_seed, seed in row.runs],
         "runs": [
             {
@@ -107,6 +108,7 @@ def as_json(result: Result, comparison: Comparison) -> dict[str, Any]:
                 "accuracy": run.results[f"{test_set}/accuracy"],
                 "gain": result.gains.get(pair),
                 "seconds": run.seconds,
+                "peak_memory_mib": run.peak_memory,
             }
             for pair, run in row.runs.items()
         ],
@@ -144,6 +146,7 @@ def _flat(result: Result, comparison: Comparison) -> dict[str, Any]:
         },
         **_prefixed("effective_sample_size", _spread(result.effective_sample_size) or EMPTY_SPREAD),
         "seconds": result.seconds,
+        "peak_memory_mib": result.peak_memory,
         "notes": "; ".join(result.notes),
     }
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from molere_cli.report.charts import gains_chart
 from molere_cli.report.comparison import Comparison, compare_runs
-from molere_cli.report.plots import write_plot
+from molere_cli.report.drawing import check_chart_path, write_chart
 from molere_cli.report.records import find_runs
 from molere_cli.report.statistics import GainKind
 
@@ -28,11 +29,13 @@ def compare(
 
     Raises:
         RunError: there is no run, a path is none, none is finished, or none was tested on `test_set`.
-        ConfigError: the ending of `plot` is no image format.
+        ConfigError: the ending of `plot` is no image format, or what draws charts is not installed.
     """
+    if plot is not None:
+        check_chart_path(plot)
     comparison = compare_runs(
         paths or find_runs(runs), gain=gain, test_set=test_set, with_examples=with_examples
     )
     if plot is not None:
-        write_plot(comparison, plot)
+        write_chart(gains_chart(comparison), plot)
     return comparison

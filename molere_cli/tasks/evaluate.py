@@ -16,7 +16,7 @@ from molere_cli.engine.predict import predict_sets
 from molere_cli.errors import ConfigError, RunError
 from molere_cli.files import with_nulls
 from molere_cli.locks import Note
-from molere_cli.metrics import among_present, class_accuracies, named_group_accuracies, summarize
+from molere_cli.metrics import class_accuracies, named_group_accuracies, summarize
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Dataset, Examples
 from molere_cli.run_dir import RunDir, finished_runs
@@ -116,10 +116,12 @@ def evaluate_run(
     split = run.environment().get("split")
     validated_on = None if split is None else str(split["strategy"]).removeprefix("natural:")
     chosen = _chosen_sets(plan.config, data, registry, sets, validated_on=validated_on, others=others)
-    found = predict_sets(classifier, {name: part.examples for name, part in chosen.items()}, settings)
-    for name, part in chosen.items():
-        if part.among_own_classes:
-            found[name] = among_present(found[name])
+    found = predict_sets(
+        classifier,
+        {name: part.examples for name, part in chosen.items()},
+        settings,
+        among_present={name for name, part in chosen.items() if part.among_own_classes},
+    )
     return Evaluation(
         run=run.path,
         label=str(run.environment()["label"]),

@@ -66,20 +66,19 @@ def write_pool_results(engine: Engine, pool: Predictions, in_validation: Tensor 
 
 def _of_examples(found: Predictions, examples: Examples, indices: Tensor) -> dict[str, pa.Array]:
     """The columns that both tables have."""
-    likeliest = found.likeliest
-    one_class = likeliest.classes.shape[1] < 2
+    one_class = found.num_classes < 2
     return {
         "index": pa.array(indices.numpy()),
         "label": pa.array(found.labels.numpy()),
         "prediction": pa.array(found.predicted.numpy()),
-        "probability": pa.array(likeliest.values[:, 0].numpy()),
-        "second": _or_nulls(None if one_class else likeliest.classes[:, 1], len(examples)),
+        "probability": pa.array(found.probability.numpy()),
+        "second": _or_nulls(None if one_class else found.second, len(examples)),
         "second_probability": _or_nulls(
-            None if one_class else likeliest.values[:, 1], len(examples), pa.float32()
+            None if one_class else found.second_probability, len(examples), pa.float32()
         ),
-        "label_probability": pa.array(found.label_probabilities.numpy()),
-        "margin": pa.array(found.margins.numpy()),
-        "loss": pa.array(found.losses.numpy()),
+        "label_probability": pa.array(found.label_probability.numpy()),
+        "margin": pa.array(found.margin.numpy()),
+        "loss": pa.array(found.loss.numpy()),
         "group": _groups(examples),
         "path": pa.array(origins(examples), pa.string()),
     }

@@ -212,5 +212,5 @@ def out_of_fold_margins(
         for metrics in engine.loop.epochs():
             progress.epoch_ended(metrics)
         progress.run_ended(None)
-        margins_N[in_fold_N] = predict_feed(engine.classifier, engine.feed).margins.double()[in_fold_N]
+        margins_N[in_fold_N] = predict_feed(engine.classifier, engine.feed).margin.double()[in_fold_N]
     return margins_N

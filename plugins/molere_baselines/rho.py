@@ -74,7 +74,7 @@ class RhoLoss(Method):
         context, trains_N = self.context, ~self._in_validation
         context.note("rho: a model of the validation part first, for irreducible losses")
         models = erm_epochs(context, self._in_validation, num_epochs=self.options.irreducible_epochs)
-        of_each_epoch = (predict_feed(model, context.feed).losses for model in models)
+        of_each_epoch = (predict_feed(model, context.feed).loss for model in models)
         best_N = min(of_each_epoch, key=lambda losses_N: float(losses_N[trains_N].double().mean()))
         return best_N.to(context.classifier.device)
 

@@ -84,19 +84,13 @@ def gather_evidence(request: SplitRequest, is_error_N: Tensor) -> Evidence:
 def _held_out_places(request: SplitRequest, in_first_N: Tensor, weights_N: Tensor | None) -> Tensor:
     """`label_places` of every example under the classifier of the half that it is not in."""
     context: TrainingContext = request.training
-    logits_NC = torch.empty(len(in_first_N), context.num_classes)
+    places_N = torch.empty(len(in_first_N), dtype=torch.int64)
     how = "" if weights_N is None else ", early errors drawn more often"
     for number, trains_N in enumerate((in_first_N, ~in_first_N)):
         request.note(f"what to ask: ERM on half {number + 1} of 2 of the pool{how}")
         *_, classifier = erm_epochs(context, trains_N, weights=weights_N)
-        logits_NC[~trains_N] = predict_feed(classifier, context.feed).logits[~trains_N].float()
-    return label_places(logits_NC, request.labels)
-
-
-def label_places(logits_NC: Tensor, labels_N: Tensor) -> Tensor:
-    """How many classes are likelier than the label, int64 (N,)."""
-    label_logits_N1 = logits_NC.gather(1, labels_N[:, None])
-    return (logits_NC > label_logits_N1).sum(dim=1)
+        places_N[~trains_N] = predict_feed(classifier, context.feed).label_place[~trains_N]
+    return places_N
 
 
 def wrong_label_share(place_N: Tensor, num_classes: int) -> float:

@@ -21,6 +21,7 @@ from molere_cli import (
     erm_epochs,
     gap_loss,
     isolated_randomness,
+    predict_batches,
     predict_feed,
     ratio_loss,
     select_by_quota,
@@ -141,9 +142,14 @@ class Splitter:
         With logistic noise on its logit, an example is above 0 with probability val_prob.
         """
         labels_N = self._context.labels
-        logits_NC = predict_feed(self._network, self._context.feed).logits.double()
+        logits_N = torch.cat(
+            [
+                logits_BC.gather(1, labels_B[:, None]).squeeze(1)
+                for logits_BC, labels_B in predict_batches(self._network, self._context.feed)
+            ]
+        )
         uniform_N = torch.rand(len(labels_N), generator=generator, dtype=torch.float64)
-        noisy_N = logits_NC.gather(1, labels_N[:, None]).squeeze(1) + uniform_N.logit(eps=1e-12)
+        noisy_N = logits_N.double() + uniform_N.logit(eps=1e-12)
         return select_by_quota(labels_N, noisy_N, delta=self._delta)
 
 
