@@ -25,6 +25,7 @@ from molere_cli.commands.hardest import hardest
 from molere_cli.commands.output import ready_streams, say, written_out
 from molere_cli.commands.plugins import plugins
 from molere_cli.commands.predict import predict
+from molere_cli.commands.report import report
 from molere_cli.commands.split import split
 from molere_cli.commands.train import train
 from molere_cli.errors import ConfigError, MolereError, PluginError
@@ -58,6 +59,7 @@ app.command()(train)
 app.command()(split)
 app.command("eval")(evaluate)
 app.command()(compare)
+app.command()(report)
 app.command()(hardest)
 app.command()(predict)
 app.command()(export)

@@ -49,14 +49,18 @@ POOL = pa.schema(
             for name in ("aum", "early_aum", "el2n", "forgetting", "weight", "mean_weight")
         ),
         pa.field("in_validation", pa.bool_()),
+        pa.field("held_out_prediction", pa.int64()),
+        pa.field("held_out_probability", pa.float32()),
+        pa.field("held_out_label_probability", pa.float32()),
     ]
 )
 """index: in the full pool. label; prediction, the likeliest class by the final checkpoint, with its
 probability; second, the next likely class, with its own (null where there is one class); label_probability;
 margin in [-1, 1]; loss in nats; group (null: of none); path: a file, `FILE.parquet:ROW`, or null.
 clean_label: before label noise (null: there is none). aum, early_aum, el2n, forgetting, weight and
-mean_weight: as `engine.pool_record` has them (null: never trained on). in_validation: side of the split (null
-for none)."""
+mean_weight: as `engine.pool_record` has them (null: never trained on). in_validation: side of the split;
+held_out_prediction, held_out_probability, held_out_label_probability: what classifiers that never trained on
+an example say of it, where the split's scores are out of fold (null: there is no split, or it has none)."""
 PREDICTIONS = pa.schema(
     [pa.field("test_set", pa.dictionary(pa.int32(), pa.string()), nullable=False), *_OF_EXAMPLES]
 )
@@ -72,7 +76,7 @@ THUMBNAILS = pa.schema(
 the table of that set; webp: the encoded picture."""
 POOL_SET = "pool"
 TEST_PREFIX = "test/"
-CLASSES = frozenset({"label", "prediction", "second", "clean_label"})
+CLASSES = frozenset({"label", "prediction", "second", "clean_label", "held_out_prediction"})
 """Columns that hold places in the run's `class_names`."""
 
 

@@ -204,7 +204,7 @@ def test_a_name_is_text_in_the_page(tmp_path, name):
     assert names <= {"svg", "title", "g", "path", "line", "text", "rect", "defs", "clipPath", "tspan"}
     attributes = {key for element in root.iter() for key in element.attrib}
     assert not {key for key in attributes if key == "style" or key.startswith("on") or "href" in key}
-    assert (root.get("role"), root.get("width")) == ("img", None)
+    assert (root.get("role"), root.get("height")) == ("img", None)
     assert root[0].text is not None and root[0].tag == f"{SVG}title"
     text = "".join(element.text or "" for element in root.iter(f"{SVG}text"))
     if len(name) < 60 and "\x1b" not in name:

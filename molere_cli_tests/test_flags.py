@@ -22,6 +22,7 @@ BASES = {
     "split": ["--dataset", "folder:nowhere"],
     "eval": ["--runs", "nowhere"],
     "compare": ["--runs", "nowhere"],
+    "report": ["--runs", "nowhere"],
     "export": ["nowhere", "out"],
     "hardest": ["nowhere"],
     "predict": ["nowhere", "nothing.png"],

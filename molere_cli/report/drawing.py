@@ -70,13 +70,13 @@ def write_chart(chart: AnyChart, path: Path) -> None:
 
 
 def as_svg(chart: AnyChart, *, title: str, description: str) -> str:
-    """A chart as an `svg` element for a page: as wide as its place, in the colour of the text around it,
-    without style, script or address, one picture to a screen reader."""
+    """A chart as an `svg` element for a page, in the colour of the text around it, without style, script or
+    address, one picture to a screen reader; it has a width alone, so that a page can make it smaller."""
     import vl_convert
 
     root = ElementTree.fromstring(vl_convert.vegalite_to_svg(_with_theme(chart, ink=INK, ground=None)))  # noqa: S314 - ours
     ElementTree.register_namespace("", SVG)
-    for name in ("width", "height", "class"):
+    for name in ("height", "class"):
         root.attrib.pop(name, None)
     for element in root.iter():
         for name in [name for name in element.attrib if name == "role" or name.startswith("aria-")]:

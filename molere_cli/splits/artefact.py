@@ -1,4 +1,5 @@
-"""The split as a file: one Parquet file with `index, label, score, in_validation` and what it was made from.
+"""The split as a file: one Parquet file with `index, label, score, in_validation`, where there are any what
+classifiers said of examples that they had not trained on, and what it was made from.
 
 Its metadata also hold a digest of all that, so that a file which has been damaged, or edited, is not taken
 for the split that was made.
@@ -41,6 +42,33 @@ SCHEMA = pa.schema(
         pa.field("in_validation", pa.bool_(), nullable=False),
     ]
 )
+HELD_OUT = pa.schema(
+    [
+        pa.field("held_out_prediction", pa.int64(), nullable=False),
+        pa.field("held_out_probability", pa.float32(), nullable=False),
+        pa.field("held_out_label_probability", pa.float32(), nullable=False),
+    ]
+)
+"""The columns that a split out of fold also has."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What a classifier that never trained on an example says of it: the likeliest class, int64 (N,), its
+    probability and that of the label, float32 (N,)."""
+
+    prediction: Tensor
+    probability: Tensor
+    label_probability: Tensor
+
+    @property
+    def columns(self) -> tuple[Tensor, Tensor, Tensor]:
+        """In the order of `HELD_OUT`."""
+        return self.prediction, self.probability, self.label_probability
+
+    def ordered(self, order_N: Tensor) -> HeldOut:
+        """The same of the examples at these places."""
+        return HeldOut(*(column[order_N] for column in self.columns))
 
 
 class SplitInfo(BaseModel):
@@ -80,7 +108,7 @@ class Split:
     """Which examples of a pool are validation, in the order of the pool.
 
     labels: int64 (N,); in_validation: bool (N,); score: float64 (N,), None if none was needed;
-    indices: int64 (N,), the stable index of each example.
+    indices: int64 (N,), the stable index of each example; held_out: where the scores are out of fold.
     """
 
     labels: Tensor
@@ -88,6 +116,7 @@ class Split:
     score: Tensor | None
     indices: Tensor
     info: SplitInfo
+    held_out: HeldOut | None = None
 
     @property
     def hardness(self) -> Tensor | None:
@@ -115,6 +144,7 @@ class Split:
             score=None if self.score is None else self.score[order_N],
             indices=self.indices[order_N],
             info=self.info,
+            held_out=None if self.held_out is None else self.held_out.ordered(order_N),
         )
 
 
@@ -154,15 +184,20 @@ def _to_table(split: Split) -> pa.Table:
         else pa.array(split.score.double().numpy()),
         pa.array(split.in_validation.numpy()),
     ]
+    schema = SCHEMA
+    if split.held_out is not None:
+        columns += [pa.array(column.numpy()) for column in split.held_out.columns]
+        schema = pa.schema([*SCHEMA, *HELD_OUT])
     info = split.info.model_dump_json().encode()
-    schema = SCHEMA.with_metadata({METADATA_KEY: info, DIGEST_KEY: _digest_of(split, info)})
-    return pa.Table.from_arrays(columns, schema=schema)
+    described = schema.with_metadata({METADATA_KEY: info, DIGEST_KEY: _digest_of(split, info)})
+    return pa.Table.from_arrays(columns, schema=described)
 
 
 def _digest_of(split: Split, info: bytes) -> bytes:
     """Of the rows, in whatever order, and of what the split was made from."""
     score = torch.zeros_like(split.indices) if split.score is None else split.score.double()
-    columns = (split.indices, split.labels, score, split.in_validation)
+    columns = [split.indices, split.labels, score, split.in_validation]
+    columns += split.held_out.columns if split.held_out is not None else ()
     order_N = split.indices.argsort(stable=True)
     return digest(b"".join([info, *(column[order_N].numpy().tobytes() for column in columns)])).encode()
 
@@ -200,15 +235,20 @@ def _info_of(file: pq.ParquetFile, path: Path) -> SplitInfo:
 
 
 def _read_rows(file: pq.ParquetFile, info: SplitInfo, path: Path) -> Split:
-    _check_header(file, path)
-    table, metadata = file.read(columns=SCHEMA.names), file.schema_arrow.metadata
-    columns = {field.name: _column(table, field, path) for field in SCHEMA}
+    schema = SCHEMA
+    if not set(HELD_OUT.names).isdisjoint(file.schema_arrow.names):
+        schema = pa.schema([*SCHEMA, *HELD_OUT])
+    _check_header(file, schema, path)
+    table, metadata = file.read(columns=schema.names), file.schema_arrow.metadata
+    columns = {field.name: _column(table, field, path) for field in schema}
+    held_out = [_tensor(columns[name]) for name in HELD_OUT.names if name in columns]
     split = Split(
         labels=_tensor(columns["label"]),
         in_validation=_tensor(columns["in_validation"]),
         score=None if columns["score"].null_count == len(table) else _tensor(columns["score"]),
         indices=_tensor(columns["index"]),
         info=info,
+        held_out=HeldOut(*held_out) if held_out else None,
     )
     if metadata.get(DIGEST_KEY) not in {None, _digest_of(split, metadata[METADATA_KEY])}:
         raise SplitError(
@@ -217,11 +257,11 @@ def _read_rows(file: pq.ParquetFile, info: SplitInfo, path: Path) -> Split:
     return split
 
 
-def _check_header(file: pq.ParquetFile, path: Path) -> None:
+def _check_header(file: pq.ParquetFile, expected: pa.Schema, path: Path) -> None:
     """Raise SplitError, before any of them is read, unless the columns are those of a split and take no more
     room than their rows can need."""
     schema, metadata = file.schema_arrow, file.metadata
-    for field in SCHEMA:
+    for field in expected:
         if schema.names.count(field.name) != 1:
             raise SplitError(f"{path} is not a split: it must have one column {field.name!r}")
         if not pa.types.is_primitive(kind := schema.field(field.name).type) and not pa.types.is_null(kind):
@@ -303,6 +343,7 @@ def verify_split(
     """
     check_fingerprint(split.info, fingerprint, source=source)
     check_indices(split.indices, indices_N, source=source)
+    _check_held_out(split, num_classes, source=source)
     if not torch.equal(split.indices, indices_N):
         raise SplitError(
             f"{source} lists the examples in another order than the dataset; load it with load_split"
@@ -346,6 +387,14 @@ def _check_labels(split: Split, labels_N: Tensor, *, source: str) -> None:
             f"{source} says label {int(split.labels[position])} for index {int(split.indices[position])}, "
             f"where the dataset says {int(labels_N[position])}"
         )
+
+
+def _check_held_out(split: Split, num_classes: int, *, source: str) -> None:
+    if split.held_out is None or not len(split.labels):
+        return
+    low, high = (int(end) for end in split.held_out.prediction.aminmax())
+    if low < 0 or high >= num_classes:
+        raise SplitError(f"{source} has held-out predictions of classes that the dataset does not have")
 
 
 def _check_size(split: Split, *, source: str) -> None:

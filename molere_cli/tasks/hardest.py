@@ -1,4 +1,4 @@
-"""The hardest examples of a run's pool, each with where it lies, and what the run says of it."""
+"""The hardest examples of a run's pool, and those whose label looks wrong, each with where it lies."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pyarrow as pa
 import torch
 
 from molere_cli.errors import RunError
-from molere_cli.files import replacing
+from molere_cli.files import replacing, write_text
 from molere_cli.registry.offers import unknown
+from molere_cli.report.suspects import Suspect, Suspects, find_suspects, suspects_csv
 from molere_cli.run_dir import RunDir
 from molere_cli.run_tables import RunTable
 from molere_cli.splits.scores import hardness
@@ -56,10 +57,7 @@ def hardest_examples(
         RunError: no finished run, a damaged one, or one of a version that did not record this.
         UnknownNameError: the run has no such class.
     """
-    run = RunDir(path)
-    run.config()
-    if not run.is_done:
-        raise RunError(f"{path} is not finished; go on with `molere train --resume {path}`")
+    run = _finished(path)
     names = run.environment().get("class_names", [])
     if class_name is not None and class_name not in names:
         raise unknown("class", class_name, names, listed_in=str(path / "environment.json"))
@@ -76,6 +74,32 @@ def hardest_examples(
         row |= {name: None if row[name] is None else names[row[name]] for name in NAMES}
         row |= {"weight": row.pop("mean_weight"), "score": value}
     return [HardExample(rank=rank, **row) for rank, row in enumerate(rows, 1)]
+
+
+def suspects(path: Path) -> Suspects:
+    """The examples of a run's pool whose label looks wrong, see `report.suspects`.
+
+    Raises:
+        RunError: no finished run, a damaged one, or one of a version that did not record this.
+    """
+    return find_suspects(_finished(path))
+
+
+def write_suspects_csv(examples: Sequence[Suspect], path: Path) -> None:
+    """A row an example, with cleanlab's names of columns.
+
+    Raises:
+        WriteError: the system refuses.
+    """
+    write_text(path, suspects_csv(examples))
+
+
+def _finished(path: Path) -> RunDir:
+    run = RunDir(path)
+    run.config()
+    if not run.is_done:
+        raise RunError(f"{path} is not finished; go on with `molere train --resume {path}`")
+    return run
 
 
 def write_hardest_csv(examples: Sequence[HardExample], path: Path) -> None:

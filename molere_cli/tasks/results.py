@@ -28,7 +28,7 @@ from molere_cli.run_tables import (
     write_predictions,
     write_thumbnails,
 )
-from molere_cli.splits.artefact import Split, SplitInfo
+from molere_cli.splits.artefact import HELD_OUT, HeldOut, Split, SplitInfo
 from molere_cli.stopping import stop_if_asked
 from molere_cli.tasks.build import Engine
 from molere_cli.tasks.provenance import versions
@@ -48,7 +48,9 @@ def write_test_results(
     write_predictions(tables, path)
 
 
-def write_pool_results(engine: Engine, pool: Predictions, in_validation: Tensor | None, path: Path) -> None:
+def write_pool_results(
+    engine: Engine, pool: Predictions, in_validation: Tensor | None, held_out: HeldOut | None, path: Path
+) -> None:
     """Write what the classifier and its training say of every pool example into `path`, `pool.parquet`."""
     record, examples = engine.loop.pool_record, engine.data.dataset.pool
     kept = {
@@ -60,6 +62,10 @@ def write_pool_results(engine: Engine, pool: Predictions, in_validation: Tensor 
         "clean_label": _or_nulls(examples.clean_labels, len(examples)),
         **kept,
         "in_validation": _or_nulls(in_validation, len(examples), pa.bool_()),
+        **{
+            field.name: _or_nulls(values, len(examples), field.type)
+            for field, values in zip(HELD_OUT, held_out.columns if held_out else [None] * 3, strict=True)
+        },
     }
     write_pool(columns, path)
 

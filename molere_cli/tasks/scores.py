@@ -29,7 +29,8 @@ from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry
 from molere_cli.run_dir import RunDir, finished_runs, unfinished_runs
 from molere_cli.run_tables import RunTable
-from molere_cli.tasks.build import build_engine, training_context
+from molere_cli.splits.artefact import HeldOut
+from molere_cli.tasks.build import Engine, build_engine, training_context
 from molere_cli.tasks.provenance import as_planned, has_settings
 from molere_cli.tasks.train import resume_run, train_run
 
@@ -180,12 +181,31 @@ def read_score(run: RunDir, name: str) -> Tensor:
     return torch.tensor(column.to_numpy(), dtype=torch.float64)
 
 
-def out_of_fold_margins(
+def out_of_fold(
     config: RunConfig, registry: Registry, data: LoadedDataset, *, progress: Progress
-) -> Tensor:
-    """Margin of each pool example under an ERM classifier that never trained on it, float64 (N,).
+) -> tuple[Tensor, HeldOut]:
+    """Margin of each pool example under an ERM classifier that never trained on it, float64 (N,), and what
+    else that says of it. Nothing is written."""
+    size = len(data.dataset.pool)
+    margins_N = torch.full((size,), float("nan"), dtype=torch.float64)
+    held_out = HeldOut(torch.zeros(size, dtype=torch.int64), torch.zeros(size), torch.zeros(size))
+    for in_fold_N, engine in folds(config, registry, data, progress=progress):
+        found = predict_feed(engine.classifier, engine.feed)
+        margins_N[in_fold_N] = found.margin.double()[in_fold_N]
+        of_fold = (found.predicted, found.probability, found.label_probability)
+        for column, values in zip(held_out.columns, of_fold, strict=True):
+            column[in_fold_N] = values[in_fold_N]
+    return margins_N, held_out
 
-    k folds, stratified by class; nothing is written.
+
+def folds(
+    config: RunConfig, registry: Registry, data: LoadedDataset, *, progress: Progress
+) -> Iterator[tuple[Tensor, Engine]]:
+    """Of each of k folds, stratified by class, which examples are in it, bool (N,), and an ERM engine that
+    was trained on the others.
+
+    Raises:
+        SplitError: a class has fewer examples than there are folds.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -197,11 +217,10 @@ def out_of_fold_margins(
             f"the smallest has {smallest}"
         )
     base = erm_config(config)
-    folds = StratifiedKFold(
+    parts = StratifiedKFold(
         config.split.folds, shuffle=True, random_state=derived_seed(config.machine.seed, "folds") % 2**32
     )
-    margins_N = torch.full((len(labels_N),), float("nan"), dtype=torch.float64)
-    for number, (_, held_out) in enumerate(folds.split(labels_N, labels_N)):
+    for number, (_, held_out) in enumerate(parts.split(labels_N, labels_N)):
         in_fold_N = torch.zeros(len(labels_N), dtype=torch.bool)
         in_fold_N[torch.from_numpy(held_out)] = True
         plan = make_plan(base, registry)
@@ -212,5 +231,4 @@ def out_of_fold_margins(
         for metrics in engine.loop.epochs():
             progress.epoch_ended(metrics)
         progress.run_ended(None)
-        margins_N[in_fold_N] = predict_feed(engine.classifier, engine.feed).margin.double()[in_fold_N]
-    return margins_N
+        yield in_fold_N, engine

@@ -27,7 +27,7 @@ from molere_cli.randomness import derived_generator
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Selection, SplitRequest, SplitSpec
 from molere_cli.run_dir import RunDir, dataset_slug
-from molere_cli.splits.artefact import Split, SplitInfo, verify_split, write_new_split
+from molere_cli.splits.artefact import HeldOut, Split, SplitInfo, verify_split, write_new_split
 from molere_cli.splits.scores import hardness
 from molere_cli.tasks.provenance import check_fingerprint, checked_split, versions
 from molere_cli.tasks.scores import (
@@ -35,7 +35,7 @@ from molere_cli.tasks.scores import (
     erm_context,
     erm_plan,
     erm_run,
-    out_of_fold_margins,
+    out_of_fold,
     read_score,
 )
 
@@ -162,10 +162,11 @@ def make_split(
         RunError: `erm` is unfinished, or of other data.
     """
     strategy, argument = registry.split(config.split.split)
-    score = None
+    score: Tensor | None = None
+    held_out: HeldOut | None = None
     score_name = strategy.score or config.split.score
     if strategy.needs_score and score_name == OUT_OF_FOLD:
-        score = out_of_fold_margins(config, registry, data, progress=progress)
+        score, held_out = out_of_fold(config, registry, data, progress=progress)
     elif strategy.needs_score:
         erm = erm or erm_run(config, registry, data, score=score_name, runs=runs, progress=progress)
         check_fingerprint(erm, data)
@@ -222,6 +223,7 @@ def make_split(
         score=score,
         indices=data.pool_indices,
         info=info,
+        held_out=held_out,
     )
     notes = verify_split(
         split,

@@ -22,7 +22,7 @@ from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
 from molere_cli.run_dir import CHECKPOINTS, RunDir, new_run
-from molere_cli.splits.artefact import Split, SplitInfo, write_split
+from molere_cli.splits.artefact import Split, SplitInfo, read_split, write_split
 from molere_cli.stopping import Stopped, stop_if_asked
 from molere_cli.tasks.build import Engine, build_engine
 from molere_cli.tasks.checkpoints import Checkpoints, digest_of_records, stopping_well
@@ -341,10 +341,14 @@ def _by_group(predictions: Predictions) -> dict[str, float]:
 
 def _write_results(engine: Engine, run: RunDir) -> None:
     in_validation = engine.loop.method.in_validation()
-    if in_validation is not None and run.environment()["split"] is None:
+    held_out = None
+    if run.environment()["split"] is not None:
+        split = read_split(run.split_path)
+        held_out = split.aligned(engine.data.pool_indices, source=str(run.split_path)).held_out
+    elif in_validation is not None:
         write_split(learned_split(engine, in_validation), run.split_path)
     pool = predict_feed(engine.classifier, engine.feed)
-    write_pool_results(engine, pool, in_validation, run.pool_path)
+    write_pool_results(engine, pool, in_validation, held_out, run.pool_path)
     if engine.plan.config.machine.thumbnails:
         write_run_thumbnails(run, engine.data.dataset.pool, engine.data.test_sets())
 
