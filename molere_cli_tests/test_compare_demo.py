@@ -1,4 +1,4 @@
-"""The demo, as a process of its own: it ends with the table, and leaves the chart."""
+"""The demo, as a process of its own: it ends with the table, and leaves the page."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import sys
 import pytest
 
 from molere_cli.tasks.demo import demo_commands, num_demo_runs
+from molere_cli_tests.pages import Elements
 
 ROWS = ["ERM", "LRW-Random", "LRW-Hard", "LRW-Auto", "MOLERE (LRW-Opt)"]
 
 
 @pytest.mark.slow
-def test_the_demo_ends_with_the_table_and_leaves_the_chart(tmp_path):
+def test_the_demo_ends_with_the_table_and_leaves_the_page(tmp_path):
     out = tmp_path / "demo"
     command = [sys.executable, "-m", "molere_cli", "demo", "--seeds", "0-1", "--out", str(out)]
     # The width of a terminal, which readline puts into the environment, is not what is looked at here.
@@ -27,8 +28,12 @@ def test_the_demo_ends_with_the_table_and_leaves_the_chart(tmp_path):
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
     assert sorted(row[0] for row in rows) == sorted(ROWS)
     assert {tuple(row[1:3]) for row in rows} == {("2", "0-1")}
-    assert lines[-1].startswith(f"{out / 'gains.png'}  the chart")
-    assert (out / "gains.png").read_bytes().startswith(b"\x89PNG")
+    assert lines[-1].startswith(f"{out / 'report.html'}  the page")
+    page = Elements((out / "report.html").read_text(encoding="utf-8"))
+    assert [text for _, text in page.of("h2")][:4] == [
+        *("Did it help?", "For whom?", "At what cost?", "On which images?")
+    ]
+    assert "Of 4 methods measured against ERM" in page.text()
     finished = sorted(path.parent for path in out.glob("*/DONE"))
     assert len(finished) == num_demo_runs([0, 1]) == 10
     for run in finished:

@@ -9,17 +9,23 @@ import io
 import json
 import re
 import shutil
+import time
 from urllib.parse import unquote
 
+import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
+from molere_cli.data.thumbnails import thumbnail
 from molere_cli.errors import ConfigError, RunError
-from molere_cli.report import compare_runs, drawing, find_runs
+from molere_cli.report import compare_runs, drawing, find_runs, picks
 from molere_cli.report.for_whom import for_whom
 from molere_cli.report.page import words
 from molere_cli.report.suspects import find_suspects
 from molere_cli.run_dir import RunDir
+from molere_cli.run_tables import POOL, write_pool, write_thumbnails
 from molere_cli_tests import pages
 from molere_cli_tests.fake_runs import erm_run, lrw_run, molere_run
 from molere_cli_tests.pages import HOSTILE, Elements, page_of
@@ -317,3 +323,49 @@ def test_many_runs_and_rows_stay_small(tmp_path):
     html = page_of(tmp_path / "runs", tmp_path / "report.html")
     assert len(html) < 20_000_000
     assert "rows that are only in the table" in Elements(html).text()
+
+
+def test_pictures_have_a_budget(with_groups, tmp_path, monkeypatch):
+    from molere_cli.report.page import pictures
+
+    monkeypatch.setattr(pictures, "MAX_BYTES", 5000)
+    elements = Elements(page_of(with_groups, tmp_path / "report.html"))
+    images = elements.of("img")
+    # Those of the first screen are shown again below.
+    assert 0 < sum(len(attributes["src"]) for attributes, _ in images) <= 2 * 5000
+    assert re.search(r"\d+ pictures, so that the page stays small", elements.text())
+
+
+@pytest.mark.slow
+def test_a_million_examples_stay_small_and_quick(tmp_path):
+    """Pictures of noise, each as large as one may be, and every column that a run writes."""
+    size, num_classes = 1_000_000, 1000
+    generator = np.random.default_rng(0)
+    label = generator.integers(num_classes, size=size)
+    score = {
+        name: pa.array(generator.uniform(-1, 1, size).astype(np.float32))
+        for name in [field.name for field in POOL if pa.types.is_floating(field.type)]
+    }
+    columns = {field.name: score.get(field.name, pa.nulls(size, field.type)) for field in POOL} | {
+        "index": pa.array(np.arange(size)),
+        "label": pa.array(label),
+        "prediction": pa.array((label + 1) % num_classes),
+        "second": pa.array(label),
+        "path": pa.array([f"/data/n{number % num_classes:04d}/{number}.JPEG" for number in range(size)]),
+    }
+    noise = thumbnail(torch.randint(256, (3, 128, 128), dtype=torch.uint8)).ljust(6000, b"\0")
+    aum, weight = (np.asarray(score[name], dtype=np.float64) for name in ("aum", "mean_weight"))
+    rows = picks.together([*picks.hardest_and_easiest(label, aum), *picks.raised_and_lowered(weight)])
+    environment = {"class_names": [f"class {number}" for number in range(num_classes)], "num_pool": size}
+    for path in (
+        erm_run(tmp_path / "runs" / "erm", 0.7, environment=environment),
+        lrw_run(tmp_path / "runs" / "lrw", 0.8, environment=environment, **{"weights/ess": 0.5}),
+    ):
+        write_pool(columns, path / "pool.parquet")
+        kept = {"index": pa.array(rows), "webp": pa.array([noise] * len(rows), pa.binary())}
+        write_thumbnails({"pool": kept}, path / "thumbnails.parquet")
+    started = time.perf_counter()
+    html = page_of(tmp_path / "runs", tmp_path / "report.html")
+    assert time.perf_counter() - started < 60
+    assert 500_000 < len(html) < 12_000_000
+    assert "of 1,000,000 training examples" in Elements(html).text()

@@ -14,7 +14,7 @@ from molere_cli.commands.output import say, show, stdout_encoding, stdout_width
 def demo(
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds of every row: 0-4 or 0,2,7.")] = "0-4",
     out: Annotated[
-        Path, typer.Option("--out", help="Folder of the runs and the chart; a number is added if it exists.")
+        Path, typer.Option("--out", help="Folder of the runs and the report; a number is added if it exists.")
     ] = Path("runs/demo"),
     quiet: Quiet = False,
 ) -> None:
@@ -24,8 +24,10 @@ def demo(
     from molere_cli.commands.console import stderr
     from molere_cli.files import claim_name, make_folder, writing
     from molere_cli.report import render
+    from molere_cli.report.drawing import missing_extra
     from molere_cli.tasks.compare import compare
     from molere_cli.tasks.demo import demo_commands, demo_runs, num_demo_runs
+    from molere_cli.tasks.report import report
     from molere_cli.tasks.seeds import parse_seeds
 
     numbers = parse_seeds(seeds)
@@ -43,7 +45,13 @@ def demo(
         console=stderr,
         disable=quiet,
     )
-    chart = folder / "gains.png"
-    compared = compare(list(finished), runs=folder, plot=chart)
+    compared = compare(list(finished), runs=folder)
     show(render(compared, width=stdout_width(), encoding=stdout_encoding()))
-    say(f"{chart}  the chart; the table again: molere compare {folder}/*")
+    say(f"the table again: molere compare --runs {folder}")
+    again = f"molere report --runs {folder} -o {folder / 'report.html'}"
+    if missing := missing_extra():
+        say(f"a page needs {' and '.join(missing)}: pip install 'molere[report]', then {again}")
+    else:
+        paths = sorted(run.path for result in compared.results for run in result.row.runs.values())
+        report(paths, runs=folder, out=folder / "report.html", command=again)
+        say(f"{folder / 'report.html'}  the page; the page again: {again}")

@@ -23,13 +23,18 @@ NEEDED = {"altair": "Altair", "vl_convert": "vl-convert", "jinja2": "Jinja2"}
 INK = "currentColor"
 
 
+def missing_extra(*modules: str) -> list[str]:
+    """Names of those of `NEEDED`, by default of all, that are not installed."""
+    return [NEEDED[module] for module in modules or NEEDED if find_spec(module) is None]
+
+
 def check_extra(what: str, *modules: str) -> None:
     """Refuse `what`, a flag or a command, where a module that it needs is not installed.
 
     Raises:
         ConfigError: it is not.
     """
-    if missing := [NEEDED[module] for module in modules if find_spec(module) is None]:
+    if missing := missing_extra(*modules):
         raise ConfigError(
             f"{what} needs {' and '.join(missing)}; install what it needs with `pip install 'molere[report]'`"
         )

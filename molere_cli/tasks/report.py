@@ -33,7 +33,7 @@ def report(
         RunError: there is no run, a path is none, none is finished, or none was tested on `test_set`.
         WriteError: the system refuses.
     """
-    check_extra("a report", "altair", "jinja2", "vl_convert")
+    check_extra("a report")
     found = paths or find_runs(runs)
     comparison = compare_runs(found, gain=gain, test_set=None)
     if test_set is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from molere_cli.report.statistics import GainKind
 if TYPE_CHECKING:
     from molere_cli.report.page.build import StudyView
 
-STRIP = 7
+STRIP = 6
 """Pictures in an answer."""
 
 
@@ -83,9 +83,15 @@ def _for_whom(result: Result, shown: Sequence[StudyView]) -> str | None:
 
 def _split_costs(found: Sequence[Study]) -> list[Sentence]:
     settings = [result.row.settings for study in found for result in study.measured]
-    if any(each.get("score") for each in settings):
-        return [Sentence("a split by hardness also needs an ERM run, which one has anyway to compare with")]
-    return []
+    needs = {
+        "a split by hardness takes an ERM run more": any(each.get("score") for each in settings),
+        "--split auto two or three": any(each.get("split") == "auto" for each in settings),
+    }
+    return [Sentence("training alone; " + ", ".join(needs_it))] if (needs_it := _true(needs)) else []
+
+
+def _true(facts: Mapping[str, bool]) -> list[str]:
+    return [text for text, holds in facts.items() if holds]
 
 
 def _images(shown: Sequence[StudyView]) -> list[Sentence]:

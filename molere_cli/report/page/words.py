@@ -63,6 +63,10 @@ def cost_sentence(result: Result) -> str:
     sentences = [f"{duration(result.seconds)} a run"]
     if result.baseline is not None and (of_erm := mean_seconds(result)):
         sentences.append(f"{result.seconds / of_erm:.1f} times ERM's {duration(of_erm)}")
+    if result.peak_memory is not None:
+        memory = f"at most {result.peak_memory:,.0f} MiB"
+        of_erms = result.baseline.peak_memory if result.baseline is not None else None
+        sentences.append(memory + (f", ERM {of_erms:,.0f}" if of_erms is not None else ""))
     return ", ".join(sentences)
 
 
