@@ -29,7 +29,7 @@ FLOORS = (
     ("progress", "run_dir"),
     ("config", "run_tables"),
     ("data", "report", "splits"),
-    ("engine",),
+    ("engine", "page"),
     ("methods",),
     ("tasks",),
     ("commands",),

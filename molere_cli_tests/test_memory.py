@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import gc
 import json
+import subprocess
+import sys
 import weakref
 
 import pytest
 import torch
 
-from molere_cli.engine.memory import PeakMemory
 from molere_cli.engine.predict import predict_batches, predict_feed
 from molere_cli.report import compare_runs, find_runs, render
 from molere_cli_tests.fake_runs import erm_run, lrw_run
 from molere_cli_tests.test_training import engine_for, tiny_config, train_one
-
-CPU = torch.device("cpu")
 
 
 def test_logits_of_earlier_batches_are_not_kept(registry, monkeypatch):
@@ -65,18 +64,31 @@ def test_among_the_classes_that_are_there(registry):
     torch.testing.assert_close(found.probability, logits.softmax(dim=1).amax(dim=1))
 
 
+PEAKS = """
+import torch
+from molere_cli.engine.memory import PeakMemory
+memory = PeakMemory(torch.device("cpu"))
+memory.start()
+peaks = [memory.mebibytes()]
+held = torch.ones(200 << 20, dtype=torch.uint8)
+peaks.append(memory.mebibytes())
+del held
+peaks.append(memory.mebibytes())
+memory.start()
+peaks.append(memory.mebibytes())
+print(peaks)
+"""
+
+
 def test_the_peak_is_that_since_the_start():
-    memory = PeakMemory(CPU)
-    memory.start()
-    before = memory.mebibytes()
-    if before is None:
+    """In a process of its own: what another test has given back may still be resident."""
+    done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True)
+    peaks = json.loads(done.stdout.replace("None", "null"))
+    if peaks[0] is None:
         pytest.skip("this system does not tell how much memory a process takes")
-    held = torch.ones(64 << 20, dtype=torch.uint8)
-    assert memory.mebibytes() - before > 50
-    del held
-    memory.start()
-    after = memory.mebibytes()
-    assert after - before < 40
+    before, while_held, given_back, restarted = peaks
+    assert while_held - before > 190 and given_back > while_held - 5
+    assert restarted - before < 50
 
 
 def test_a_run_says_how_much_and_a_comparison_shows_the_mean(registry, tmp_path):

@@ -20,9 +20,9 @@ from PIL import Image
 
 from molere_cli.data.thumbnails import thumbnail
 from molere_cli.errors import ConfigError, RunError
+from molere_cli.page import words
 from molere_cli.report import compare_runs, drawing, find_runs, picks
 from molere_cli.report.for_whom import for_whom
-from molere_cli.report.page import words
 from molere_cli.report.suspects import find_suspects
 from molere_cli.run_dir import RunDir
 from molere_cli.run_tables import POOL, write_pool, write_thumbnails
@@ -326,7 +326,7 @@ def test_many_runs_and_rows_stay_small(tmp_path):
 
 
 def test_pictures_have_a_budget(with_groups, tmp_path, monkeypatch):
-    from molere_cli.report.page import pictures
+    from molere_cli.page import pictures
 
     monkeypatch.setattr(pictures, "MAX_BYTES", 5000)
     elements = Elements(page_of(with_groups, tmp_path / "report.html"))

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from molere_cli.files import write_text
+from molere_cli.page import build_page, render_page
 from molere_cli.report.comparison import Comparison, compare_runs
 from molere_cli.report.drawing import check_extra
-from molere_cli.report.page import build_page, render_page
 from molere_cli.report.records import find_runs
 from molere_cli.report.statistics import GainKind
 

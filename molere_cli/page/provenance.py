@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from molere_cli.report.page.study import Study, first_run
-from molere_cli.report.page.tables import Table
+from molere_cli.page.study import Study, first_run
+from molere_cli.page.tables import Table
 from molere_cli.report.rows import seeds_text
 
 VERSIONS = ("molere", "commit", "python", "torch", "torchvision", "timm", "cpu", "gpu", "device", "precision")

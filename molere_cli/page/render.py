@@ -8,7 +8,7 @@ from importlib.resources import files
 from urllib.parse import quote
 
 from molere_cli.files import json_text
-from molere_cli.report.page.build import Page
+from molere_cli.page.build import Page
 from molere_cli.shown import harmless
 
 MOST_SWITCHES = 12
@@ -19,10 +19,9 @@ LINKED_JSON = 2_000_000
 def render_page(page: Page) -> str:
     """A whole HTML document."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
-        loader=PackageLoader("molere_cli.report.page", ""),
+        loader=PackageLoader("molere_cli.page", ""),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalized,
@@ -32,10 +31,9 @@ def render_page(page: Page) -> str:
     return environment.get_template("template.html").render(
         page=page,
         policy=_policy(style, script),
-        # Ours, and without a closing tag.
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        numbers=Markup(_for_script(numbers)),  # noqa: S704 - no < is left in it
+        style=style,
+        script=script,
+        numbers=_for_script(numbers),
         json_link="data:application/json;charset=utf-8," + quote(numbers)
         if len(numbers) <= LINKED_JSON
         else None,
@@ -48,7 +46,7 @@ def _finalized(value: object) -> object:
 
 
 def _resource(name: str) -> str:
-    return (files("molere_cli.report.page") / name).read_text(encoding="utf-8")
+    return (files("molere_cli.page") / name).read_text(encoding="utf-8")
 
 
 def _switches() -> str:

@@ -13,7 +13,7 @@ import numpy
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from molere_cli.report.page.pictures import Picture, Shelf
+from molere_cli.page.pictures import Picture, Shelf
 from molere_cli.run_dir import RunDir
 from molere_cli.run_tables import POOL_SET, RunTable
 

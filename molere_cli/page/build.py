@@ -8,15 +8,8 @@ from importlib.metadata import version
 from typing import Any
 
 from molere_cli.errors import RunError
-from molere_cli.report.cells import explanation, grids
-from molere_cli.report.charts import gains_chart
-from molere_cli.report.comparison import Comparison, Result
-from molere_cli.report.footnotes import Footnotes
-from molere_cli.report.page.answers import Answer, answers
-from molere_cli.report.page.pictures import Shelf
-from molere_cli.report.page.pool import Pool
-from molere_cli.report.page.provenance import provenance
-from molere_cli.report.page.sections import (
+from molere_cli.page.answers import Answer, answers
+from molere_cli.page.examples import (
     Chart,
     Hard,
     Weights,
@@ -25,12 +18,19 @@ from molere_cli.report.page.sections import (
     hard_examples,
     sizes_by_epoch,
 )
-from molere_cli.report.page.study import MOST_STUDIES, Study, first_run, studies
-from molere_cli.report.page.suspicion import Suspicion, suspicion
-from molere_cli.report.page.tables import Table
-from molere_cli.report.page.training import calibration, cost, curves
-from molere_cli.report.page.whom import Whom, classes, whom
-from molere_cli.report.page.words import headline
+from molere_cli.page.pictures import Shelf
+from molere_cli.page.pool import Pool
+from molere_cli.page.provenance import provenance
+from molere_cli.page.study import MOST_STUDIES, Study, first_run, studies
+from molere_cli.page.suspicion import Suspicion, suspicion
+from molere_cli.page.tables import Table
+from molere_cli.page.training import calibration, cost, curves
+from molere_cli.page.whom import Whom, classes, whom
+from molere_cli.page.words import headline
+from molere_cli.report.cells import explanation, grids
+from molere_cli.report.charts import gains_chart
+from molere_cli.report.comparison import Comparison, Result
+from molere_cli.report.footnotes import Footnotes
 from molere_cli.report.table import as_json
 from molere_cli.run_dir import RunDir
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from molere_cli.errors import RunError
+from molere_cli.page.examples import Gallery
+from molere_cli.page.pictures import Picture, Shelf
+from molere_cli.page.study import Study
+from molere_cli.page.tables import Table, parts_table
+from molere_cli.page.words import points
 from molere_cli.report.comparison import Result
 from molere_cli.report.for_whom import ForWhom, for_whom
-from molere_cli.report.page.pictures import Picture, Shelf
-from molere_cli.report.page.sections import Gallery
-from molere_cli.report.page.study import Study
-from molere_cli.report.page.tables import Table, parts_table
-from molere_cli.report.page.words import points
 from molere_cli.report.turned import Turned
 from molere_cli.run_dir import RunDir
 from molere_cli.run_tables import TEST_PREFIX, RunTable

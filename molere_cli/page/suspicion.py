@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from molere_cli.errors import RunError
-from molere_cli.report.page.pictures import Picture, Shelf
-from molere_cli.report.page.pool import Pool
-from molere_cli.report.page.sections import Gallery
-from molere_cli.report.page.study import Study, run_beside
-from molere_cli.report.page.tables import Table
+from molere_cli.page.examples import Gallery
+from molere_cli.page.pictures import Picture, Shelf
+from molere_cli.page.pool import Pool
+from molere_cli.page.study import Study, run_beside
+from molere_cli.page.tables import Table
 from molere_cli.report.suspects import Suspect, Suspects, find_suspects, held_out_columns, suspects_csv
 from molere_cli.run_dir import RunDir
 from molere_cli.run_tables import POOL_SET

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy
 
 from molere_cli.errors import RunError
+from molere_cli.page.examples import Chart, drawn, lines_of
+from molere_cli.page.study import Study
+from molere_cli.page.tables import Table
+from molere_cli.page.words import mean_seconds
 from molere_cli.report.binned import CalibrationBin, calibration_bins
 from molere_cli.report.charts import MOST_LABELS, calibration_chart, epochs_chart
 from molere_cli.report.columns import NOT_AVAILABLE
 from molere_cli.report.examples import detailed_examples
-from molere_cli.report.page.sections import Chart, drawn, lines_of
-from molere_cli.report.page.study import Study
-from molere_cli.report.page.tables import Table
-from molere_cli.report.page.words import mean_seconds
 from molere_cli.report.rows import Row
 from molere_cli.run_dir import RunDir
 

@@ -1,4 +1,4 @@
-"""The sections of the page about examples: which are hard, what the weights did."""
+"""The sections on training examples: which are hard, what the weights did."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy
 
 from molere_cli.errors import RunError
+from molere_cli.page.pictures import Picture, Shelf
+from molere_cli.page.pool import Pool, quantile
+from molere_cli.page.study import Study, run_beside
 from molere_cli.report import picks
 from molere_cli.report.binned import weight_bins
 from molere_cli.report.charts import epochs_chart, hardness_chart, weights_chart
 from molere_cli.report.drawing import AnyChart, as_svg
-from molere_cli.report.page.pictures import Picture, Shelf
-from molere_cli.report.page.pool import Pool, quantile
-from molere_cli.report.page.study import Study, run_beside
 from molere_cli.run_dir import RunDir
 
 HARDEST, EASIEST, MOVED = 60, 30, 18

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from molere_cli.page.words import points, word_of
 from molere_cli.report.cells import Grid
 from molere_cli.report.for_whom import Part
-from molere_cli.report.page.words import points, word_of
 from molere_cli.shown import harmless
 
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from molere_cli.report.comparison import Result
-from molere_cli.report.page.pictures import Picture
-from molere_cli.report.page.study import Study
-from molere_cli.report.page.words import (
+from molere_cli.page.pictures import Picture
+from molere_cli.page.study import Study
+from molere_cli.page.words import (
     MOST_ROWS,
     SIGNS,
     cost_sentence,
@@ -17,10 +16,11 @@ from molere_cli.report.page.words import (
     gain_sentence,
     worst_sentence,
 )
+from molere_cli.report.comparison import Result
 from molere_cli.report.statistics import GainKind
 
 if TYPE_CHECKING:
-    from molere_cli.report.page.build import StudyView
+    from molere_cli.page.build import StudyView
 
 STRIP = 6
 """Pictures in an answer."""
