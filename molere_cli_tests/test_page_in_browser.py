@@ -99,8 +99,7 @@ def test_nothing_is_wider_than_a_phone(opened, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1200])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 375), ("dark", 1200)])
 def test_axe_finds_nothing(opened, scheme, width):
     from axe_playwright_python.sync_playwright import Axe
 

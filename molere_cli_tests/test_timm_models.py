@@ -116,7 +116,8 @@ class Problem:
 
 LARGE = {
     *("wide_resnet50_2", "vgg11", "inception_v4", "swin_tiny_patch4_window7_224", "coat_tiny", "resnetv2_50"),
-    *("maxvit_rmlp_pico_rw_256", "mixer_s32_224", "dla34", "hrnet_w18_small"),
+    *("maxvit_rmlp_pico_rw_256", "mixer_s32_224", "dla34", "hrnet_w18_small", "densenet121", "fastvit_t8"),
+    *("crossvit_tiny_240", "xcit_nano_12_p16_224", "pvt_v2_b0", "poolformer_s12", "repvgg_a0"),
 }
 
 
