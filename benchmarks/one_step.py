@@ -23,7 +23,7 @@ from molere_cli.engine.classifier import Classifier, RandomState
 from molere_cli.engine.hypergradient import hypergradient
 from molere_cli.engine.response import optimizer_response
 from molere_cli.registry.registry import load_plugins
-from molere_cli.tasks.build import feed_settings
+from molere_cli.tasks.preprocessing import feed_settings
 
 LabelledImages = tuple[Tensor, Tensor]
 

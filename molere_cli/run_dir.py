@@ -115,13 +115,16 @@ class Input(BaseModel):
     """What `environment.json` says of how an image becomes the network's input.
 
     image_size: (height, width) in pixels; crop_mode: how it gets to that (`DataSettings.crop_mode`);
-    mean, std: of pixels in [0, 1], per channel.
+    mean, std: of pixels in [0, 1], per channel. interpolation, crop_share: as of a `PretrainedInput`, where
+    images are as pretrained weights expect them.
     """
 
     model_config = ConfigDict(strict=True)
 
     image_size: Annotated[list[Pixels], Field(min_length=2, max_length=2)]
-    crop_mode: Literal["squash", "center"]
+    crop_mode: Literal["squash", "center", "border"]
+    interpolation: str | None = None
+    crop_share: Annotated[float, Field(gt=0, le=1)] | None = None
     mean: Annotated[list[float], Field(min_length=3, max_length=3)]
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
 
@@ -388,8 +391,11 @@ class RunDir:
         # A look at three places one after the other can miss a checkpoint that moves from one to another.
         for _ in range(LOOKS):
             if (found := self._newest_checkpoint()) is not None:
-                return found
-        return None
+                break
+        # One that moved meanwhile is in its place by now, and the one before it is not the newest.
+        if found is not None and found.name == CHECKPOINTS[-1]:
+            return self._newest_checkpoint() or found
+        return found
 
     def _newest_checkpoint(self) -> Path | None:
         paths = (self.path / name for name in CHECKPOINTS)

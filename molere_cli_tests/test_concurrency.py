@@ -285,6 +285,7 @@ def test_a_run_holds_its_lock_while_it_trains_and_leaves_none(registry, tmp_path
 TRAINER = """
 import sys
 from pathlib import Path
+from molere_cli import run_dir
 from molere_cli.run_dir import RunDir
 run = RunDir(Path(sys.argv[1]))
 for number in range(1, 10**9):
@@ -295,6 +296,24 @@ for number in range(1, 10**9):
     if number == 1:
         print("begun", flush=True)
 """
+
+
+def test_a_checkpoint_that_moves_while_one_looks_is_not_taken_for_the_one_before(tmp_path, monkeypatch):
+    """The reader looks at the first place before the new one is there, and at the second after it has gone."""
+    run = RunDir(tmp_path)
+    for name in ("checkpoint.new", "checkpoint.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.json").write_text(name)
+    is_complete = run_dir._is_complete
+
+    def moving(checkpoint: Path) -> bool:
+        if checkpoint.name == "checkpoint.new" and checkpoint.exists():
+            checkpoint.rename(tmp_path / "checkpoint")
+        return is_complete(checkpoint)
+
+    monkeypatch.setattr(run_dir, "_is_complete", moving)
+    assert run.checkpoint() == tmp_path / "checkpoint"
+    assert (run.checkpoint() / "state.json").read_text() == "checkpoint.new"
 
 
 def test_readers_beside_a_trainer_see_one_epoch_at_a_time_and_leave_it_alone(tmp_path):

@@ -138,6 +138,7 @@ def completed(settings: Mapping[str, Any], *, source: str) -> dict[str, Any]:
     split = "required" if "split" in settings else "start" if uses else without_split
     in_play = InPlay(split=split, uses=uses, split_needs=frozenset({"delta", "score"} & settings.keys()))
     known = {name: value for name, value in settings.items() if name in OWNERS}
+    known.setdefault("preprocessing", "dataset")  # the one that there was then
     if settings.get("image_size") is not None:
         known.setdefault("crop_mode", "center")  # as images from files were tested then
     if split == "start":  # the one way there was for MOLERE then

@@ -119,6 +119,13 @@ class DataSettings(Section):
             "stretched, or center, its middle with sides as they are; auto: what the dataset recommends."
         ),
     )
+    preprocessing: Literal["auto", "dataset"] = Field(
+        "auto",
+        description=(
+            "auto: where the classifier starts from pretrained weights, images are sized, cropped and "
+            "normalised as these expect it; dataset: as the dataset recommends in any case."
+        ),
+    )
     augment: Literal["auto", "none", "crop", "crop-flip"] = Field(
         "auto", description="Training augmentation; auto: what the dataset recommends."
     )

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from molere_cli.data.as_timm import seeded, timm_transform
 from molere_cli.data.augmentation import Augment, CropMode, ImageStore, crop_padding, sent
 from molere_cli.errors import ConfigError, DataError
 from molere_cli.randomness import derived_generator, derived_seed
-from molere_cli.registry.specs import Examples, ImageReader
+from molere_cli.registry.specs import Examples, ImageReader, PretrainedInput
 from molere_cli.stopping import SIGNALS
 
 # Two megabytes of float32 in three channels.
@@ -41,7 +42,8 @@ class Batch(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class FeedSettings:
     """How images become batches; `image_size` is (height, width) after resizing by `crop_mode`
-    (`DataSettings.crop_mode`)."""
+    (`DataSettings.crop_mode`). pretrained: in place of `crop_mode`, as the weights that a classifier starts
+    from expect images; its size, mean and std are those here."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -50,6 +52,7 @@ class FeedSettings:
     device: torch.device
     workers: int
     crop_mode: CropMode = "squash"
+    pretrained: PretrainedInput | None = None
 
     @property
     def evaluation_batch_size(self) -> int:
@@ -82,9 +85,28 @@ class Feed(Protocol):
 
 def make_feed(examples: Examples, settings: FeedSettings) -> Feed:
     """The feed that fits where the images are."""
-    if isinstance(examples.images, Tensor):
-        return InMemoryFeed(examples.images, examples.labels, settings)
-    return StreamedFeed(examples.images, examples.labels, settings)
+    if not isinstance(examples.images, Tensor):
+        return StreamedFeed(examples.images, examples.labels, settings)
+    if settings.pretrained is not None:
+        # One at a time: in the size of pretrained networks they might not fit into memory.
+        return StreamedFeed(_HeldImages(examples.images), examples.labels, settings)
+    return InMemoryFeed(examples.images, examples.labels, settings)
+
+
+class _HeldImages:
+    """Images in memory as a reader of them."""
+
+    def __init__(self, images: Tensor) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def read(self, position: int) -> Tensor:
+        return self._images[position]
+
+    def identities(self) -> Iterator[bytes]:
+        raise NotImplementedError("images in memory are told apart by their pixels")
 
 
 def native_image_size(examples: Examples) -> tuple[int, int]:
@@ -137,7 +159,7 @@ class InMemoryFeed:
 
     def __init__(self, images: Tensor, labels: Tensor, settings: FeedSettings) -> None:
         if tuple(images.shape[-2:]) != settings.image_size:
-            images = _resized(images, settings.image_size, settings.crop_mode)
+            images = _resized(images, settings)
         self.settings = settings
         self.store = ImageStore(images.to(settings.device), settings.augment)
         self.labels = labels.to(settings.device)
@@ -223,7 +245,7 @@ class _DecodedImages(Dataset[tuple[int, Tensor] | DataError]):
 
     def __init__(self, reader: ImageReader, settings: FeedSettings, augment: Augment, seed: int) -> None:
         self.reader = reader
-        self.transform = _transform(settings.image_size, augment, settings.crop_mode)
+        self.transform = _transform(settings, augment)
         self.augment = augment
         self.seed = seed
 
@@ -231,10 +253,7 @@ class _DecodedImages(Dataset[tuple[int, Tensor] | DataError]):
         if self.augment == "none":
             return [self._decoded(position) for position in positions]
         # Seeding once a batch: for each image it took a quarter of the time that decoding takes.
-        with torch.random.fork_rng(devices=[]):
-            # The CPU's alone: `torch.manual_seed` would seed a GPU too, which without worker processes is
-            # the one that training draws its dropout from.
-            torch.default_generator.manual_seed(derived_seed(self.seed, *positions))
+        with seeded(derived_seed(self.seed, *positions)):
             return [self._decoded(position) for position in positions]
 
     def _decoded(self, position: int) -> tuple[int, Tensor] | DataError:
@@ -244,9 +263,12 @@ class _DecodedImages(Dataset[tuple[int, Tensor] | DataError]):
             return error
 
 
-def _transform(image_size: tuple[int, int], augment: Augment, crop_mode: CropMode) -> Any:
+def _transform(settings: FeedSettings, augment: Augment) -> Any:
     from torchvision.transforms import v2
 
+    if settings.pretrained is not None:
+        return timm_transform(settings.pretrained, augment)
+    image_size, crop_mode = settings.image_size, settings.crop_mode
     if augment == "none":
         return v2.Compose(_to_size(image_size, crop_mode))
     if min(image_size) > 64:
@@ -310,8 +332,8 @@ def _collate(examples: list[tuple[int, Tensor] | DataError]) -> tuple[Tensor, Te
     return torch.tensor(positions), default_collate(list(images))
 
 
-def _resized(images: Tensor, image_size: tuple[int, int], crop_mode: CropMode, chunk: int = 2048) -> Tensor:
-    resize = _transform(image_size, "none", crop_mode)
+def _resized(images: Tensor, settings: FeedSettings, chunk: int = 2048) -> Tensor:
+    resize = _transform(settings, "none")
     return torch.cat([resize(part) for part in images.split(chunk)])
 
 

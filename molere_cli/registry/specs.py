@@ -38,18 +38,47 @@ class BackboneRequest:
     options: Any
 
 
+@dataclass(frozen=True, kw_only=True)
+class PretrainedInput:
+    """How an image becomes what pretrained weights were trained on, as timm's data configuration has it.
+
+    image_size: (height, width) in pixels. mean, std: of pixels in [0, 1], per channel. interpolation: timm's
+    name of it. crop_share: the part of a resized image's side that is kept, its middle. crop_mode: center,
+    the shorter side resized; squash, both, each by itself; border, the longer side resized, with a border.
+    """
+
+    image_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    crop_share: float
+    crop_mode: Literal["center", "squash", "border"]
+
+
+def _no_pretrained_input(_options: Any, *, from_file: bool) -> PretrainedInput | None:
+    return None
+
+
+def _no_pretrained_inputs(_name: str, _options: Any, *, from_file: bool) -> PretrainedInput | None:
+    return None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class BackboneSpec(Spec):
     """One backbone: `build` returns an `nn.Module` from (B, 3, H, W) float32 to (B, C) logits.
 
     Its penultimate features are the input of its last `nn.Linear`, or of what its `get_classifier()`
     (timm's convention) returns.
+    pretrained_input: from the options, how images become the input of the pretrained weights that it starts
+    from; None where it starts at random. `from_file` says that weights come from a file, and None then that
+    nothing is known of their input.
     """
 
     kind = "backbone"
 
     build: Call[Callable[[BackboneRequest], nn.Module]] = Call()
     options: Reference[type[Options]] = Reference(Options)
+    pretrained_input: Call[Callable[..., PretrainedInput | None]] = Call(_no_pretrained_input)
 
 
 def _lists_all(_name: str) -> bool:
@@ -60,6 +89,7 @@ def _lists_all(_name: str) -> bool:
 class BackboneFamily(Spec):
     """Many backbones behind one prefix (`timm:resnet18`), listed and built only when asked for.
 
+    build, pretrained_input: as of a `BackboneSpec`, with the name before the rest.
     has_also: whether a name that is not listed is a member's too, as `resnet18.a1_in1k` is in timm.
     plain_names: whether a member may be asked for without the prefix too. A family whose names another one
     has already does better without: a name that two families offer is an error.
@@ -73,6 +103,7 @@ class BackboneFamily(Spec):
     build: Call[Callable[[str, BackboneRequest], nn.Module]] = Call()
     has_also: Call[Callable[[str], bool]] = Call(_lists_all)
     options: Reference[type[Options]] = Reference(Options)
+    pretrained_input: Call[Callable[..., PretrainedInput | None]] = Call(_no_pretrained_inputs)
     plain_names: bool = True
 
     def __post_init__(self) -> None:
@@ -93,7 +124,16 @@ class BackboneFamily(Spec):
         def build(request: BackboneRequest) -> nn.Module:
             return unwatched.build(name, request)
 
-        member = BackboneSpec(name=name, description=self.description, build=build, options=self.options)
+        def pretrained_input(options: Any, *, from_file: bool) -> PretrainedInput | None:
+            return unwatched.pretrained_input(name, options, from_file=from_file)
+
+        member = BackboneSpec(
+            name=name,
+            description=self.description,
+            build=build,
+            options=self.options,
+            pretrained_input=pretrained_input,
+        )
         return member.of(self.plugin)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from molere_cli.config.device import set_arithmetic
 from molere_cli.config.plan import Plan
-from molere_cli.data.feed import Feed, FeedSettings, make_feed, resolve_image_size
+from molere_cli.data.feed import Feed, FeedSettings, make_feed
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.classifier import (
     Classifier,
@@ -29,6 +29,7 @@ from molere_cli.methods.splitter import FeaturesSplitter, ImageSplitter
 from molere_cli.randomness import derived_seed
 from molere_cli.registry.specs import BackboneRequest, Examples, MethodSpec, ReweighterRequest
 from molere_cli.splits.artefact import Split
+from molere_cli.tasks.preprocessing import described, feed_settings, input_of_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +98,8 @@ def training_context(
         torch.set_num_threads(config.machine.threads)
     set_arithmetic(plan.device, plan.precision, deterministic=config.machine.deterministic)
     settings = feed_settings(plan, data)
+    if note is not None and input_of_weights(plan) is not None:
+        note(f"images become the input that the weights expect: {described(settings)}")
     classifier = make_classifier(plan, data, settings.image_size, note=note)
     return TrainingContext(
         config=config,
@@ -116,20 +119,6 @@ def training_context(
         make_reweighter=partial(_make_reweighter, plan, data, classifier, settings.image_size, split),
         make_splitter=partial(_make_splitter, plan, data, classifier, settings.image_size),
         note=note or (lambda message: None),
-    )
-
-
-def feed_settings(plan: Plan, data: LoadedDataset) -> FeedSettings:
-    """How this run turns images into batches."""
-    config, dataset = plan.config, data.dataset
-    return FeedSettings(
-        mean=dataset.mean,
-        std=dataset.std,
-        augment=dataset.augment if config.data.augment == "auto" else config.data.augment,
-        image_size=resolve_image_size(dataset.pool, config.data.image_size),
-        device=plan.device,
-        workers=config.data.workers,
-        crop_mode=dataset.crop_mode if config.data.crop_mode == "auto" else config.data.crop_mode,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
@@ -137,9 +137,7 @@ def _write_timm(made: Exported, folder: Path) -> None:
             "input_size": (3, *settings.image_size),
             "mean": settings.mean,
             "std": settings.std,
-            "interpolation": "bilinear",
-            "crop_pct": 1.0,
-            "crop_mode": settings.crop_mode,
+            **_sizing(settings),
         },
     )
     images = made.images()
@@ -222,6 +220,17 @@ def _require(packages: Sequence[str], *, format: Format) -> None:
         )
 
 
+def _sizing(settings: FeedSettings) -> dict[str, Any]:
+    """How a picture gets to the input's size, in timm's words."""
+    if (pretrained := settings.pretrained) is None:
+        return {"interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": settings.crop_mode}
+    return {
+        "interpolation": pretrained.interpolation,
+        "crop_pct": pretrained.crop_share,
+        "crop_mode": pretrained.crop_mode,
+    }
+
+
 def _write_config(made: Exported, folder: Path) -> None:
     """What a reader needs beside the network, where timm's own config does not say it."""
     settings, kind = made.settings, type(made.network)
@@ -232,7 +241,7 @@ def _write_config(made: Exported, folder: Path) -> None:
         "label_names": list(made.class_names),
         "input": {
             "size": [3, *settings.image_size],
-            "crop_mode": settings.crop_mode,
+            **_sizing(settings),
             "mean": list(settings.mean),
             "std": list(settings.std),
         },

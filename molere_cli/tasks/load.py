@@ -15,7 +15,8 @@ from molere_cli.errors import RunError
 from molere_cli.locks import Note
 from molere_cli.registry.registry import Registry
 from molere_cli.run_dir import RunDir
-from molere_cli.tasks.build import feed_settings, make_empty_classifier
+from molere_cli.tasks.build import make_empty_classifier
+from molere_cli.tasks.preprocessing import feed_settings, recorded_settings
 from molere_cli.tasks.provenance import check_fingerprint
 
 
@@ -30,7 +31,7 @@ def load_for_evaluation(
     plan = plan_of(run, registry)
     data = load_dataset(plan.config.data, registry, purpose="test")
     check_fingerprint(run, data)
-    settings = feed_settings(plan, data)
+    settings = _settings_of(run, plan) or feed_settings(plan, data)
     classifier = make_empty_classifier(plan, data.num_classes, settings.image_size)
     run.read_checkpoint(partial(load_classifier, classifier.module), note=note)
     return plan, data, classifier, settings
@@ -59,21 +60,19 @@ def load_alone(
         RunError: no checkpoint, or settings have changed.
     """
     environment = run.environment()
-    if (recorded := environment.get("input")) is None:
+    plan = plan_of(run, registry)
+    if (settings := _settings_of(run, plan)) is None:
         plan, data, classifier, settings = load_for_evaluation(run, registry, note=note)
         return plan, classifier, data.dataset.class_names, settings
-    plan = plan_of(run, registry)
-    height, width = recorded["image_size"]
-    settings = FeedSettings(
-        mean=tuple(recorded["mean"]),
-        std=tuple(recorded["std"]),
-        augment="none",
-        image_size=(height, width),
-        device=plan.device,
-        workers=plan.config.data.workers,
-        crop_mode=recorded["crop_mode"],
-    )
     class_names = environment["class_names"]
     classifier = make_empty_classifier(plan, len(class_names), settings.image_size)
     run.read_checkpoint(partial(load_classifier, classifier.module), note=note)
     return plan, classifier, class_names, settings
+
+
+def _settings_of(run: RunDir, plan: Plan) -> FeedSettings | None:
+    """As the run recorded them; None for one of a version that did not."""
+    recorded = run.environment().get("input")
+    if recorded is None:
+        return None
+    return recorded_settings(recorded, device=plan.device, workers=plan.config.data.workers)

@@ -18,7 +18,15 @@ MOST_CLASSES = 50
 RESIZED = {
     "squash": "all of it is brought to that size, its sides stretched",
     "center": "its shorter side is brought to that size, and the middle is cut out",
+    "border": "its longer side is brought to that size, with a border around it",
 }
+
+
+def _sized(settings: FeedSettings) -> str:
+    if (pretrained := settings.pretrained) is None:
+        return RESIZED[settings.crop_mode]
+    larger = f", enlarged so that the middle {100 * pretrained.crop_share:g}% of a side are kept"
+    return f"{RESIZED[pretrained.crop_mode]}{larger if pretrained.crop_share < 1 else ''}"
 
 
 def model_card(
@@ -54,7 +62,7 @@ An image classifier, `{_plain(backbone)}`, trained by [MOLERE](https://arxiv.org
 - Classes ({len(class_names):,}): {", ".join(shown)}{more}.
 - Trained on {environment["num_pool"]:,} images of `{_plain(config["dataset"])}`, with seed {config["seed"]};
   their fingerprint is `{environment["fingerprint"]}`.
-- Input: {height} x {width} pixels; of another picture {RESIZED[settings.crop_mode]}. RGB in [0, 1], less
+- Input: {height} x {width} pixels; of another picture {_sized(settings)}. RGB in [0, 1], less
   {_listed(settings.mean)}, over {_listed(settings.std)}.
 - Command: `{_plain(str(environment["command"]))}`
 

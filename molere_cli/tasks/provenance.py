@@ -16,6 +16,7 @@ import torch
 
 from molere_cli.config.run_config import completed
 from molere_cli.config.sections import NOISE_SUFFIX
+from molere_cli.data.feed import FeedSettings
 from molere_cli.data.source import LoadedDataset
 from molere_cli.errors import RunError
 from molere_cli.fingerprints import same_fingerprint
@@ -51,6 +52,33 @@ def describe_environment() -> dict[str, Any]:
         "command": shlex.join(["molere", *sys.argv[1:]]),
         "commit": source_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def check_input(run: RunDir, settings: FeedSettings) -> None:
+    """Raise RunError if images would become another input than the run began with."""
+    recorded, now = run.environment().get("input"), describe_input(settings)
+    if recorded is not None and {name: recorded.get(name) for name in now} != now:
+        raise RunError(
+            f"{run.path} began with images of another size, crop or normalisation than its weights ask for "
+            "now; put back what lay beside them, or train a new run"
+        )
+
+
+def describe_input(settings: FeedSettings) -> dict[str, Any]:
+    """What `environment.json` says of how images become the network's input."""
+    found: dict[str, Any] = {"crop_mode": settings.crop_mode}
+    if (pretrained := settings.pretrained) is not None:
+        found = {
+            "crop_mode": pretrained.crop_mode,
+            "crop_share": pretrained.crop_share,
+            "interpolation": pretrained.interpolation,
+        }
+    return {
+        "image_size": list(settings.image_size),
+        **found,
+        "mean": list(settings.mean),
+        "std": list(settings.std),
     }
 
 

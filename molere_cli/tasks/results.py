@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from molere_cli.data.feed import FeedSettings
 from molere_cli.data.origins import origins
 from molere_cli.data.thumbnails import thumbnail
 from molere_cli.metrics import Predictions
@@ -147,16 +146,6 @@ def learned_split(engine: Engine, in_validation: Tensor) -> Split:
         indices=engine.data.pool_indices,
         info=info,
     )
-
-
-def describe_input(settings: FeedSettings) -> dict[str, Any]:
-    """What `environment.json` says of how images become the network's input."""
-    return {
-        "image_size": list(settings.image_size),
-        "crop_mode": settings.crop_mode,
-        "mean": list(settings.mean),
-        "std": list(settings.std),
-    }
 
 
 def split_provenance(info: SplitInfo) -> dict[str, Any]:

@@ -29,15 +29,16 @@ from molere_cli.tasks.checkpoints import Checkpoints, digest_of_records, stoppin
 from molere_cli.tasks.extend import check_extension, new_schedule
 from molere_cli.tasks.provenance import (
     check_fingerprint,
+    check_input,
     check_split,
     check_test_sets,
     checked_split,
     describe_environment,
     describe_gpu,
+    describe_input,
     other_machine,
 )
 from molere_cli.tasks.results import (
-    describe_input,
     learned_split,
     split_provenance,
     write_pool_results,
@@ -168,6 +169,7 @@ def _go_on(
         split = checked_split(run.split_path, data, note=progress.note)
         check_split(run)
     engine = engine_on_split(plan, data, split, note=progress.note)
+    check_input(run, engine.feed_settings)
     if (sentence := other_machine(run, plan.device)) is not None:
         progress.note(sentence)
     unevaluated, recorded = _load_checkpoint(engine, run, note=progress.note)

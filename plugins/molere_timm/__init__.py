@@ -21,6 +21,7 @@ def register_backbones(register: Callable[[BackboneSpec | BackboneFamily], None]
             build="molere_timm.family:build",
             has_also="molere_timm.family:has_weights",
             options="molere_timm.family:TimmOptions",
+            pretrained_input="molere_timm.family:pretrained_input",
         )
     )
     register(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from functools import cache
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from huggingface_hub import constants, get_session
 from pydantic import BeforeValidator, ConfigDict, Field
 from torch import nn
 
-from molere_cli import BackboneRequest, DataError, MolereError, Options
+from molere_cli import BackboneRequest, DataError, MolereError, Options, PretrainedInput
 from molere_timm.quiet_timm import timm
 
 HUB_SECONDS = 3.0
@@ -84,6 +85,26 @@ def image_size(name: str, size: tuple[int, int], extras: Mapping[str, Any]) -> d
     if default is None or not default.fixed_input_size or "img_size" in extras:
         return {}
     return {} if default.input_size[1:] == size else {"img_size": size}
+
+
+def pretrained_input(name: str, options: TimmOptions, *, from_file: bool) -> PretrainedInput | None:
+    """As timm's data configuration of the weights has it: of those that are asked for, or of a file those
+    that the name's tag is of."""
+    tag = options.__pydantic_extra__.get("pretrained_cfg")
+    full_name = name if tag is None else f"{name.partition('.')[0]}.{tag}"
+    wanted = "." in full_name if from_file else options.pretrained
+    if not wanted or (found := timm.get_pretrained_cfg(full_name)) is None:
+        return None
+    config = timm.data.resolve_data_config(pretrained_cfg=asdict(found))  # type: ignore[no-untyped-call]
+    _channels, height, width = config["input_size"]
+    return PretrainedInput(
+        image_size=(height, width),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config["interpolation"],
+        crop_share=config["crop_pct"],
+        crop_mode=config["crop_mode"],
+    )
 
 
 def _create(name: str, arguments: Mapping[str, Any], *, asked: Mapping[str, Any]) -> nn.Module:
