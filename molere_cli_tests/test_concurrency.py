@@ -16,6 +16,7 @@ from threading import Timer
 
 import pytest
 
+from molere_cli import run_dir
 from molere_cli.data.source import load_dataset
 from molere_cli.errors import RunError
 from molere_cli.progress import NoProgress
@@ -285,7 +286,6 @@ def test_a_run_holds_its_lock_while_it_trains_and_leaves_none(registry, tmp_path
 TRAINER = """
 import sys
 from pathlib import Path
-from molere_cli import run_dir
 from molere_cli.run_dir import RunDir
 run = RunDir(Path(sys.argv[1]))
 for number in range(1, 10**9):
@@ -299,7 +299,7 @@ for number in range(1, 10**9):
 
 
 def test_a_checkpoint_that_moves_while_one_looks_is_not_taken_for_the_one_before(tmp_path, monkeypatch):
-    """The reader looks at the first place before the new one is there, and at the second after it has gone."""
+    """The reader looks at the first place before the new one is there, at the second after it has gone."""
     run = RunDir(tmp_path)
     for name in ("checkpoint.new", "checkpoint.old"):
         (tmp_path / name).mkdir()

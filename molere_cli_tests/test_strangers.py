@@ -557,7 +557,15 @@ def test_a_random_crop_is_stretched_as_the_whole_picture_is_in_testing(shape):
     across = torch.linspace(0, 1, width).expand(height, width)
     down = torch.linspace(0, 1, height)[:, None].expand(height, width)
     places = torch.stack([across, down, down])
-    crop = _transform((96, 96), "crop", "squash")
+    settings = FeedSettings(
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        augment="crop",
+        image_size=(96, 96),
+        device=torch.device("cpu"),
+        workers=0,
+    )
+    crop = _transform(settings, "crop")
     for seed in range(50):
         torch.manual_seed(seed)
         found = crop(places)
