@@ -177,7 +177,8 @@ def random_batch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def written_out_step(optimizer, parameter, gradient):
     """theta' as a differentiable function of the gradient, from the published update rules."""
-    (group,), state = optimizer.param_groups, optimizer.state[parameter]
+    state = optimizer.state[parameter]
+    (group,) = [each for each in optimizer.param_groups if any(parameter is p for p in each["params"])]
     lr, decay = group["lr"], group["weight_decay"]
     if isinstance(optimizer, torch.optim.SGD):
         gradient = gradient + decay * parameter
@@ -210,6 +211,22 @@ def test_hypergradient_equals_second_order_autograd(network, optimizer, clip):
     theirs = twin.second_order()
     assert theirs.abs().max() > 1e-8
     assert (ours - theirs).norm() <= 1e-8 * theirs.norm()
+
+
+@pytest.mark.parametrize("clip", [None, 0.05], ids=["unclipped", "clipped"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_hypergradient_where_layers_have_rates_of_their_own(optimizer, clip):
+    problem = Problem("vit", optimizer, clip)
+    (group,) = problem.optimizer.param_groups
+    slower = {**group, "params": group["params"][::2], "lr": 0.3 * group["lr"], "weight_decay": 0.0}
+    group["params"] = group["params"][1::2]
+    problem.optimizer.param_groups.append(slower)
+    twin = copy.deepcopy(problem)
+    random_state = torch.get_rng_state()
+    ours = problem.forward_mode()
+    torch.set_rng_state(random_state)
+    theirs = twin.second_order()
+    assert (ours - theirs).norm() <= 1e-8 * theirs.norm() > 0
 
 
 @pytest.mark.parametrize("clip", [None, 0.05], ids=["unclipped", "clipped"])

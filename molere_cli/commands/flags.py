@@ -52,8 +52,10 @@ def with_config_flags(
 def _parameter(name: str) -> inspect.Parameter:
     info = field_of(name)
     is_options = get_origin(info.annotation) is dict
+    flag = flag_name(name)
     option = typer.Option(
-        flag_name(name),
+        # A file or a recipe may say yes.
+        f"{flag}/--no-{flag.removeprefix('--')}" if info.annotation is bool else flag,
         help=_help(info, show_default=not is_options),
         rich_help_panel=OWNERS[name].panel,
         metavar="KEY=VALUE" if is_options else None,
@@ -70,8 +72,8 @@ def _parameter(name: str) -> inspect.Parameter:
 
 def _help(info: FieldInfo, *, show_default: bool) -> str:
     text = info.description or ""
-    if not show_default or info.default is None or info.default is False:
-        return text
+    if not show_default or info.default is None or isinstance(info.default, bool):
+        return f"{text} (default: yes)" if info.default is True else text
     return f"{text} (default: {info.default})"
 
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -40,6 +40,21 @@ def train(
             help="Skip runs that are finished with these settings, and go on with those that are not.",
         ),
     ] = False,
+    recipe: Annotated[
+        Literal["auto", "scratch", "finetune", "probe"] | None,
+        typer.Option(
+            "--recipe",
+            help=(
+                "Settings below file and flags: of training from scratch, of fine-tuning, of training the "
+                "classification layer alone; auto: by whether there are pretrained weights."
+            ),
+            show_default="auto",
+        ),
+    ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option("--print-config", help="Print the settings as TOML, for --config, and train nothing."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Where the run goes; default: under --runs.", show_default=False),
@@ -50,6 +65,7 @@ def train(
 ) -> None:
     """Train by ERM, LRW, MOLERE or another method; `--method erm,lrw,mwn` trains one after the other."""
     from molere_cli.commands.console import progress_display
+    from molere_cli.config.as_toml import configs_as_toml
     from molere_cli.config.from_flags import swept
     from molere_cli.errors import ConfigError
     from molere_cli.files import json_text
@@ -60,14 +76,18 @@ def train(
     registry = load_plugins()
     with progress_display(quiet=quiet) as progress:
         if resume is not None:
-            if flags.keys() - OF_A_RESUME or config or seeds or out or resume_unfinished:
+            given = (config, seeds, out, resume_unfinished, recipe, print_config)
+            if flags.keys() - OF_A_RESUME or any(given):
                 raise ConfigError(
                     "--resume takes all settings from the run but --epochs and --checkpoint-every; leave "
                     "the other flags out"
                 )
             outcome = Outcome([resume_run(resume, registry, **flags, progress=progress)], [])
         else:
-            several = swept(config, flags, registry)
+            several = swept(config, flags, registry, recipe=recipe or "auto")
+            if print_config:
+                show(configs_as_toml(several, registry))
+                return
             if seeds is not None and "seed" in flags:
                 raise ConfigError("--seed and --seeds exclude each other")
             with also_by_the_same_command(resume_unfinished):

@@ -9,27 +9,35 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from molere_cli.config.files import load_config, overridden, read_config_file, validate_config
+from molere_cli.config.files import overridden, read_config_file, validate_config
 from molere_cli.config.plan import in_play
+from molere_cli.config.recipes import Recipe, recipe_settings
 from molere_cli.config.run_config import RunConfig, flag_name
 from molere_cli.config.sections import InPlay
 from molere_cli.errors import ConfigError
 from molere_cli.registry.registry import Registry
 
 
-def configured(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> RunConfig:
+def configured(
+    path: Path | None, flags: Mapping[str, Any], registry: Registry, *, recipe: Recipe = "scratch"
+) -> RunConfig:
     """The configuration from a file and flags; with `--method` one file serves several methods.
 
     What the file says of things that this method does not have (a reweighter, say) is left out then. Given as
     a flag, such a setting stays, and is refused by `make_plan`.
 
+    Args:
+        recipe: what holds below file and flags.
+
     Raises:
         ConfigError, UnknownNameError: a key, a value or the method is not known.
     """
+    values = read_config_file(path) if path is not None else {}
+    values = {**recipe_settings(recipe, overridden(values, flags)), **values}
     if path is None or "method" not in flags:
-        return load_config(path, flags)
+        return validate_config(overridden(values, flags), source=str(path) if path else None)
     method = registry.methods.get(str(flags["method"]))
-    return _without_idle(path, flags, lambda config: in_play(config, method, registry))
+    return _without_idle(values, path, flags, lambda config: in_play(config, method, registry))
 
 
 def configured_split(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> RunConfig:
@@ -40,23 +48,29 @@ def configured_split(path: Path | None, flags: Mapping[str, Any], registry: Regi
     """
     strategy, _argument = registry.split(flags["split"])
     parts = InPlay(split="required", split_needs=strategy.needs, makes_split=True)
-    config = _without_idle(path, flags, lambda _config: parts)
+    values = read_config_file(path) if path is not None else {}
+    config = _without_idle(values, path, flags, lambda _config: parts)
     config.refuse_idle(parts, under=f"--strategy {strategy.name}")
     return config
 
 
 def _without_idle(
-    path: Path | None, flags: Mapping[str, Any], parts_of: Callable[[RunConfig], InPlay]
+    values: Mapping[str, Any],
+    path: Path | None,
+    flags: Mapping[str, Any],
+    parts_of: Callable[[RunConfig], InPlay],
 ) -> RunConfig:
-    """Flags over what the file says, as far as that has an effect with what is in play."""
-    values, source = (read_config_file(path), str(path)) if path is not None else ({}, None)
+    """Flags over `values`, of the file at `path`, as far as these have an effect with what is in play."""
+    source = str(path) if path is not None else None
     together = validate_config(overridden(values, flags), source=source)
     idle = together.without_effect(parts_of(together))
     kept = {name: value for name, value in values.items() if name not in idle}
     return validate_config(overridden(kept, flags), source=source)
 
 
-def swept(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> list[RunConfig]:
+def swept(
+    path: Path | None, flags: Mapping[str, Any], registry: Registry, *, recipe: Recipe = "scratch"
+) -> list[RunConfig]:
     """One configuration for each of the methods in `--method a,b,c`; each takes the flags that it has.
 
     Raises:
@@ -66,7 +80,7 @@ def swept(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> li
     """
     names = [name.strip() for name in str(flags.get("method", "")).split(",")]
     if len(names) == 1:
-        return [configured(path, flags, registry)]
+        return [configured(path, flags, registry, recipe=recipe)]
     if len(set(names)) < len(names):
         raise ConfigError(f"--method {flags['method']} names a method twice")
     if "method_option" in flags:
@@ -75,10 +89,10 @@ def swept(path: Path | None, flags: Mapping[str, Any], registry: Registry) -> li
         )
     configs, used = [], {"method"}
     for name in names:
-        idle = _idle(configured(path, {**flags, "method": name}, registry), name, registry)
+        idle = _idle(configured(path, {**flags, "method": name}, registry, recipe=recipe), name, registry)
         kept = {flag: value for flag, value in flags.items() if flag not in idle}
         used |= kept.keys()
-        configs.append(configured(path, {**kept, "method": name}, registry))
+        configs.append(configured(path, {**kept, "method": name}, registry, recipe=recipe))
     if idle := sorted(flags.keys() - used):
         raise ConfigError(f"{flag_name(idle[0])} has no effect with any of {', '.join(names)}; leave it out")
     return configs

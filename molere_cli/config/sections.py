@@ -184,6 +184,12 @@ class ClassifierSettings(Section):
     weight_decay_filter: bool = Field(
         False, description="Spare biases and norms from weight decay (timm's default)."
     )
+    layer_decay: float | None = Field(
+        None,
+        description="Learning rate of a layer as a share of that of the next one, towards the input.",
+        gt=0,
+        le=1,
+    )
     clip_grad: float | None = Field(None, description="Clip gradients to this norm.", gt=0)
     schedule: Literal["cosine", "step", "constant"] = Field(
         "cosine", description="Learning-rate schedule, stepped once an epoch."

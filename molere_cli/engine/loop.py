@@ -166,7 +166,7 @@ class TrainingLoop:
         }
 
     def _lr(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def _seconds_in_epoch(self) -> float:
         return self._seconds + time.perf_counter() - self._since

@@ -31,6 +31,7 @@ def build_optimizer(settings: ClassifierSettings, module: nn.Module) -> Optimize
         weight_decay=settings.weight_decay,
         momentum=settings.momentum,
         filter_bias_and_bn=settings.weight_decay_filter,
+        layer_decay=settings.layer_decay,
     )
     assert isinstance(optimizer, Optimizer)
     return optimizer
