@@ -32,6 +32,9 @@ from molere_cli.registry.specs import (
     Selection,
     SplitRequest,
     SplitSpec,
+    Tracker,
+    TrackerRequest,
+    TrackerSpec,
 )
 
 if TYPE_CHECKING:
@@ -141,6 +144,9 @@ __all__ = [
     "SplitRequest",
     "SplitSpec",
     "Step",
+    "Tracker",
+    "TrackerRequest",
+    "TrackerSpec",
     "TrainingContext",
     "TrainingError",
     "ValidationBatches",

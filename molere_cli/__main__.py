@@ -22,6 +22,7 @@ from molere_cli.commands.demo import demo
 from molere_cli.commands.evaluate import evaluate
 from molere_cli.commands.export import export
 from molere_cli.commands.hardest import hardest
+from molere_cli.commands.log import log
 from molere_cli.commands.output import ready_streams, say, written_out
 from molere_cli.commands.plugins import plugins
 from molere_cli.commands.predict import predict
@@ -60,6 +61,7 @@ app.command()(split)
 app.command("eval")(evaluate)
 app.command()(compare)
 app.command()(report)
+app.command()(log)
 app.command()(hardest)
 app.command()(predict)
 app.command()(export)

@@ -16,6 +16,7 @@ import molere_cli
 from molere_cli.progress import NoProgress
 from molere_cli.registry import hookspecs
 from molere_cli.tasks.seeds import train_seeds
+from molere_cli.tasks.track import replay
 from molere_cli_tests.test_training import tiny_config
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +28,7 @@ EXAMPLES = {
     "register_splits": {"method": "lrw", "split": "doc_middling"},
     "register_reweighters": {"method": "lrw", "split": "random", "reweighter": "doc_class"},
     "register_methods": {"method": "truncated", "method_option": {"share": "0.2"}},
+    "register_trackers": {},
 }
 
 
@@ -47,6 +49,10 @@ def test_the_example_of_every_hook_trains_as_printed(hook, registry, tmp_path):
     config = tiny_config(epochs=2, **EXAMPLES[hook])
     (run,) = train_seeds(config, [0], registry, runs=tmp_path, progress=NoProgress())
     assert run.is_done
+    if hook == "register_trackers":
+        replay([run.path], "doc_lines", registry, out=tmp_path / "out")
+        losses = [f"{record['epoch']} {record['train/loss']:.4f}" for record in run.metrics()]
+        assert (tmp_path / "out" / f"{run.path.name}.txt").read_text().splitlines() == losses
 
 
 def test_the_tests_that_a_page_names_are_there():

@@ -23,6 +23,7 @@ BASES = {
     "eval": ["--runs", "nowhere"],
     "compare": ["--runs", "nowhere"],
     "report": ["--runs", "nowhere"],
+    "log": ["--runs", "nowhere"],
     "export": ["nowhere", "out"],
     "hardest": ["nowhere"],
     "predict": ["nowhere", "nothing.png"],

@@ -13,7 +13,7 @@ from molere_cli.commands.output import say, show_table
 if TYPE_CHECKING:
     from molere_cli.registry.registry import Registry
 
-KINDS = ("backbones", "datasets", "splits", "reweighters", "methods")
+KINDS = ("backbones", "datasets", "splits", "reweighters", "methods", "trackers")
 
 
 def plugins(

@@ -12,6 +12,7 @@ import typer
 
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
 from molere_cli.commands.output import say, show
+from molere_cli.progress import Progress
 from molere_cli.stopping import Stopped
 
 OF_A_RESUME = {"epochs", "checkpoint_every"}
@@ -60,6 +61,10 @@ def train(
         typer.Option("--out", help="Where the run goes; default: under --runs.", show_default=False),
     ] = None,
     runs: RunsDir = Path("runs"),
+    track: Annotated[
+        str | None,
+        typer.Option("--track", help="Show the metrics by this tracker as they come.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print paths and final metrics as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,10 +76,14 @@ def train(
     from molere_cli.files import json_text
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.seeds import Outcome, parse_seeds, train_methods
+    from molere_cli.tasks.track import OUT, Tracked
     from molere_cli.tasks.train import resume_run
 
     registry = load_plugins()
-    with progress_display(quiet=quiet) as progress:
+    with progress_display(quiet=quiet) as display:
+        progress: Progress = display
+        if track is not None:
+            progress = Tracked(display, registry.trackers.get(track), out=OUT)
         if resume is not None:
             given = (config, seeds, out, resume_unfinished, recipe, print_config)
             if flags.keys() - OF_A_RESUME or any(given):

@@ -13,6 +13,7 @@ from molere_cli.registry.specs import (
     MethodSpec,
     ReweighterSpec,
     SplitSpec,
+    TrackerSpec,
 )
 
 PROJECT_NAME = "molere"
@@ -44,3 +45,8 @@ def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
 @hookspec
 def register_methods(register: Callable[[MethodSpec], None]) -> None:
     """Register methods."""
+
+
+@hookspec
+def register_trackers(register: Callable[[TrackerSpec], None]) -> None:
+    """Register trackers."""

@@ -28,6 +28,7 @@ from molere_cli.registry.specs import (
     MethodSpec,
     ReweighterSpec,
     SplitSpec,
+    TrackerSpec,
 )
 
 
@@ -50,11 +51,15 @@ class Registry:
     splits: Shelf[SplitSpec] = field(default_factory=lambda: Shelf(SplitSpec))
     reweighters: Shelf[ReweighterSpec] = field(default_factory=lambda: Shelf(ReweighterSpec))
     methods: Shelf[MethodSpec] = field(default_factory=lambda: Shelf(MethodSpec))
+    trackers: Shelf[TrackerSpec] = field(default_factory=lambda: Shelf(TrackerSpec))
     problems: list[PluginProblem] = field(default_factory=list)
 
     @property
     def shelves(self) -> tuple[Shelf[Any], ...]:
-        return self.backbones, self.families, self.datasets, self.splits, self.reweighters, self.methods
+        return (
+            *(self.backbones, self.families, self.datasets, self.splits),
+            *(self.reweighters, self.methods, self.trackers),
+        )
 
     def offers(self) -> Iterator[Offer[Any]]:
         """Everything that is registered, families as they are."""
@@ -145,6 +150,7 @@ class Registry:
             "register_splits": (self.splits,),
             "register_reweighters": (self.reweighters,),
             "register_methods": (self.methods,),
+            "register_trackers": (self.trackers,),
         }
         for hook_name, shelves in hooks.items():
             self._call(plugin, name, hook_name, self._keeper(shelves, name, first_party=first_party))

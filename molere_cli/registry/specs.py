@@ -427,3 +427,39 @@ class MethodSpec(Spec):
     takes_other_validation: bool = False
     uses: frozenset[Literal["reweighter", "splitter"]] = field(default_factory=frozenset)
     options: Reference[type[Options]] = Reference(Options)
+
+
+# --- trackers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerRequest:
+    """A run that is to be shown somewhere.
+
+    run: its directory. name: what it is called there. settings: as in `config.json`. out: a folder for
+    trackers that write files.
+    """
+
+    run: Path
+    name: str
+    settings: Mapping[str, Any]
+    out: Path
+
+
+class Tracker(Protocol):
+    """Takes the records of one run."""
+
+    def log(self, record: Mapping[str, float], *, epoch: int) -> None:
+        """The metrics of an epoch, by their names in `metrics.jsonl`; from 0."""
+
+    def close(self) -> None:
+        """There are no more."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TrackerSpec(Spec):
+    """A place where the metrics of runs are shown; `start` is called once a run."""
+
+    kind = "tracker"
+
+    start: Call[Callable[[TrackerRequest], Tracker]] = Call()
