@@ -31,6 +31,7 @@ from molere_cli.tasks.provenance import describe_gpu
 CUDA = torch.device("cuda")
 NUM_STEPS = 20
 INTERVALS = (1, 5, 20)
+TABLES = ("epochs", "hypergradient")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ PEERS = {
 def main() -> None:
     parser = harness.option_parser(__doc__, repetitions=5)
     parser.add_argument("--networks", nargs="+", choices=list(ALL), default=list(ALL))
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="which (default: both)")
     parser.add_argument("--compile", action="store_true", help="compile the plain step's network, too")
     options = harness.parse(parser, quick={"repetitions": 2, "networks": ["wrn28_10"]})
     if not torch.cuda.is_available():
@@ -64,7 +66,8 @@ def main() -> None:
         "On a GPU",
         f"GPU: {describe_gpu(CUDA)}",
         f"Autocast to bf16, channels last; medians of {options.repetitions} interleaved rounds after an "
-        "untimed one; memory: the most that torch had allocated at once, all that a row needs included",
+        "untimed one; memory: the most that torch had allocated at once, all that a row needs included; busy: "
+        "the share of a round in which a kernel ran, from torch's profiler over one more round",
         f"Epochs: the real engine, {NUM_STEPS} steps on images in memory, crop and flip, momentum 0.9, "
         "reweighter `instance`, splitter `features` once an epoch",
         packages=("higher", "torchopt"),
@@ -73,10 +76,12 @@ def main() -> None:
         network = ALL[name]
         NETWORKS[name] = (network.backbone, network.size)
         size = f"{network.size} px, batch {network.batch_size}"
-        print(f"### {name}, {size}: epochs\n")
-        _table(_epochs(network), options, per_round=NUM_STEPS * network.batch_size)
-        print(f"### {name}, {size}: one hypergradient\n")
-        _table(_hypergradients(name, network), options, per_round=network.batch_size)
+        if "epochs" in options.tables:
+            print(f"### {name}, {size}: epochs\n")
+            _table(_epochs(network), options, per_round=NUM_STEPS * network.batch_size)
+        if "hypergradient" in options.tables:
+            print(f"### {name}, {size}: one hypergradient\n")
+            _table(_hypergradients(name, network), options, per_round=network.batch_size)
         if options.compile:
             print(f"### {name}, {size}: torch.compile\n")
             _table(_compiled(name, network), options, per_round=network.batch_size)
@@ -103,6 +108,7 @@ def _table(rows: dict[str, Callable[[], Row]], options: argparse.Namespace, *, p
             continue
         actions[name], peaks[name] = action, torch.cuda.max_memory_allocated() - before
     found = harness.interleave(actions, repetitions=options.repetitions)
+    busy = {name: _busy(action) for name, action in actions.items()}
     base = next(iter(found))
     table = [
         [
@@ -112,10 +118,22 @@ def _table(rows: dict[str, Callable[[], Row]], options: argparse.Namespace, *, p
             timing.over(found[base]),
             harness.mebibytes(peaks[name]),
             harness.times(peaks[name] / peaks[base]),
+            f"{busy[name]:.0%}",
         ]
         for name, timing in found.items()
     ]
-    harness.print_table(["row", "ms", "+-", "images/s", f"/ {base}", "memory", f"/ {base}"], table)
+    harness.print_table(["row", "ms", "+-", "images/s", f"/ {base}", "memory", f"/ {base}", "busy"], table)
+
+
+def _busy(action: Row) -> float:
+    """The share of a whole round, what its row does not time included, in which the GPU works."""
+    whole = harness.Clock()
+    with whole:
+        action(harness.Clock())
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        action(harness.Clock())
+        torch.cuda.synchronize()
+    return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6 / whole.seconds
 
 
 def _epochs(network: Network) -> dict[str, Callable[[], Row]]:
