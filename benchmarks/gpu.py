@@ -66,8 +66,8 @@ def main() -> None:
         "On a GPU",
         f"GPU: {describe_gpu(CUDA)}",
         f"Autocast to bf16, channels last; medians of {options.repetitions} interleaved rounds after an "
-        "untimed one; memory: the most that torch had allocated at once, all that a row needs included; busy: "
-        "the share of a round in which a kernel ran, from torch's profiler over one more round",
+        "untimed one; memory: the most that torch had allocated at once, all that a row needs included; "
+        "busy: the share of a round in which a kernel ran, from torch's profiler over one more round",
         f"Epochs: the real engine, {NUM_STEPS} steps on images in memory, crop and flip, momentum 0.9, "
         "reweighter `instance`, splitter `features` once an epoch",
         packages=("higher", "torchopt"),

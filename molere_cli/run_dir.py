@@ -10,6 +10,7 @@ checkpoint.old/       the one before it, for when the newest is damaged
 pool.parquet          per pool example: label, prediction, margin, loss, path, aum, weight, side of the split
 predictions.parquet   per test example: label, prediction, margin, loss, group, path
 thumbnails.parquet    small pictures of some of both, unless they were not wanted
+grid.json             how the tuning set chose the learning rate, where several were tried
 DONE                  written last: when, and digests of the files above but those of the checkpoint
 lock                  who is training it, while somebody is
 """
@@ -148,6 +149,15 @@ class Environment(BaseModel):
     test_fingerprints: dict[str, str] = {}
     digests: dict[str, str] = {}
     extended_from: list[Integer] = []
+
+
+class Grid(BaseModel):
+    """How a learning rate was chosen: of each that could be trained, what `by` was on the tuning set, for
+    every seed."""
+
+    lr: dict[str, list[float]]
+    by: str
+    chosen: float
 
 
 class Finished(BaseModel):
@@ -306,6 +316,15 @@ class RunDir:
         none, becomes null."""
         lines = [json_text(with_nulls(record)) + "\n" for record in records]
         write_text(self.path / "metrics.jsonl", "".join(lines))
+
+    def grid(self) -> dict[str, Any] | None:
+        """How its learning rate was chosen (`Grid`); None where there was one alone."""
+        name = "grid.json"
+        return self._object(name, Grid) if os.path.isfile(self.path / name) else None
+
+    def write_grid(self, grid: Mapping[str, Any]) -> None:
+        """Say how its learning rate was chosen."""
+        write_json(self.path / "grid.json", grid)
 
     def mark_done(self) -> None:
         """Say that everything else has been written, and what it is."""

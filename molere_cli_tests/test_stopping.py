@@ -27,7 +27,7 @@ from molere_cli.run_dir import RunDir
 from molere_cli.stopping import Stopped, signals_heeded
 from molere_cli.tasks import train as train_task
 from molere_cli.tasks.scores import erm_run
-from molere_cli.tasks.seeds import train_methods
+from molere_cli.tasks.sweep import train_methods
 from molere_cli.tasks.train import resume_run
 from molere_cli_tests.test_training import (
     METHODS,

@@ -12,17 +12,31 @@ import typer
 
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
 from molere_cli.commands.output import say, show
+from molere_cli.config.run_config import field_of
+from molere_cli.config.sections import ClassifierSettings
 from molere_cli.progress import Progress
 from molere_cli.stopping import Stopped
 
 OF_A_RESUME = {"epochs", "checkpoint_every"}
 
 
-@with_config_flags()
+@with_config_flags(without=("lr",))
 def train(
     *,
     flags: dict[str, Any],
     config: ConfigFile = None,
+    lr: Annotated[
+        str | None,
+        typer.Option(
+            "--lr",
+            help=(
+                f"{field_of('lr').description} Of several, 0.01,0.03,0.1, --select best keeps the one that "
+                f"the tuning set chooses. (default: {field_of('lr').default})"
+            ),
+            rich_help_panel=ClassifierSettings.panel,
+            show_default=False,
+        ),
+    ] = None,
     seeds: Annotated[
         str | None, typer.Option("--seeds", help="Several runs in turn: 0-4 or 0,2,7.", show_default=False)
     ] = None,
@@ -75,17 +89,22 @@ def train(
     from molere_cli.errors import ConfigError
     from molere_cli.files import json_text
     from molere_cli.registry.registry import load_plugins
-    from molere_cli.tasks.seeds import Outcome, parse_seeds, train_methods
+    from molere_cli.tasks.grid import parse_rates
+    from molere_cli.tasks.seeds import parse_seeds
+    from molere_cli.tasks.sweep import Outcome, train_methods
     from molere_cli.tasks.track import OUT, Tracked
     from molere_cli.tasks.train import resume_run
 
+    rates = parse_rates(lr) if lr is not None else []
+    if len(rates) == 1:
+        flags["lr"], rates = rates[0], []
     registry = load_plugins()
     with progress_display(quiet=quiet) as display:
         progress: Progress = display
         if track is not None:
             progress = Tracked(display, registry.trackers.get(track), out=OUT)
         if resume is not None:
-            given = (config, seeds, out, resume_unfinished, recipe, print_config)
+            given = (config, seeds, out, resume_unfinished, recipe, print_config, rates)
             if flags.keys() - OF_A_RESUME or any(given):
                 raise ConfigError(
                     "--resume takes all settings from the run but --epochs and --checkpoint-every; leave "
@@ -107,6 +126,7 @@ def train(
                     runs=runs,
                     out=out,
                     resume_unfinished=resume_unfinished,
+                    rates=rates,
                     progress=progress,
                 )
     if as_json:

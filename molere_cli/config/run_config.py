@@ -1,4 +1,4 @@
-"""The configuration of one run: seven sections, one for each owner, under flat names outside.
+"""The configuration of one run: eight sections, one for each owner, under flat names outside.
 
 Flags, TOML keys and the saved `config.json` know no sections: a setting's name is unique among all of them.
 """
@@ -22,6 +22,7 @@ from molere_cli.config.sections import (
     MethodSettings,
     ReweightingSettings,
     Section,
+    SelectionSettings,
     SplitSettings,
     SplitterSettings,
 )
@@ -34,6 +35,7 @@ class RunConfig:
 
     data: DataSettings = field(default_factory=DataSettings)
     classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
     method: MethodSettings = field(default_factory=MethodSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
     reweighting: ReweightingSettings = field(default_factory=ReweightingSettings)

@@ -106,6 +106,14 @@ class DataSettings(Section):
     noise_rate: float = Field(
         0.4, description="Share of every class that label noise draws anew.", ge=0, le=1
     )
+    tuning: float | None = Field(
+        None,
+        description=(
+            "Hold out this share of every class of the pool as a tuning set, where the dataset has none."
+        ),
+        gt=0,
+        le=0.5,
+    )
     image_size: int | None = Field(
         None,
         description="Resize images to this many pixels a side (default: as they are).",
@@ -205,6 +213,36 @@ class ClassifierSettings(Section):
         if self.schedule == "step":
             return {}
         return {"lr_decay_epochs": f" and --schedule {self.schedule}; use --schedule step or leave it out"}
+
+
+class SelectionSettings(Section):
+    """Which epoch's classifier counts, and when training stops: for `tasks/selection.py`."""
+
+    panel: ClassVar[str] = "Selection"
+
+    select: Literal["last", "best"] = Field(
+        "last",
+        description="The classifier that counts: of the last epoch, or of the best one on the tuning set.",
+    )
+    select_by: Literal["accuracy", "worst_class", "worst_group"] = Field(
+        "accuracy", description="What best means, for --select and --patience."
+    )
+    patience: int | None = Field(
+        None,
+        description="Stop once so many epochs in a row were no better on the tuning set (default: never).",
+        ge=1,
+        le=MAX_EPOCHS,
+    )
+
+    @property
+    def needs_tuning(self) -> bool:
+        """Whether the tuning set is looked at after every epoch."""
+        return self.select == "best" or self.patience is not None
+
+    def without_effect(self, in_play: InPlay) -> dict[str, str]:
+        if self.needs_tuning:
+            return {}
+        return {"select_by": f" and --select {self.select}; use --select best or --patience, or leave it out"}
 
 
 # What docs/results.md measured, at one setting for all data: the split, the reweighter and its interval. Of

@@ -17,7 +17,7 @@ from molere_cli.data.account import Account, account_of
 from molere_cli.data.check import check_dataset
 from molere_cli.data.colour_patch import with_colour_patch
 from molere_cli.data.fingerprint import fingerprint
-from molere_cli.data.holdout import stratified_holdout, subset
+from molere_cli.data.holdout import split_off, stratified_holdout, subset
 from molere_cli.data.inspection import inspect_images
 from molere_cli.data.noise import labels_from_file, noisy_labels
 from molere_cli.data.skew import skewed_positions
@@ -99,7 +99,7 @@ def load_dataset(settings: DataSettings, registry: Registry, *, purpose: Purpose
     dataset = spec.expected(spec.load(request), Dataset, hook="load")
     with spec.watched("what load gave"):
         notes = check_dataset(dataset, name=settings.dataset, to_train=purpose == "train")
-    dataset = under_protocols(dataset, settings)
+    dataset = under_protocols(with_tuning(dataset, settings), settings)
     particular = Counter(dataset.particular)
     if settings.check != "none":
         particular += inspect_images(_needed(dataset, purpose), whole=settings.check == "full")
@@ -189,6 +189,23 @@ def with_classes_of(own: LoadedDataset, other: LoadedDataset) -> LoadedDataset:
 def _are_places(names: Sequence[str]) -> bool:
     """Whether classes are called 0, 1, 2..., that is, not at all."""
     return list(names) == [str(number) for number in range(len(names))]
+
+
+def with_tuning(dataset: Dataset, settings: DataSettings) -> Dataset:
+    """The dataset with a tuning set held out of its pool, where the settings ask for one.
+
+    Before the protocols, so that it is as clean and as balanced as the pool is by itself.
+
+    Raises:
+        ConfigError: the dataset has one.
+        DataError: a class is too small.
+    """
+    if settings.tuning is None:
+        return dataset
+    if dataset.tuning is not None:
+        raise ConfigError(f"dataset {settings.dataset!r} has a tuning set of its own; leave --tuning out")
+    pool, tuning = split_off(dataset.pool, settings.tuning, seed=settings.data_seed)
+    return replace(dataset, pool=pool, tuning=tuning)
 
 
 def under_protocols(dataset: Dataset, settings: DataSettings) -> Dataset:

@@ -24,6 +24,8 @@ from molere_cli.run_dir import CHECKPOINT_COMPLETE
 
 TENSORS = "state.safetensors"
 CLASSIFIER = "classifier.safetensors"
+LAST = "last.safetensors"
+ALWAYS = {CLASSIFIER, TENSORS, CHECKPOINT_COMPLETE}
 DIGESTS = "$digests"
 STATE_LIMIT = 1 << 28
 """Bytes of `state.json` that are read at most."""
@@ -70,13 +72,26 @@ def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     return {key: unpack(item, tensors) for key, item in value.items()}
 
 
-def save_state(state: Mapping[str, Any], module: nn.Module, folder: Path) -> None:
-    """Write a checkpoint into an empty folder: the classifier as it loads elsewhere, and the rest."""
+def save_state(
+    state: Mapping[str, Any],
+    module: nn.Module,
+    folder: Path,
+    *,
+    selected: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a checkpoint into an empty folder: the classifier as it loads elsewhere, and the rest.
+
+    selected: the tensors of the classifier that counts, if it is not the one that trains on; then that one
+    goes to a file of its own.
+    """
     tensors: dict[str, Tensor] = {}
     packed = pack(state, tensors)
-    _save(classifier_tensors(module), folder / CLASSIFIER)
-    _save(tensors, folder / TENSORS)
-    digests = {name: digest_of_file(folder / name) for name in (CLASSIFIER, TENSORS)}
+    trained = classifier_tensors(module)
+    files = {CLASSIFIER: trained} if selected is None else {CLASSIFIER: dict(selected), LAST: trained}
+    files[TENSORS] = tensors
+    for name, content in files.items():
+        _save(content, folder / name)
+    digests = {name: digest_of_file(folder / name) for name in files}
     digests[CHECKPOINT_COMPLETE] = digest(json_text(packed).encode())
     write_text(folder / CHECKPOINT_COMPLETE, json_text({**packed, DIGESTS: digests}))
 
@@ -107,18 +122,31 @@ def load_state(folder: Path) -> Any:
 
 
 def load_classifier(module: nn.Module, folder: Path) -> None:
-    """Put a checkpoint's parameters and buffers into the classifier's module.
+    """Put the parameters and buffers of a checkpoint's classifier that counts into its module.
 
     Raises:
         DamagedCheckpoint: the file is missing, or is not what was written.
         RunError: it belongs to another network.
     """
-    tensors = _tensors(folder / CLASSIFIER, _manifest(folder)[1])
+    _load_module(module, folder / CLASSIFIER, _manifest(folder)[1])
+
+
+def load_trained(module: nn.Module, folder: Path) -> dict[str, Tensor] | None:
+    """As `load_classifier`, of the classifier that trains on; the tensors of the one that counts, if that is
+    another."""
+    digests = _manifest(folder)[1]
+    apart = LAST in digests
+    _load_module(module, folder / (LAST if apart else CLASSIFIER), digests)
+    return _tensors(folder / CLASSIFIER, digests) if apart else None
+
+
+def _load_module(module: nn.Module, path: Path, digests: Mapping[str, str]) -> None:
+    tensors = _tensors(path, digests)
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
         reason = on_one_line(str(error).strip().splitlines()[0], limit=200)
-        raise RunError(f"{folder / CLASSIFIER} does not fit this backbone: {reason}") from error
+        raise RunError(f"{path} does not fit this backbone: {reason}") from error
 
 
 def check_weights(path: Path) -> None:
@@ -140,7 +168,7 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if DIGESTS not in state:
         return state, {}
     digests = state.pop(DIGESTS)
-    named = isinstance(digests, dict) and digests.keys() == {CLASSIFIER, TENSORS, CHECKPOINT_COMPLETE}
+    named = isinstance(digests, dict) and digests.keys() - {LAST} == ALWAYS
     if not named or digests[CHECKPOINT_COMPLETE] != digest(json_text(state).encode()):
         raise DamagedCheckpoint(path, NOT_AS_WRITTEN)
     return state, digests

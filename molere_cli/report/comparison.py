@@ -137,7 +137,7 @@ def measure(
 ) -> Result:
     """A row's numbers, and its gains over the baseline where there is one; without a verdict yet."""
     erm = baseline.row
-    notes = [baseline.note] if baseline.note else []
+    notes = [*selection_notes(row, test_set), *([baseline.note] if baseline.note else [])]
     gains: dict[SeedPair, float] = {}
     if erm is not None:
         gains, problems = _accuracy_gains(row, erm, gain_kind=gain_kind, test_set=test_set)
@@ -172,6 +172,23 @@ def measure(
         effective_sample_size=spread(sizes) if sizes else None,
         notes=tuple(notes),
     )
+
+
+def selection_notes(row: Row, test_set: str) -> list[str]:
+    """By what rule the row's classifiers were chosen, where they are not those of the last epoch."""
+    settings = row.settings
+    by = str(settings.get("select_by", "accuracy")).replace("_", " ")
+    rule = f"by {by} on the tuning set"
+    notes = []
+    if settings.get("select") == "best":
+        notes.append(f"the best epoch {rule}")
+    if settings.get("patience") is not None:
+        notes.append(f"stopped early {rule}, patience {settings['patience']}")
+    for rates in sorted({", ".join(run.grid["lr"]) for run in row.runs.values() if run.grid is not None}):
+        notes.append(f"lr {settings['lr']:g} chosen from {rates} {rule}")
+    if notes and test_set == "tuning":
+        notes.append("chosen by this very set, so that its numbers are too good")
+    return notes
 
 
 def independent(gains: Mapping[SeedPair, float]) -> list[float]:

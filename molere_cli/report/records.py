@@ -45,7 +45,7 @@ class RunRecord:
     [0, 1].
     fingerprint: of the pool; test_fingerprint: of all test sets together, None where a version did not record
     it. started: ISO 8601. seconds: training time, all epochs together. peak_memory: in MiB, of the epoch that
-    took most; None where it was not recorded.
+    took most; None where it was not recorded. grid: how its learning rate was chosen, None without a choice.
     """
 
     path: Path
@@ -59,6 +59,7 @@ class RunRecord:
     results: Mapping[str, float]
     seconds: float
     peak_memory: float | None
+    grid: Mapping[str, Any] | None = None
 
     @property
     def test_sets(self) -> set[str]:
@@ -145,6 +146,7 @@ def load_record(run: RunDir) -> RunRecord | None:
             seconds=sum(record["time/seconds"] or 0.0 for record in metrics),
             peak_memory=max((record.get("memory/peak_mib") or 0.0 for record in metrics), default=0.0)
             or None,
+            grid=run.grid(),
         )
     except KeyError as error:
         raise RunError(

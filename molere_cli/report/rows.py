@@ -25,6 +25,7 @@ DATA_SETTINGS = frozenset(
         "colour_patch",
         "label_noise",
         "noise_rate",
+        "tuning",
         "fingerprint",
         "test_fingerprint",
     }

@@ -13,15 +13,18 @@ from molere_cli.files import digest_of_values, with_nulls
 from molere_cli.run_dir import RunDir
 from molere_cli.stopping import Stopped, at_good_places, is_asked_to_stop, stop_if_asked
 from molere_cli.tasks.build import Engine
+from molere_cli.tasks.selection import Selection
 
 
 class Checkpoints:
     """The checkpoints of a run: when the next one is due within an epoch, and how one is written."""
 
-    def __init__(self, engine: Engine, run: RunDir, records: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, engine: Engine, run: RunDir, records: list[dict[str, Any]], selection: Selection
+    ) -> None:
         self.records = records
         """The metrics of the epochs that are trained and evaluated."""
-        self._engine, self._run = engine, run
+        self._engine, self._run, self._selection = engine, run, selection
         self._interval = engine.plan.config.machine.checkpoint_interval
         self._num_steps, self._since = 0, time.monotonic()
 
@@ -46,10 +49,11 @@ class Checkpoints:
 
     def write(self, **more: Any) -> None:
         """Write the state of the loop as it is, and what else there is to keep."""
-        engine = self._engine
-        state = {**engine.loop.state_dict(), "records": digest_of_records(self.records), **more}
+        engine, selection = self._engine, self._selection
+        digest = digest_of_records(self.records)
+        state = {**engine.loop.state_dict(), **selection.state_dict(), "records": digest, **more}
         with self._run.new_checkpoint() as folder:
-            save_state(state, engine.classifier.module, folder)
+            save_state(state, engine.classifier.module, folder, selected=selection.selected)
         self._num_steps, self._since = 0, time.monotonic()
 
 

@@ -1,10 +1,9 @@
-"""Several runs in turn: methods, seeds; each with the split it needs, taken up where it stopped."""
+"""Several seeds in turn; each with the split it needs, taken up where it stopped."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from molere_cli.tasks.provenance import (
     has_settings,
 )
 from molere_cli.tasks.scores import announced
+from molere_cli.tasks.selection import check_selection
 from molere_cli.tasks.split import MadeSplits, split_for
 from molere_cli.tasks.train import resume_run, train_run
 
@@ -60,59 +60,6 @@ def parse_seeds(text: str) -> list[int]:
 def _seed_range(text: str) -> range:
     first, dash, last = text.partition("-")
     return range(int(first), int(last if dash else first) + 1)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The runs that are finished, and what went wrong with the others, a sentence each."""
-
-    finished: list[RunDir]
-    failures: list[str]
-
-    def check(self) -> None:
-        """Raise RunError if any failed, naming all."""
-        if not self.failures:
-            return
-        failed, number = len(self.failures), len(self.failures) + len(self.finished)
-        raise RunError(f"{failed} of {number} runs failed: {'; '.join(self.failures)}")
-
-
-def train_methods(
-    configs: Sequence[RunConfig],
-    seeds: Sequence[int] | None,
-    registry: Registry,
-    *,
-    runs: Path,
-    out: Path | None = None,
-    resume_unfinished: bool = False,
-    progress: Progress,
-) -> Outcome:
-    """Train every configuration for every seed (default: its own); with several, one that fails is noted, and
-    the others are trained.
-
-    Raises:
-        ConfigError: `out` with several.
-        MolereError: what keeps all of a configuration from being trained; or a single run has failed.
-    """
-    if out is not None and len(configs) > 1:
-        raise ConfigError("--out names one run, but there are several methods; leave it out")
-    outcome, made = Outcome([], []), MadeSplits()
-    several = len(configs) * len(seeds or [0]) > 1
-    for config in configs:
-        outcome.finished.extend(
-            train_seeds(
-                config,
-                seeds or [config.machine.seed],
-                registry,
-                runs=runs,
-                out=out,
-                resume_unfinished=resume_unfinished,
-                failures=outcome.failures if several else None,
-                made=made,
-                progress=progress,
-            )
-        )
-    return outcome
 
 
 def train_seeds(
@@ -148,6 +95,7 @@ def train_seeds(
     config = with_absolute_paths(config, registry)
     plans = [make_plan(config.updated(seed=seed), registry) for seed in seeds]
     data = data or load_dataset(config.data, registry)
+    check_selection(config.selection, data)
     for plan in plans:
         try:
             with announced(plan, data, runs=runs if out is None else out.parent, note=progress.note):

@@ -8,10 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from molere_cli.config.files import saved_config, validate_config
 from molere_cli.config.plan import Plan, make_plan
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
-from molere_cli.engine.checkpoint import load_classifier, load_state
+from molere_cli.engine.checkpoint import load_state, load_trained
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import RunError, SplitError
@@ -45,6 +47,7 @@ from molere_cli.tasks.results import (
     write_run_thumbnails,
     write_test_results,
 )
+from molere_cli.tasks.selection import Selection
 
 COLLAPSE_CHECK_UPDATES = 100
 HARM_EPOCHS = 3
@@ -79,7 +82,7 @@ def train_run(
                 f"{like.path} has these very settings and is {state}; {run.path} starts anew, while "
                 f"--resume-unfinished would {instead} it"
             )
-        return _train(engine, run, [], [], progress=progress)
+        return _train(engine, run, [], [], Selection(engine), progress=progress)
 
 
 def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
@@ -172,16 +175,17 @@ def _go_on(
     check_input(run, engine.feed_settings)
     if (sentence := other_machine(run, plan.device)) is not None:
         progress.note(sentence)
-    unevaluated, recorded = _load_checkpoint(engine, run, note=progress.note)
+    selection = Selection(engine)
+    unevaluated, recorded = _load_checkpoint(engine, selection, run, note=progress.note)
     records = _records(run, engine.loop.next_epoch - len(unevaluated), recorded)
     if epochs > had:
         run.extend(epochs)
         progress.note(new_schedule(engine, run, had))
-    return _train(engine, run, records, unevaluated, progress=progress)
+    return _train(engine, run, records, unevaluated, selection, progress=progress)
 
 
 def _load_checkpoint(
-    engine: Engine, run: RunDir, *, note: Callable[[str], None]
+    engine: Engine, selection: Selection, run: RunDir, *, note: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Put the last checkpoint into the engine.
 
@@ -190,18 +194,18 @@ def _load_checkpoint(
         epochs before, None in one of a version that kept none.
     """
 
-    def read(folder: Path) -> tuple[Path, dict[str, Any]]:
+    def read(folder: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor] | None]:
         state = load_state(folder)
-        load_classifier(engine.classifier.module, folder)
-        return folder, state
+        return folder, state, load_trained(engine.classifier.module, folder)
 
     run.settle_checkpoint()
     if (found := run.read_checkpoint(read, note=note)) is None:
         return [], None
-    folder, state = found
+    folder, state, selected = found
     if folder.name != CHECKPOINTS[0]:
         run.use_old_checkpoint()
     engine.loop.load_state_dict(state)
+    selection.load_state_dict(state, selected)
     return [state["unevaluated"]] if "unevaluated" in state else [], state.get("records")
 
 
@@ -261,6 +265,7 @@ def _train(
     run: RunDir,
     records: list[dict[str, Any]],
     unevaluated: list[dict[str, Any]],
+    selection: Selection,
     *,
     progress: Progress,
 ) -> RunDir:
@@ -272,13 +277,15 @@ def _train(
     """
     config, label = engine.plan.config, run.environment()["label"]
     progress.data_taken(engine.data.account.line(), engine.data.account.remarks())
-    checkpoints, warned = Checkpoints(engine, run, records), set[str]()
+    checkpoints, warned = Checkpoints(engine, run, records, selection), set[str]()
     with stopping_well(run):
         num_epochs = config.classifier.epochs
         progress.run_started(label, seed=config.machine.seed, num_epochs=num_epochs, path=run.path)
         epochs = engine.loop.epochs(partial(_report_step, engine.loop, checkpoints, progress))
-        for trained in chain(unevaluated, epochs):
-            metrics = _recorded(engine, run, trained, checkpoints)
+        # A run that was stopped between its last checkpoint and its end has no epoch left.
+        going = () if selection.has_stopped and not unevaluated else chain(unevaluated, epochs)
+        for trained in going:
+            metrics = _recorded(engine, run, trained, checkpoints, selection)
             checkpoints.write()
             progress.epoch_ended(metrics)
             for kind, warning in {
@@ -288,24 +295,29 @@ def _train(
                 if warning is not None and kind not in warned:
                     progress.note(warning)
                     warned.add(kind)
+            if selection.has_stopped:
+                break
+        if selection.has_stopped:
+            progress.note(selection.why_stopped())
         run.mark_done()
     progress.run_ended(run.path)
     return run
 
 
 def _recorded(
-    engine: Engine, run: RunDir, trained: dict[str, Any], checkpoints: Checkpoints
+    engine: Engine, run: RunDir, trained: dict[str, Any], checkpoints: Checkpoints, selection: Selection
 ) -> dict[str, Any]:
     """The metrics of an epoch with its evaluation, if one is due, written; after the last, all results."""
     machine, epoch = engine.plan.config.machine, engine.loop.next_epoch
-    last = epoch == engine.plan.config.classifier.epochs
     try:
         stop_if_asked()
-        metrics = dict(trained)
-        if last or (machine.eval_interval and epoch % machine.eval_interval == 0):
-            metrics |= _evaluate(engine, run, write=last)
-        if last:
-            _write_results(engine, run)
+        metrics = {**trained, **selection.look(epoch - 1)}
+        if epoch == engine.plan.config.classifier.epochs or selection.has_stopped:
+            with selection.in_place() as found:
+                metrics |= found | _evaluate(engine, run, write=True)
+                _write_results(engine, run)
+        elif machine.eval_interval and epoch % machine.eval_interval == 0:
+            metrics |= _evaluate(engine, run, write=False)
     except Stopped:
         checkpoints.write(unevaluated=trained)
         raise
