@@ -177,6 +177,8 @@ def _hypergradients(name: str, network: Network) -> dict[str, Callable[[], Row]]
     def own(run: Callable[[Problem, harness.Clock], object]) -> Row:
         return partial(run, _problem(name, network))
 
+    followed = _problem(name, network).classifier.mixes_no_examples
+
     def peer(make: Callable[[Problem], Row]) -> Row:
         # It gives the network to a library, which may leave it as that likes it.
         run = make(_problem(name, network))
@@ -189,8 +191,9 @@ def _hypergradients(name: str, network: Network) -> dict[str, Callable[[], Row]]
 
     return {
         "plain step": partial(own, one_step.plain_step),
-        "MOLERE, alone": partial(own, one_step.forward_mode_alone),
-        "MOLERE, on top of a step": partial(own, one_step.forward_mode_on_top),
+        "MOLERE, alone": partial(own, one_step.molere_alone),
+        "MOLERE, on top of a step": partial(own, one_step.molere_on_top),
+        **({"by the dual pass, alone": partial(own, one_step.forward_mode_alone)} if followed else {}),
         **{label: partial(peer, make) for label, make in PEERS.items()},
     }
 

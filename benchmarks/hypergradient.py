@@ -17,7 +17,8 @@ from one_step import (
     central_differences,
     error_and_cosine,
     forward_mode_alone,
-    forward_mode_on_top,
+    molere_alone,
+    molere_on_top,
     plain_step,
     settled_state,
 )
@@ -54,14 +55,14 @@ def _own_rows(precision: torch.dtype, suffix: str) -> dict[str, Row]:
         f"plain{suffix}": Row(f"plain step{suffix}", "F B, SGD", _own(plain_step), precision=precision),
         f"ours{suffix}": Row(
             f"MOLERE, alone{suffix}",
-            "step; F B val; dual F; restore",
-            _own(forward_mode_alone),
+            "step; F B val; dual F or layer rule; restore",
+            _own(molere_alone),
             precision=precision,
         ),
         f"ours-on-top{suffix}": Row(
             f"MOLERE, on top of the step{suffix}",
-            "F B val; dual F",
-            _own(forward_mode_on_top),
+            "F B val; dual F or layer rule",
+            _own(molere_on_top),
             precision=precision,
         ),
     }
@@ -73,6 +74,7 @@ def _second_order_row(label: str, make: Make) -> Row:
 
 ROWS = {
     **_own_rows(torch.float32, ""),
+    "dual": Row("MOLERE by the dual pass, alone", "step; F B val; dual F; restore", _own(forward_mode_alone)),
     "differences": Row(
         "MOLERE, central differences", "step; F B val; 2 F; restore", _own(central_differences)
     ),

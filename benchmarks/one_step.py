@@ -21,6 +21,7 @@ from molere_cli.data.feed import make_feed
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.classifier import Classifier, RandomState
 from molere_cli.engine.hypergradient import hypergradient
+from molere_cli.engine.layer_rule import StepTrace
 from molere_cli.engine.response import optimizer_response
 from molere_cli.registry.registry import load_plugins
 from molere_cli.tasks.preprocessing import feed_settings
@@ -109,9 +110,10 @@ class Problem:
         """Per-example losses of the training batch, (B,)."""
         return F.cross_entropy(logits, self.labels, reduction="none")
 
-    def step(self) -> None:
+    def step(self, trace: StepTrace | None = None) -> None:
         """One step of weighted training."""
-        loss = (self.weights * self.losses(self.classifier.forward(self.images).logits)).mean()
+        logits = self.classifier.forward(self.images, trace=trace).logits
+        loss = (self.weights * self.losses(logits)).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -171,6 +173,47 @@ def forward_mode_on_top(problem: Problem, clock: Clock) -> Tensor:
         found_B = forward_mode(problem, before, randomness)
     problem.reset()
     return found_B
+
+
+def molere_alone(problem: Problem, clock: Clock) -> Tensor:
+    """A step and the hypergradient through it as MOLERE takes it, and parameters put back."""
+    followed = problem.classifier.mixes_no_examples
+    return followed_alone(problem, clock) if followed else forward_mode_alone(problem, clock)
+
+
+def molere_on_top(problem: Problem, clock: Clock) -> Tensor:
+    """What the hypergradient, as MOLERE takes it, adds to a step that is taken anyway."""
+    followed = problem.classifier.mixes_no_examples
+    return followed_on_top(problem, clock) if followed else forward_mode_on_top(problem, clock)
+
+
+def followed_alone(problem: Problem, clock: Clock) -> Tensor:
+    """As `forward_mode_alone`, by the layer rule, which MOLERE takes where no examples mix."""
+    with clock:
+        before, trace = problem.copy_of_parameters(), StepTrace()
+        problem.step(trace)
+        found_B = followed(problem, before, trace)
+        problem.restore(before)
+    problem.reset()
+    return found_B
+
+
+def followed_on_top(problem: Problem, clock: Clock) -> Tensor:
+    """As `forward_mode_on_top`, by the layer rule."""
+    with clock:
+        before = problem.copy_of_parameters()
+    trace = StepTrace()
+    problem.step(trace)
+    with clock:
+        found_B = followed(problem, before, trace)
+    problem.reset()
+    return found_B
+
+
+def followed(problem: Problem, before: dict[str, Tensor], trace: StepTrace) -> Tensor:
+    """The hypergradient through a step that has been followed, (B,)."""
+    response = _response(problem, before)
+    return -problem.classifier.followed_alignment(trace, response, problem.weights) / problem.weights
 
 
 def forward_mode(problem: Problem, before: dict[str, Tensor], randomness: RandomState) -> Tensor:

@@ -15,12 +15,14 @@ from molere_cli.data.source import load_dataset
 from molere_cli.engine.classifier import Classifier, RandomState
 from molere_cli.engine.forward_mode import fast_forward_mode
 from molere_cli.engine.hypergradient import alignment
+from molere_cli.engine.layer_rule import StepTrace
 from molere_cli.errors import TrainingError
 from molere_cli.methods.molere import random_split
 from molere_cli.progress import NoProgress
 from molere_cli.tasks.split import split_for
 from molere_cli.tasks.train import engine_on_split, resume_run
 from molere_cli_tests.test_hypergradient import NETWORKS, OPTIMIZERS, WAYS, Problem
+from molere_cli_tests.test_layer_rule import FOLLOWED, Followed
 from molere_cli_tests.test_training import (
     INSTANCE,
     METHODS,
@@ -135,6 +137,38 @@ def test_under_autocast_the_alignment_points_where_it_does_in_float64(name):
     assert F.cosine_similarity(*found, dim=0) > 0.99
 
 
+@pytest.mark.parametrize("clip", [None, 0.05], ids=["unclipped", "clipped"])
+@pytest.mark.parametrize("network", FOLLOWED)
+def test_the_layer_rule_is_the_dual_pass(network, clip, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "followed", FOLLOWED[network])
+    problem = Followed("followed", "nesterov", clip, "foreach", "cuda")
+    twin, randomness = copy.deepcopy(problem), RandomState.capture(CUDA)
+    ours = problem.by_layer_rule()
+    with randomness.replayed(CUDA):
+        theirs = twin.forward_mode()
+    assert theirs.abs().max() > 1e-8
+    assert (ours - theirs).norm() <= 1e-8 * theirs.norm()
+
+
+def test_under_autocast_the_layer_rule_points_where_it_does_in_float64():
+    import timm
+
+    torch.manual_seed(0)
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=10, img_size=64)
+    images, labels = torch.randn(32, 3, 64, 64, device=CUDA), torch.arange(32, device=CUDA) % 10
+    found = []
+    for dtype, precision in ((torch.float64, torch.float64), (torch.float32, torch.bfloat16)):
+        classifier = Classifier(copy.deepcopy(network).to(dtype), device=CUDA, precision=precision)
+        classifier.train()
+        _, gradient = classifier.validation_gradient(images.flip(0).to(dtype), labels.flip(0))
+        direction = {name: gradient[p] for name, p in classifier.parameters.items()}
+        trace = StepTrace()
+        logits = classifier.forward(images.to(dtype), trace=trace).logits
+        F.cross_entropy(logits, labels).backward()
+        found.append(classifier.followed_alignment(trace, direction, logits.new_zeros(32)).double())
+    assert F.cosine_similarity(*found, dim=0) > 0.99
+
+
 def test_the_dual_pass_replays_the_dropout_masks_of_the_step():
     problem = Problem("dropout", "sgd", None, device="cuda")
     randomness = RandomState.capture(CUDA)
@@ -193,7 +227,19 @@ def test_what_has_no_deterministic_kernel_is_one_sentence(registry, tmp_path):
         train_one(config, registry, tmp_path)
 
 
-@pytest.mark.parametrize("settings", METHODS.values(), ids=METHODS)
+# What else a step may be.
+MORE = {
+    "lrw-followed": {
+        **LEARNING["lrw"],
+        "method": "lrw",
+        "backbone": "timm:vit_tiny_patch16_224",
+        "image_size": 32,
+    }
+}
+
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
+@pytest.mark.parametrize("settings", [*METHODS.values(), *MORE.values()], ids=[*METHODS, *MORE])
 def test_no_step_makes_the_host_wait(settings, registry, tmp_path):
     """But for the look at whether all is finite, which comes later than this epoch has steps."""
     config = tiny_config(**{"device": "cuda", "epochs": 3, "warmup_epochs": 0, **settings})

@@ -361,6 +361,13 @@ class ReweightingSettings(Section):
         ge=2,
         le=MAX_BATCH_SIZE,
     )
+    hypergradient: Literal["auto", "dual"] = Field(
+        "auto",
+        description=(
+            "How single examples' gradients are met: auto, by what the layers saw in the step where examples "
+            "do not mix (faster, more memory), else by a dual pass."
+        ),
+    )
     hypergradient_scale: Literal["batch", "none"] = Field(
         "batch",
         description="Divide the hypergradient by its mean absolute value over the batch, or leave it.",

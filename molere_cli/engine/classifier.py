@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from molere_cli.engine.forward_mode import fast_forward_mode
+from molere_cli.engine.layer_rule import StepTrace, mixes_no_examples
 from molere_cli.errors import TrainingError
 from molere_cli.registry.specs import BackboneRequest, BackboneSpec
 
@@ -99,9 +101,32 @@ class Classifier:
         self.module.train(not self._freeze_backbone)
         self._head.train()
 
-    def forward(self, images: Tensor, *, with_features: bool = False) -> Output:
-        """A forward pass in whatever mode the module is in, recorded by autograd if it is on."""
-        return self._output(self.module, images, with_features=with_features)
+    @cached_property
+    def mixes_no_examples(self) -> bool:
+        """Whether a step of it can be followed (`layer_rule`)."""
+        return mixes_no_examples(self.module)
+
+    def forward(
+        self, images: Tensor, *, with_features: bool = False, trace: StepTrace | None = None
+    ) -> Output:
+        """A forward pass in whatever mode the module is in, recorded by autograd if it is on.
+
+        Args:
+            trace: to follow the pass with, where the classifier `mixes_no_examples`.
+        """
+        if trace is None:
+            return self._output(self.module, images, with_features=with_features)
+        return trace.forward(
+            lambda copies: self._output(partial(self._call, copies), images, with_features=with_features),
+            self.module,
+            len(images),
+        )
+
+    def followed_alignment(self, trace: StepTrace, direction: Mapping[str, Tensor], like: Tensor) -> Tensor:
+        """`StepTrace.alignment` at the precision of the step."""
+        names = {parameter: name for name, parameter in self.parameters.items()}
+        with self._autocast():
+            return trace.alignment(names, direction, like)
 
     @torch.no_grad()
     def meta_forward(self, images: Tensor, *, with_features: bool = False) -> Output:

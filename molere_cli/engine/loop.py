@@ -19,6 +19,7 @@ from molere_cli.config.sections import ClassifierSettings
 from molere_cli.data.feed import Batch, Feed
 from molere_cli.engine.classifier import Classifier, RandomState, isolated_randomness
 from molere_cli.engine.finite import FiniteWatch
+from molere_cli.engine.layer_rule import StepTrace
 from molere_cli.engine.memory import PeakMemory
 from molere_cli.engine.method import Method
 from molere_cli.engine.optimizer import build_scheduler
@@ -133,9 +134,12 @@ class TrainingLoop:
     def _forward(self, epoch: int, in_epoch: int, batch: Batch) -> Step:
         # From here the forward pass can be replayed with the same dropout masks (STEP 4).
         randomness = RandomState.capture(self.classifier.device)
-        output = self.classifier.forward(batch.images, with_features=self.method.needs_features)
+        follows = self.classifier.mixes_no_examples and self.method.follows(epoch, in_epoch)
+        trace = StepTrace() if follows else None
+        with_features = self.method.needs_features
+        output = self.classifier.forward(batch.images, with_features=with_features, trace=trace)
         losses_B = F.cross_entropy(output.logits, batch.labels, reduction="none")
-        return Step(epoch, in_epoch, batch, output.logits, losses_B, output.features, randomness)
+        return Step(epoch, in_epoch, batch, output.logits, losses_B, output.features, randomness, trace=trace)
 
     def _classifier_step(self, step: Step, weights_B: Tensor | None) -> float:
         """One step of the optimizer on the weighted loss, of which the last known value is returned (3)."""

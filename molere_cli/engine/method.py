@@ -109,6 +109,11 @@ class Method(ABC):
     def weights(self, step: Step) -> Tensor | None:
         """The weights (B,) of a batch, detached; None stands for all 1."""
 
+    def follows(self, epoch: int, in_epoch: int) -> bool:
+        """Whether `Step.trace` is of use: for a method of which `loss` is the default, and that takes
+        gradients of single examples after the step."""
+        return False
+
     def after_step(self, step: Step) -> None:
         """Learn from a step that has just been taken: nothing by default."""
         return

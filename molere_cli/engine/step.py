@@ -8,6 +8,7 @@ from torch import Tensor
 
 from molere_cli.data.feed import Batch
 from molere_cli.engine.classifier import RandomState
+from molere_cli.engine.layer_rule import StepTrace
 from molere_cli.engine.response import Clipping
 
 
@@ -18,7 +19,8 @@ class Step:
     epoch, in_epoch: numbers from 0. logits: float32 (B, C) and losses: float32 (B,), with their graph
     until the step is taken. features: (B, D), detached, None unless the method asked for them.
     randomness: the global random state that the forward pass started from. clipping: set once gradients
-    have been clipped.
+    have been clipped. trace: what the layers have seen, where the method `follows` the step and the
+    classifier can be followed.
     """
 
     epoch: int
@@ -29,3 +31,4 @@ class Step:
     features: Tensor | None
     randomness: RandomState
     clipping: Clipping | None = None
+    trace: StepTrace | None = None

@@ -38,6 +38,9 @@ class LRW(Method):
     def weights(self, step: Step) -> Tensor | None:
         return self._reweighting.weights(step)
 
+    def follows(self, epoch: int, in_epoch: int) -> bool:
+        return self._reweighting.follows(epoch, in_epoch)
+
     def after_step(self, step: Step) -> None:
         self._reweighting.after_step(step)
 

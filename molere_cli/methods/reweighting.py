@@ -220,13 +220,21 @@ class Reweighting:
     def _is_learning(self, epoch: int) -> bool:
         return epoch >= self.warmup_epochs and not self.limits.leave_nothing
 
+    def follows(self, epoch: int, in_epoch: int) -> bool:
+        """Whether what the layers see in this step is of use (`Method.follows`)."""
+        return self.settings.hypergradient == "auto" and self._is_due(epoch, in_epoch)
+
+    def _is_due(self, epoch: int, in_epoch: int) -> bool:
+        """Whether a meta-update comes after this step."""
+        return self._is_learning(epoch) and in_epoch % self.settings.reweighter_interval == 0
+
     def weights(self, step: Step) -> Tensor | None:
         """The weights (B,) of a batch, detached; None (all 1) during warm-up, and where limits leave nothing
         to learn."""
         if not self._is_learning(step.epoch):
             return None
         hardness = self._hardness
-        due = step.in_epoch % self.settings.reweighter_interval == 0
+        due = self._is_due(step.epoch, step.in_epoch)
         # A graph only where a hypergradient will come back through it.
         with torch.set_grad_enabled(due):
             log_weights_B = self.reweighter(
@@ -260,7 +268,7 @@ class Reweighting:
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
-        hypergradient_B = self._hypergradient(step, pending.before)
+        hypergradient_B = self._hypergradient(step, pending)
         scaled_B = scale_hypergradient(hypergradient_B, self.settings.hypergradient_scale)
         self.reweighter_optimizer.zero_grad(set_to_none=True)
         # (5): d L_val / d w, through the weights (2), into phi.
@@ -268,7 +276,8 @@ class Reweighting:
         self.reweighter_optimizer.step()
         self.num_updates += 1
 
-    def _hypergradient(self, step: Step, before: dict[str, Tensor]) -> Tensor:
+    def _hypergradient(self, step: Step, pending: _Pending) -> Tensor:
+        before = pending.before
         # v = grad L_val at theta', where the step has led.
         val = self._validation.next()
         val_loss, gradient = self.classifier.validation_gradient(val.images, val.labels)
@@ -283,6 +292,11 @@ class Reweighting:
         )
         named_response = {name: response[p] for name, p in parameters.items() if p in response}
         # Back at theta: < grad l_i, r > for all i in one pass (4).
+        if step.trace is not None:
+            weights_B = pending.weights.detach()
+            followed_B = self.classifier.followed_alignment(step.trace, named_response, like=weights_B)
+            # No log-weight moves a weight that has underflowed to 0, whatever this says of it.
+            return (followed_B / weights_B).masked_fill(weights_B == 0, 0.0).neg()
         losses = self.classifier.step_losses(step.batch.images, step.batch.labels, step.randomness)
         return hypergradient(losses, before, named_response)
 
