@@ -1,7 +1,8 @@
 """MOLERE: train on hard samples by learned reweighting.
 
-This is what a plugin author imports. Nothing here imports torch; the few names that need it are
-loaded on first use.
+The commands as functions (`import molere_cli as molere`): `dataset`, `rank`, `train`, `compare`, `open_runs`.
+The rest is what a plugin author imports. Nothing here imports torch; names that need it are loaded on first
+use.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ from molere_cli.registry.specs import (
 )
 
 if TYPE_CHECKING:
+    from molere_cli.api.comparing import compare
+    from molere_cli.api.data import dataset
+    from molere_cli.api.ranking import rank
+    from molere_cli.api.runs import open_runs, train
     from molere_cli.data.csv_rows import CsvRow, csv_rows
     from molere_cli.data.feed import Batch, epoch_batches
     from molere_cli.data.folder_reader import FolderReader
@@ -73,6 +78,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "train": "molere_cli.api.runs",
+    "rank": "molere_cli.api.ranking",
+    "open_runs": "molere_cli.api.runs",
+    "dataset": "molere_cli.api.data",
+    "compare": "molere_cli.api.comparing",
     "Batch": "molere_cli.data.feed",
     "CsvRow": "molere_cli.data.csv_rows",
     "FolderReader": "molere_cli.data.folder_reader",
@@ -155,7 +165,9 @@ __all__ = [
     "alignment",
     "balance_loss",
     "classification_layer",
+    "compare",
     "csv_rows",
+    "dataset",
     "derived_generator",
     "derived_seed",
     "epoch_batches",
@@ -167,6 +179,7 @@ __all__ = [
     "is_picture",
     "isolated_randomness",
     "num_steps",
+    "open_runs",
     "ordered_names",
     "picture_endings",
     "picture_size",
@@ -175,6 +188,7 @@ __all__ = [
     "predict_batches",
     "predict_feed",
     "probabilistic_margin",
+    "rank",
     "ratio_loss",
     "read_picture",
     "select_by_quota",
@@ -182,6 +196,7 @@ __all__ = [
     "stacked",
     "stratified_holdout",
     "subset",
+    "train",
     "training_positions",
 ]
 

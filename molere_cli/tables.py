@@ -59,7 +59,14 @@ def table_text(
         table.add_column(Text(heading), justify=justify, width=columns_wide, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console(file=io.StringIO(), width=UNBOUNDED, color_system=None, legacy_windows=False)
+    # In a notebook rich would show the table itself.
+    console = Console(
+        file=io.StringIO(),
+        width=UNBOUNDED,
+        color_system=None,
+        legacy_windows=False,
+        force_jupyter=False,
+    )
     with console.capture() as captured:
         console.print(table)
     lines = [line.rstrip() for line in captured.get().splitlines()]

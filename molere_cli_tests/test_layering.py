@@ -32,7 +32,7 @@ FLOORS = (
     ("engine", "page"),
     ("methods",),
     ("tasks",),
-    ("commands",),
+    ("api", "commands"),
     ("__main__",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,11 +1,23 @@
-"""The methods that live in the core, registered like anybody's."""
+"""What lives in the core, registered like anybody's: three methods, and data from memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from molere_cli.registry.hookspecs import hookimpl
-from molere_cli.registry.specs import MethodSpec
+from molere_cli.registry.specs import DatasetSpec, MethodSpec
+
+
+@hookimpl
+def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
+    register(
+        DatasetSpec(
+            name="arrays",
+            description="What a Python process has given to `molere_cli.dataset`.",
+            load="molere_cli.data.in_memory:load_held",
+            argument="NAME",
+        )
+    )
 
 
 @hookimpl

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from molere_cli.config.run_config import RunConfig
+from molere_cli.data.source import LoadedDataset
 from molere_cli.errors import ConfigError, RunError
 from molere_cli.files import claim_folder, claim_name, hidden_beside, writing
 from molere_cli.progress import Progress
@@ -47,6 +48,7 @@ def train_grid(
     runs: Path,
     resume_unfinished: bool = False,
     made: MadeSplits | None = None,
+    data: LoadedDataset | None = None,
     progress: Progress,
 ) -> Iterator[RunDir]:
     """Train every seed with every rate, and yield those of the best one, copied to `runs`; all of them stay
@@ -75,6 +77,7 @@ def train_grid(
             resume_unfinished=resume_unfinished,
             failures=failed,
             made=made,
+            data=data,
             progress=progress,
         )
         finished = list(candidates)

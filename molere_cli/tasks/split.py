@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,9 @@ from molere_cli.tasks.scores import (
     read_score,
 )
 
+ScoreOf = Callable[[str], Tensor]
+"""The score of that name of every example of the pool, float64 (N,)."""
+
 
 @dataclass(frozen=True, eq=False)
 class NewSplit:
@@ -69,7 +73,6 @@ def new_split_file(
         ConfigError: a setting that `erm` has settled.
         RunError: `erm` is no ERM run on the whole pool; or `out` exists.
     """
-    strategy, _argument = registry.split(config.split.split)
     if out is not None and os.path.lexists(out):
         raise _taken(out)
     run = None if erm is None else RunDir(erm)
@@ -79,6 +82,18 @@ def new_split_file(
     data = load_dataset(config.data, registry)
     split = make_split(config, registry, data, erm=run, runs=runs, progress=progress)
     progress.data_taken(data.account.line(), data.account.remarks())
+    return write_split_file(split, config, data, registry, out=out)
+
+
+def write_split_file(
+    split: Split, config: RunConfig, data: LoadedDataset, registry: Registry, *, out: Path | None
+) -> NewSplit:
+    """Write a split that was made as `config` has it, by default under `splits/`.
+
+    Raises:
+        RunError: `out` exists.
+    """
+    strategy, _argument = registry.split(config.split.split)
     what = f"{split.info.delta:g}" if split.info.val_dataset is None else dataset_slug(split.info.val_dataset)
     name = f"{dataset_slug(config.data.dataset)}-{strategy.name}-{what}{SPLIT_SUFFIX}"
     path = out or Path("splits") / name
@@ -149,6 +164,7 @@ def make_split(
     data: LoadedDataset,
     *,
     erm: RunDir | None,
+    score_of: ScoreOf | None = None,
     runs: Path,
     progress: Progress,
 ) -> Split:
@@ -156,6 +172,7 @@ def make_split(
 
     Args:
         erm: the run to take scores from; without one, a fitting run under `runs` is reused, or trained.
+        score_of: where scores come from, if not from a run; `erm` is then what they are said to be of.
 
     Raises:
         SplitError: the strategy chose nothing, or everything of a class.
@@ -168,15 +185,17 @@ def make_split(
     if strategy.needs_score and score_name == OUT_OF_FOLD:
         score, held_out = out_of_fold(config, registry, data, progress=progress)
     elif strategy.needs_score:
-        erm = erm or erm_run(config, registry, data, score=score_name, runs=runs, progress=progress)
-        check_fingerprint(erm, data)
-        score = read_score(erm, score_name)
+        if score_of is None:
+            erm = erm or erm_run(config, registry, data, score=score_name, runs=runs, progress=progress)
+            check_fingerprint(erm, data)
+            score_of = partial(read_score, erm)
+        score = score_of(score_name)
     request = SplitRequest(
         labels=data.dataset.pool.labels,
         indices=data.pool_indices,
         clean_labels=data.dataset.pool.clean_labels,
-        hardness=None if score is None else _hardness(score, score_name, erm),
-        hardness_by=None if erm is None else partial(_hardness_by, erm),
+        hardness=None if score is None else _hardness(score, score_name, score_of),
+        hardness_by=None if score_of is None else partial(_hardness_by, score_of),
         delta=config.split.delta,
         generator=derived_generator(config.machine.seed, "split", strategy.name),
         argument=argument,
@@ -193,8 +212,8 @@ def make_split(
         shape=tuple(request.labels.shape),
         dtype=torch.bool,
     )
-    if selection.score is not None and erm is not None:
-        score_name, score = selection.score, read_score(erm, selection.score)
+    if selection.score is not None and score_of is not None:
+        score_name, score = selection.score, score_of(selection.score)
     other: LoadedDataset | None = None
     if strategy.argument_is_dataset and argument is not None:
         other = load_other_dataset(config.data, data, registry, argument, {}, purpose="validate")
@@ -238,13 +257,13 @@ def make_split(
     return split
 
 
-def _hardness(score_N: Tensor, name: str, erm: RunDir | None) -> Tensor:
-    aum_N = read_score(erm, "aum") if name == "forgetting" and erm is not None else None
+def _hardness(score_N: Tensor, name: str, score_of: ScoreOf | None) -> Tensor:
+    aum_N = score_of("aum") if name == "forgetting" and score_of is not None else None
     return hardness(score_N, name, aum_N=aum_N)
 
 
-def _hardness_by(erm: RunDir, name: str) -> Tensor:
-    return _hardness(read_score(erm, name), name, erm)
+def _hardness_by(score_of: ScoreOf, name: str) -> Tensor:
+    return _hardness(score_of(name), name, score_of)
 
 
 def _share(selection: Selection, strategy: SplitSpec) -> float:

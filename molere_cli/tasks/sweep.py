@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from molere_cli.config.run_config import RunConfig
+from molere_cli.data.source import LoadedDataset
 from molere_cli.errors import ConfigError, RunError
 from molere_cli.progress import Progress
 from molere_cli.registry.registry import Registry
@@ -41,12 +42,14 @@ def train_methods(
     out: Path | None = None,
     resume_unfinished: bool = False,
     rates: Sequence[float] = (),
+    data: LoadedDataset | None = None,
     progress: Progress,
 ) -> Outcome:
     """Train every configuration for every seed (default: its own); with several, one that fails is noted, and
     the others are trained.
 
     Args:
+        data: the dataset of all of them, if it has been loaded already.
         rates: learning rates, of which the tuning set chooses one for each configuration (`train_grid`).
 
     Raises:
@@ -57,7 +60,12 @@ def train_methods(
         several = "learning rates" if rates else "methods"
         raise ConfigError(f"--out names one run, but there are several {several}; leave it out")
     outcome, made = Outcome([], []), MadeSplits()
-    common: dict[str, Any] = {"runs": runs, "resume_unfinished": resume_unfinished, "made": made}
+    common: dict[str, Any] = {
+        "runs": runs,
+        "resume_unfinished": resume_unfinished,
+        "made": made,
+        "data": data,
+    }
     several_runs = len(configs) * len(seeds or [0]) > 1
     for config in configs:
         own_seeds = seeds or [config.machine.seed]
