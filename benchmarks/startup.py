@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,12 @@ sys.path.insert(0, str(harness.ROOT))
 from molere_cli_tests import fake_runs
 
 NUM_RUNS, SEEDS = 20, 5
+COMPLETING = {
+    "_MOLERE_COMPLETE": "complete_bash",
+    "COMP_WORDS": "molere train --backbone re",
+    "COMP_CWORD": "3",
+}
+"""What a shell's completion sets."""
 
 
 def main() -> None:
@@ -40,13 +47,15 @@ def commands(runs: str) -> dict[str, harness.Run]:
         "python -c 'import torch'": [sys.executable, "-c", "import torch"],
         "molere --help": [molere, "--help"],
         "molere plugins": [molere, "plugins"],
+        "completing a backbone's name": [molere],
         f"molere compare, {NUM_RUNS} runs": [molere, "compare", "--runs", runs],
     }
-    return {label: partial(_call, line) for label, line in lines.items()}
+    return {label: partial(_call, label, line) for label, line in lines.items()}
 
 
-def _call(line: list[str]) -> None:
-    subprocess.run(line, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _call(label: str, line: list[str]) -> None:
+    environment = {**os.environ, **COMPLETING} if label.startswith("completing") else None
+    subprocess.run(line, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _write_runs(root: Path) -> None:

@@ -123,7 +123,7 @@ def _described(schema: pa.Schema) -> pa.Schema:
 
 def _write(table: pa.Table, path: Path, **options: Any) -> None:
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, **options)
+        pq.write_table(table, temporary.absolute(), **options)  # `a:b/c` would be a URI
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class RunTable:
         """
         self.run.check(self.path.name)
         with self._reading():
-            return list(self._checked(pq.read_schema(self.path)).names)
+            return list(self._checked(pq.read_schema(self.path.absolute())).names)
 
     def read(self, columns: Sequence[str], *, test_set: str | None = None) -> pa.Table:
         """Some columns, in the types of the schema, in one chunk each.
@@ -177,7 +177,8 @@ class RunTable:
             )
         with self._reading():
             chosen = None if test_set is None else [("test_set", "=", test_set)]
-            found = pq.read_table(self.path, columns=list(columns), filters=chosen).combine_chunks()
+            found = pq.read_table(self.path.absolute(), columns=list(columns), filters=chosen)
+            found = found.combine_chunks()
         if test_set is None:
             self._check_size(found)
         elif not len(found):

@@ -127,3 +127,12 @@ def test_a_table_that_lacks_values_is_not_written(finished, tmp_path):
     with pytest.raises(pa.ArrowInvalid):
         write_pool({**columns, "label": pa.nulls(60, pa.int64())}, tmp_path / "other.parquet")
     assert not (tmp_path / "other.parquet").exists()
+
+
+def test_a_folder_whose_name_reads_like_an_address_is_a_folder(in_tmp, molere):
+    settings = "--method erm --dataset digits --limit-train 200 --epochs 1 --device cpu"
+    assert molere(f"train {settings} --runs s3:mine").code == 0
+    assert molere("split --erm s3:mine/digits-erm-s0 --out file:x.parquet").code == 0
+    assert molere("split --strategy hard --erm s3:mine/digits-erm-s0 --diagnose --out gs:").code == 0
+    assert molere("hardest s3:mine/digits-erm-s0 --top 3").code == 0
+    assert (in_tmp / "file:x.parquet").is_file()

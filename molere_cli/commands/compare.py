@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from molere_cli.commands.completion import run_directories
 from molere_cli.commands.flags import RunsDir
 from molere_cli.commands.output import say, show, stdout_encoding, stdout_width
 from molere_cli.errors import ConfigError
@@ -15,7 +16,12 @@ from molere_cli.errors import ConfigError
 def compare(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN", help="Run directories; default: all under --runs.", show_default=False),
+        typer.Argument(
+            metavar="RUN",
+            help="Run directories; default: all under --runs.",
+            show_default=False,
+            autocompletion=run_directories,
+        ),
     ] = None,
     gain: Annotated[
         Literal["points", "relative", "ratio"],

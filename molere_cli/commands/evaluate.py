@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from molere_cli.commands.completion import run_directories
 from molere_cli.commands.flags import RunsDir
 from molere_cli.commands.output import say, show, show_table
 
@@ -19,7 +20,11 @@ SHOWN_PARTS = 20
 def evaluate(
     run: Annotated[
         Path | None,
-        typer.Argument(help="Run directory; default: the newest under --runs.", show_default=False),
+        typer.Argument(
+            help="Run directory; default: the newest under --runs.",
+            show_default=False,
+            autocompletion=run_directories,
+        ),
     ] = None,
     on: Annotated[
         str | None,

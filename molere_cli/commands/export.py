@@ -7,11 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from molere_cli.commands.completion import run_directories
 from molere_cli.commands.output import say
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of a finished run.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="Run directory of a finished run.", autocompletion=run_directories
+        ),
+    ],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
     format: Annotated[
         Literal["timm", "onnx", "torch-export"],

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from molere_cli.commands import completion
 from molere_cli.config.run_config import OWNERS, SECTIONS, field_of, flag_name
 from molere_cli.config.sections import Section
 from molere_cli.errors import ConfigError
@@ -60,6 +61,7 @@ def _parameter(name: str) -> inspect.Parameter:
         rich_help_panel=OWNERS[name].panel,
         metavar="KEY=VALUE" if is_options else None,
         show_default=False,
+        autocompletion=completion.OF_SETTINGS.get(name),
     )
     kind: Any = list[str] if is_options else _optional(info.annotation)
     return inspect.Parameter(

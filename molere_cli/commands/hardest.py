@@ -7,12 +7,18 @@ from typing import Annotated, Literal
 
 import typer
 
+from molere_cli.commands.completion import run_directories
 from molere_cli.commands.output import say, show, show_table
 from molere_cli.errors import ConfigError
 
 
 def hardest(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of a finished run.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="Run directory of a finished run.", autocompletion=run_directories
+        ),
+    ],
     top: Annotated[int, typer.Option("--top", help="How many.", min=1, max=10_000_000)] = 20,
     class_name: Annotated[
         str | None, typer.Option("--class", metavar="NAME", help="Of this class alone.", show_default=False)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from molere_cli.commands.completion import run_directories
 from molere_cli.commands.flags import RunsDir
 from molere_cli.commands.output import say
 
@@ -14,7 +15,12 @@ from molere_cli.commands.output import say
 def log(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN", help="Run directories; default: all under --runs.", show_default=False),
+        typer.Argument(
+            metavar="RUN",
+            help="Run directories; default: all under --runs.",
+            show_default=False,
+            autocompletion=run_directories,
+        ),
     ] = None,
     to: Annotated[str, typer.Option("--to", help="Tracker; `molere plugins trackers` lists them.")] = (
         "tensorboard"

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from molere_cli.commands.completion import run_directories
 from molere_cli.commands.flags import Quiet
 from molere_cli.commands.output import say, show, show_table
 
@@ -14,7 +15,9 @@ MOST_SHOWN = 100
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run directory.", autocompletion=run_directories)
+    ],
     images: Annotated[
         list[str],
         typer.Argument(metavar="IMAGES...", help="Pictures: files, folders with all below them, patterns."),

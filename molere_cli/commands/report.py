@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from molere_cli.commands.completion import run_directories
 from molere_cli.commands.flags import RunsDir
 from molere_cli.commands.output import say, show
 
@@ -16,7 +17,12 @@ from molere_cli.commands.output import say, show
 def report(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN", help="Run directories; default: all under --runs.", show_default=False),
+        typer.Argument(
+            metavar="RUN",
+            help="Run directories; default: all under --runs.",
+            show_default=False,
+            autocompletion=run_directories,
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page; it is overwritten.")] = Path(
         "report.html"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from molere_cli.commands.completion import run_directories, splits
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
 from molere_cli.commands.output import say, show_table
 from molere_cli.config.sections import ClassifierSettings, DataSettings, MachineSettings, SplitSettings
@@ -25,7 +26,7 @@ def split(
     *,
     flags: dict[str, Any],
     strategy: Annotated[
-        str, typer.Option("--strategy", help="Split strategy: NAME or NAME:ARGUMENT.")
+        str, typer.Option("--strategy", help="Split strategy: NAME or NAME:ARGUMENT.", autocompletion=splits)
     ] = "hard",
     erm: Annotated[
         Path | None,
@@ -33,6 +34,7 @@ def split(
             "--erm",
             help="Take scores, dataset and settings from this ERM run; without one, it is found or trained.",
             show_default=False,
+            autocompletion=run_directories,
         ),
     ] = None,
     config: ConfigFile = None,

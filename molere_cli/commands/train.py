@@ -6,16 +6,20 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from molere_cli.commands.completion import run_directories, trackers
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
-from molere_cli.commands.output import say, show
+from molere_cli.commands.output import say, show, show_table
 from molere_cli.config.run_config import field_of
 from molere_cli.config.sections import ClassifierSettings
 from molere_cli.progress import Progress
 from molere_cli.stopping import Stopped
+
+if TYPE_CHECKING:
+    from molere_cli.tasks.dry_run import Estimate
 
 OF_A_RESUME = {"epochs", "checkpoint_every"}
 
@@ -46,6 +50,7 @@ def train(
             "--resume",
             help="Go on with this unfinished run, as configured; with more --epochs, also a finished one.",
             show_default=False,
+            autocompletion=run_directories,
         ),
     ] = None,
     resume_unfinished: Annotated[
@@ -70,6 +75,13 @@ def train(
         bool,
         typer.Option("--print-config", help="Print the settings as TOML, for --config, and train nothing."),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what would be trained, in how many steps, and from a few timed ones how long it takes.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Where the run goes; default: under --runs.", show_default=False),
@@ -77,7 +89,12 @@ def train(
     runs: RunsDir = Path("runs"),
     track: Annotated[
         str | None,
-        typer.Option("--track", help="Show the metrics by this tracker as they come.", show_default=False),
+        typer.Option(
+            "--track",
+            help="Show the metrics by this tracker as they come.",
+            show_default=False,
+            autocompletion=trackers,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print paths and final metrics as JSON.")] = False,
     quiet: Quiet = False,
@@ -104,7 +121,7 @@ def train(
         if track is not None:
             progress = Tracked(display, registry.trackers.get(track), out=OUT)
         if resume is not None:
-            given = (config, seeds, out, resume_unfinished, recipe, print_config, rates)
+            given = (config, seeds, out, resume_unfinished, recipe, print_config, dry_run, rates)
             if flags.keys() - OF_A_RESUME or any(given):
                 raise ConfigError(
                     "--resume takes all settings from the run but --epochs and --checkpoint-every; leave "
@@ -118,6 +135,14 @@ def train(
                 return
             if seeds is not None and "seed" in flags:
                 raise ConfigError("--seed and --seeds exclude each other")
+            if dry_run:
+                from molere_cli.tasks.dry_run import estimates
+
+                wanted = parse_seeds(seeds) if seeds else None
+                show_estimates(
+                    estimates(several, wanted, registry, num_rates=len(rates) or 1), as_json=as_json
+                )
+                return
             with also_by_the_same_command(resume_unfinished):
                 outcome = train_methods(
                     several,
@@ -138,6 +163,38 @@ def train(
         for run in outcome.finished:
             say(str(run.path))
     outcome.check()
+
+
+def show_estimates(found: Sequence[Estimate], *, as_json: bool) -> None:
+    """A row for each method: what a run takes, what comes before it, and all of it."""
+    from molere_cli.files import json_text
+
+    if as_json:
+        show(json_text([each.as_json() for each in found], indent=2))
+        return
+    rows = [
+        [
+            each.label,
+            str(each.num_runs),
+            str(each.num_epochs),
+            f"{each.num_steps:,}",
+            duration(each.seconds),
+            "-" if each.peak_memory is None else f"{each.peak_memory:,.0f}",
+            ", ".join(f"{what} {duration(seconds)}" for what, seconds in each.before.items()) or "-",
+            duration(each.seconds_in_all),
+        ]
+        for each in found
+    ]
+    headings = ["method", "runs", "epochs", "steps", "a run", "memory, MiB", "before it", "in all"]
+    show_table("Estimates: nothing is trained", headings, rows)
+    say("before it: unless it is there already; auto may train a third ERM", err=True)
+
+
+def duration(seconds: float) -> str:
+    """`7 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def next_step(finished: Sequence[Path]) -> str | None:

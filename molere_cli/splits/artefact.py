@@ -155,7 +155,7 @@ def write_split(split: Split, path: Path) -> None:
         WriteError: the system refuses.
     """
     with replacing(path) as temporary:
-        pq.write_table(_to_table(split), temporary)
+        pq.write_table(_to_table(split), temporary.absolute())  # `a:b` would be a URI
 
 
 def write_new_split(split: Split, path: Path, *, numbered: bool) -> Path:
@@ -170,7 +170,7 @@ def write_new_split(split: Split, path: Path, *, numbered: bool) -> Path:
     """
     sweep(path.parent)
     with temporary_for(path) as temporary:
-        pq.write_table(_to_table(split), temporary)
+        pq.write_table(_to_table(split), temporary.absolute())  # `a:b` would be a URI
         return claim_name(path, partial(claim_file, temporary), numbered=numbered, suffix=path.suffix)
 
 
@@ -217,7 +217,8 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         size = max(1, path.stat().st_size)
         # No string and no list of a header is longer than its file, whatever the header says.
-        with pq.ParquetFile(path, thrift_string_size_limit=size, thrift_container_size_limit=size) as file:
+        limits = {"thrift_string_size_limit": size, "thrift_container_size_limit": size}
+        with pq.ParquetFile(path.absolute(), **limits) as file:  # `a:b` would be a URI
             yield file
     except OSError as error:
         # Arrow's reasons may have several lines, and errors without a number.

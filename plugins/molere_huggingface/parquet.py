@@ -87,7 +87,7 @@ def _read(paths: list[Path]) -> Rows:
 
 def _read_file(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path)
+        return pq.read_table(path.absolute())  # `a:b` would be a URI
     except (OSError, pa.ArrowInvalid) as error:
         first_sentence = str(error).splitlines()[0].partition(". ")[0]
         raise DataError(f"cannot read {path}: {first_sentence}") from error
