@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from molere_cli import __version__
 from molere_cli.commands.compare import compare
+from molere_cli.commands.curves import curves
 from molere_cli.commands.demo import demo
 from molere_cli.commands.evaluate import evaluate
 from molere_cli.commands.export import export
@@ -62,6 +63,7 @@ app.command("eval")(evaluate)
 app.command()(compare)
 app.command()(report)
 app.command()(log)
+app.command()(curves)
 app.command()(hardest)
 app.command()(predict)
 app.command()(export)

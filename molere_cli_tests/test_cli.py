@@ -323,6 +323,40 @@ def test_hard_and_easy_are_the_two_ends_of_one_ranking(train, molere):
         assert not hard["in_validation"][highest]
 
 
+def test_what_an_erm_run_has_settled_may_be_said_again(train, molere):
+    (erm,) = train("--method erm")
+    done = molere(f"split --erm {erm} {SMALL}")
+    assert done.code == 0, done.err
+    assert_refused(
+        molere(f"split --erm {erm} --dataset colour-digits"),
+        f"--dataset colour-digits is not what --erm {erm} was trained with (digits); leave it out",
+    )
+
+
+def test_a_split_as_json_has_the_counts_of_its_file(in_tmp, molere):
+    done = molere(f"split --strategy hard --dataset colour-digits {SMALL} --json")
+    said = json.loads(done.out)
+    table = pq.read_table(said["path"]).to_pydict()
+    assert said["num_val"] == sum(table["in_validation"]) and said["num_train"] + said["num_val"] == 100
+    for kind in ("by_class", "by_group"):
+        assert sum(part["num_val"] for part in said[kind]) == said["num_val"]
+    of_three = [row for row in range(100) if table["label"][row] == 3 and table["in_validation"][row]]
+    assert said["by_class"][3] == {
+        "name": "3",
+        "num_train": table["label"].count(3) - len(of_three),
+        "num_val": len(of_three),
+        "train_score": pytest.approx(said["by_class"][3]["train_score"]),
+        "val_score": pytest.approx(sum(table["score"][row] for row in of_three) / len(of_three)),
+    }
+    assert (said["strategy"], said["score"], said["diagnosis"]) == ("hard", "aum", None)
+
+
+def test_plugins_as_json_are_those_of_the_table(molere):
+    rows = json.loads(molere("plugins methods --json").out)
+    assert {"erm", "lrw", "molere"} <= {row["name"] for row in rows}
+    assert all(row["kind"] == "methods" and row["plugin"] and row["description"] for row in rows)
+
+
 @pytest.mark.parametrize("score", ["margin", "loss"])
 def test_scores_come_from_the_erm_run(train, molere, score):
     (erm,) = train("--method erm")
@@ -742,7 +776,9 @@ def test_mistakes_about_a_run_are_one_sentence(runs, molere):
     erm, lrw = runs / "colour-digits-erm-s0", runs / "colour-digits-lrw-s0"
     for line, sentence in {
         f"split --erm {lrw}": f"{lrw} is a run of method 'lrw'; give one of erm on the whole pool",
-        f"split --erm {erm} --lr 0.1": f"--lr is settled by --erm {erm}; leave it out",
+        f"split --erm {erm} --lr 0.1": (
+            f"--lr 0.1 is not what --erm {erm} was trained with (0.05); leave it out, or name another run"
+        ),
         f"eval {erm} --dataset-option rho=1": "--dataset-option goes with --dataset; ",
         f"compare {erm} --test-set tset": "no run has a test set 'tset'; there are: test, tuning",
     }.items():

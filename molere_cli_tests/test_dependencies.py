@@ -21,14 +21,15 @@ BENCHMARKS, TESTS, DOCS, CI = ROOT / "benchmarks", ROOT / "molere_cli_tests", RO
 # package does without is imported where it is used, so that only its user needs it.
 EXTRAS = {
     CORE: ("export", "report"),
-    PLUGINS: ("huggingface",),
+    PLUGINS: ("huggingface", "trackio", "mlflow"),
     TESTS: ("dev",),
     DOCS: ("dev",),
     CI: ("dev",),
     BENCHMARKS: ("dev", "bench"),
 }
 # betty-ml is declared nowhere: newer pips refuse its metadata, and `make bench` goes on without it.
-UNDECLARED = {(BENCHMARKS, "betty-ml")}
+# Of MLflow the tests have the part without server and database, mlflow-skinny, under the same name.
+UNDECLARED = {(BENCHMARKS, "betty-ml"), (TESTS, "mlflow")}
 # What torch's ONNX exporter imports.
 OF_TORCH = {"onnx", "onnxscript"}
 DISTRIBUTIONS = {
@@ -84,7 +85,8 @@ def test_what_an_extra_brings_is_imported_only_where_it_is_used(folder):
 
 def test_the_package_asks_for_nothing_that_it_does_not_import():
     imported = {name for folder in (CORE, PLUGINS) for _, name in third_party(folder)}
-    assert imported | OF_TORCH == RUNTIME | extra("huggingface") | extra("export") | extra("report")
+    extras = map(extra, ("huggingface", "export", "report", "trackio", "mlflow"))
+    assert imported | OF_TORCH == RUNTIME.union(*extras)
 
 
 def test_every_dependency_has_one_lower_bound_and_no_upper_one():

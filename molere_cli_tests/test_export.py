@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import warnings
+from typing import ClassVar
 
 import pytest
 import torch
@@ -151,3 +153,64 @@ def test_what_cannot_be_exported_is_one_sentence(run, in_tmp, molere, arguments,
     assert sentence in done.err.splitlines()[-1]
     assert sorted(path.name for path in in_tmp.iterdir()) == ["there", "unfinished"]
     assert [path.name for path in (in_tmp / "there").iterdir()] == ["mine.txt"]
+
+
+class Hub:
+    """What the Hub is asked for."""
+
+    asked: ClassVar[list] = []
+
+    def create_repo(self, name, *, private, exist_ok):
+        self.asked.append(("create", name, private, exist_ok))
+        return f"https://hub.example/{name}"
+
+    def upload_folder(self, *, repo_id, folder_path, commit_message):
+        names = {path.name for path in folder_path.iterdir()}
+        self.asked.append(("upload", repo_id, names, commit_message))
+
+
+def test_push_uploads_what_was_exported(run, in_tmp, molere, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    monkeypatch.setattr(Hub, "asked", [])
+    done = molere(f"export {run.path} made --push somebody/birds --private")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "https://hub.example/somebody/birds")
+    assert Hub.asked == [
+        ("create", "somebody/birds", True, True),
+        ("upload", "somebody/birds", {"README.md", "config.json", "model.safetensors"}, "molere export"),
+    ]
+
+
+def test_a_hub_out_of_reach_loses_nothing(run, in_tmp):
+    """Of the real library, in a process of its own, since it reads its environment once."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "molere_cli",
+        "export",
+        str(run.path),
+        "made",
+        "--push",
+        "somebody/birds",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=in_tmp)
+    sentence = done.stderr.splitlines()[-1]
+    assert done.returncode == 1
+    assert sentence.startswith("molere: made is written, but the Hub did not take it as somebody/birds (")
+    assert "`hf upload somebody/birds made` tries again" in sentence
+    assert (in_tmp / "made" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--push birds", "--push 'birds': a name is ORG/NAME"),
+        ("--push a/b/c", "--push 'a/b/c': "),
+        ("--push a/--", "--push 'a/--': "),
+        ("--private", "--private goes with --push"),
+    ],
+)
+def test_a_repository_that_cannot_be_is_refused_before_work(run, in_tmp, molere, flags, sentence):
+    done = molere(f"export {run.path} made {flags}")
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1) and sentence in done.err
+    assert not (in_tmp / "made").exists()

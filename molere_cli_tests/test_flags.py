@@ -24,6 +24,7 @@ BASES = {
     "compare": ["--runs", "nowhere"],
     "report": ["--runs", "nowhere"],
     "log": ["--runs", "nowhere"],
+    "curves": ["--runs", "nowhere"],
     "export": ["nowhere", "out"],
     "hardest": ["nowhere"],
     "predict": ["nowhere", "nothing.png"],

@@ -26,7 +26,12 @@ def test_each_method_takes_the_flags_that_it_has() -> None:
         "splitter_lr": 0.2,
         "lr": 0.1,
     }
-    erm, lrw, molere = swept(None, flags, REGISTRY)
+    notes: list[str] = []
+    erm, lrw, molere = swept(None, flags, REGISTRY, note=notes.append)
+    assert notes == [
+        "passed over where it has no effect: --reweighter-lr, --split, --splitter-lr by erm; "
+        "--splitter-lr by lrw"
+    ]
     assert erm.given.keys() == {"method", "lr"}
     assert lrw.given.keys() == {"method", "lr", "split", "reweighter_lr"}
     assert molere.given.keys() == {"method", "lr", "split", "reweighter_lr", "splitter_lr"}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import types
 import warnings
+from functools import partial
 
 import pytest
 
@@ -56,6 +61,46 @@ def test_live_is_what_is_replayed(in_tmp, molere):
         assert read_back(in_tmp / "tracked" / name) == expected(RunDir(in_tmp / "runs" / name))
     assert molere("log --out later").code == 0
     assert {path.name for path in (in_tmp / "later").iterdir()} == {"digits-lrw-s0", "digits-lrw-s1"}
+
+
+def test_mlflow_has_the_numbers_of_the_run(in_tmp, molere, monkeypatch):
+    from mlflow.tracking import MlflowClient
+
+    place = f"file://{in_tmp}/mlruns"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert molere(f"train --method erm {SMALL} --out run").code == 0
+    for _ in range(2):
+        assert molere("log run --to mlflow").code == 0
+    client = MlflowClient(tracking_uri=place)
+    shown = client.search_runs([client.get_experiment_by_name("molere").experiment_id])
+    run = RunDir(in_tmp / "run")
+    assert len(shown) == 2
+    for each in shown:
+        assert (each.info.run_name, each.info.status) == ("run", "FINISHED")
+        assert each.data.params == {"run": str(run.path), **{k: str(v) for k, v in run.config().items()}}
+        history = {name: client.get_metric_history(each.info.run_id, name) for name in each.data.metrics}
+        points = {name: [(point.step, point.value) for point in of_it] for name, of_it in history.items()}
+        assert points == expected(run)
+
+
+def test_trackio_has_the_numbers_of_the_run(in_tmp, molere):
+    assert molere(f"train --method erm {SMALL} --out run").code == 0
+    read = (
+        "import json; from trackio.sqlite_storage import SQLiteStorage as Kept; "
+        "print(json.dumps(Kept.get_logs('molere', 'run')))"
+    )
+    environment = {**os.environ, "TRACKIO_DIR": str(in_tmp / "board")}
+    called = partial(subprocess.run, check=True, capture_output=True, text=True, env=environment, cwd=in_tmp)
+    said = called([sys.executable, "-m", "molere_cli", "log", "run", "--to", "trackio"])
+    assert said.stdout == "1 runs shown by trackio\n"
+    points: dict[str, list[tuple[int, float]]] = {}
+    for record in json.loads(called([sys.executable, "-c", read]).stdout):
+        step = record.pop("step")
+        del record["timestamp"]
+        for name, value in record.items():
+            points.setdefault(name, []).append((step, value))
+    assert points == expected(RunDir(in_tmp / "run"))
 
 
 def test_runs_that_are_not_finished_are_shown_as_far_as_they_are(in_tmp, molere):
@@ -175,10 +220,11 @@ def test_a_mistake_is_one_sentence(in_tmp, molere, line, sentence):
     assert not (in_tmp / "runs").exists()
 
 
-def test_without_tensorboard_it_is_one_sentence(run, molere, monkeypatch):
-    import molere_trackers.board
-
-    monkeypatch.setattr(molere_trackers.board, "find_spec", lambda _name: None)
-    done = molere("log run")
+@pytest.mark.parametrize(
+    ("name", "module"), [("tensorboard", "board"), ("trackio", "wandb_calls"), ("mlflow", "mlflow_runs")]
+)
+def test_without_its_library_it_is_one_sentence(run, molere, monkeypatch, name, module):
+    monkeypatch.setattr(f"molere_trackers.{module}.find_spec", lambda _name: None)
+    done = molere(f"log run --to {name}")
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert "pip install 'molere[tensorboard]'" in done.err
+    assert f"pip install 'molere[{name}]'" in done.err

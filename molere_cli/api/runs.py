@@ -157,7 +157,7 @@ def train(
     if split is not None:
         flags["split"] = str(split.path if isinstance(split, MadeSplit) else split)
     found = train_methods(
-        swept(None, flags, data.registry, recipe=recipe),
+        swept(None, flags, data.registry, recipe=recipe, note=LOGGER.info),
         [seeds] if isinstance(seeds, int) else list(seeds),
         data.registry,
         runs=Path(runs),

@@ -9,6 +9,7 @@ import typer
 
 from molere_cli.commands.completion import run_directories
 from molere_cli.commands.output import say
+from molere_cli.errors import ConfigError
 
 
 def export(
@@ -27,11 +28,30 @@ def export(
             "torch-export: model.pt2.",
         ),
     ] = "timm",
+    push: Annotated[
+        str | None,
+        typer.Option(
+            "--push",
+            metavar="ORG/NAME",
+            help="Then upload it to this repository of the Hugging Face Hub, made where it is not.",
+            show_default=False,
+        ),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Of a repository that --push makes: for its owner alone.")
+    ] = False,
 ) -> None:
     """Export a run's classifier, checked against its checkpoint, with a model card."""
     from molere_cli.commands.console import Notes
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.export import export_run
+    from molere_cli.tasks.push import check_repository, push_folder
 
+    if push is not None:
+        check_repository(push)
+    elif private:
+        raise ConfigError("--private goes with --push")
     for path in export_run(run, folder, load_plugins(), format=format, note=Notes().note):
         say(str(path))
+    if push is not None:
+        say(push_folder(folder, push, private=private))

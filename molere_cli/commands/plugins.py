@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molere_cli.commands.output import say, show_table
+from molere_cli.commands.output import say, show, show_table
 
 if TYPE_CHECKING:
     from molere_cli.registry.registry import Registry
@@ -26,9 +26,11 @@ def plugins(
     check: Annotated[
         bool, typer.Option("--check", help="Import all that is offered; exit 1 if a plugin has a problem.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List what plugins offer."""
     from molere_cli.errors import ConfigError
+    from molere_cli.files import json_text
     from molere_cli.registry.offers import PluginWarning
     from molere_cli.registry.registry import load_plugins
 
@@ -40,7 +42,11 @@ def plugins(
         if check:
             registry.check()
     rows = plugin_rows(registry, kind=kind, pattern=pattern)
-    show_table("", ["kind", "name", "plugin", "description"], rows, num_texts=4)
+    headings = ("kind", "name", "plugin", "description")
+    if as_json:
+        show(json_text([dict(zip(headings, row, strict=True)) for row in rows], indent=2))
+    else:
+        show_table("", headings, rows, num_texts=4)
     for sentence in registry.collisions():
         say(sentence, err=True)
     for problem in registry.problems:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,11 +10,12 @@ import typer
 
 from molere_cli.commands.completion import run_directories, splits
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
-from molere_cli.commands.output import say, show_table
+from molere_cli.commands.output import say, show, show_table
 from molere_cli.config.sections import ClassifierSettings, DataSettings, MachineSettings, SplitSettings
 from molere_cli.errors import ConfigError
 
 if TYPE_CHECKING:
+    from molere_cli.splits.diagnosis import Diagnosis
     from molere_cli.splits.summary import Part
     from molere_cli.tasks.split import NewSplit
 
@@ -50,12 +51,17 @@ def split(
         ),
     ] = False,
     runs: RunsDir = Path("runs"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print path, counts and mean scores as JSON.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Rank the pool and write a split file."""
     from molere_cli.commands.console import progress_display
     from molere_cli.config.from_flags import configured_split
+    from molere_cli.files import json_text
     from molere_cli.registry.registry import load_plugins
+    from molere_cli.splits.summary import summarize_whole
     from molere_cli.tasks.split import new_split_file
 
     registry = load_plugins()
@@ -64,30 +70,55 @@ def split(
         raise ConfigError(f"--diagnose asks what hard means; it has no effect with --strategy {strategy}")
     with progress_display(quiet=quiet) as progress:
         made = new_split_file(settings, registry, erm=erm, out=out, runs=runs, progress=progress)
-        if not quiet:
-            print_split(made)
+        parts = split_parts(made)
+        if not quiet and not as_json:
+            for kind, of_it in parts.items():
+                end = [summarize_whole(made.split)] if kind == "class" else []
+                _show_parts(kind, made.split.info.score_name, [*of_it, *end])
+        diagnosis: Diagnosis | None = None
         if diagnose:
             from molere_cli.tasks.diagnose import diagnose_file
 
-            found = diagnose_file(made, registry, progress=progress)
-            say(found.sentence[0].upper() + found.sentence[1:] + ".")
+            diagnosis = diagnose_file(made, registry, progress=progress)
+    if as_json:
+        show(json_text(_as_json(made, parts, diagnosis), indent=2))
+        return
+    if diagnosis is not None:
+        say(diagnosis.sentence[0].upper() + diagnosis.sentence[1:] + ".")
     say(str(made.path))
 
 
-def print_split(made: NewSplit) -> None:
-    """Counts and mean score per class and, where known, per group and by whether the label is right."""
-    from molere_cli.splits.summary import summarize_by, summarize_whole
+def split_parts(made: NewSplit) -> dict[str, list[Part]]:
+    """Counts and mean scores by class and, where known, by group and by whether the label is right."""
+    from molere_cli.splits.summary import summarize_by
 
     split, dataset = made.split, made.data.dataset
-    score = split.info.score_name
-    whole = summarize_whole(split)
-    _show_parts("class", score, [*summarize_by(split, split.labels, dataset.class_names), whole])
+    found = {"class": summarize_by(split, split.labels, dataset.class_names)}
     if dataset.pool.groups is not None:
-        _show_parts("group", score, summarize_by(split, dataset.pool.groups, dataset.group_names))
+        found["group"] = summarize_by(split, dataset.pool.groups, dataset.group_names)
     clean = dataset.pool.clean_labels
     if clean is not None:
         kind_N = (dataset.pool.labels != clean).long()
-        _show_parts("label", score, summarize_by(split, kind_N, ("rightly labelled", "mislabelled")))
+        found["label"] = summarize_by(split, kind_N, ("rightly labelled", "mislabelled"))
+    return found
+
+
+def _as_json(
+    made: NewSplit, parts: Mapping[str, Sequence[Part]], diagnosis: Diagnosis | None
+) -> dict[str, Any]:
+    info, in_validation = made.split.info, made.split.in_validation
+    return {
+        "path": str(made.path),
+        "strategy": info.strategy,
+        "delta": info.delta,
+        "score": info.score_name,
+        "num_train": int((~in_validation).sum()),
+        "num_val": int(in_validation.sum()),
+        **{f"by_{kind}": [vars(part) for part in of_it] for kind, of_it in parts.items()},
+        "diagnosis": None
+        if diagnosis is None
+        else {**diagnosis.model_dump(mode="json"), "advice": diagnosis.advice},
+    }
 
 
 def _show_parts(kind: str, score: str | None, parts: Sequence[Part]) -> None:

@@ -129,7 +129,7 @@ def train(
                 )
             outcome = Outcome([resume_run(resume, registry, **flags, progress=progress)], [])
         else:
-            several = swept(config, flags, registry, recipe=recipe or "auto")
+            several = swept(config, flags, registry, recipe=recipe or "auto", note=progress.note)
             if print_config:
                 show(configs_as_toml(several, registry))
                 return

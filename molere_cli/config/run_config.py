@@ -74,6 +74,12 @@ class RunConfig:
             if name in section.model_fields_set
         }
 
+    def value(self, name: str) -> Any:
+        """One setting's."""
+        return next(
+            getattr(section, name) for section in self.sections() if name in type(section).model_fields
+        )
+
     def updated(self, **changes: Any) -> Self:
         """A validated copy with `changes`; what was given before still counts as given."""
         return self.of(**{**self.given, **changes})

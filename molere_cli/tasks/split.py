@@ -70,14 +70,14 @@ def new_split_file(
             delta, score, folds and seed.
 
     Raises:
-        ConfigError: a setting that `erm` has settled.
+        ConfigError: another setting than `erm` has.
         RunError: `erm` is no ERM run on the whole pool; or `out` exists.
     """
     if out is not None and os.path.lexists(out):
         raise _taken(out)
     run = None if erm is None else RunDir(erm)
     if run is not None:
-        config = config_of_erm_run(run, config)
+        config = config_of_erm_run(run, config, registry)
     config = with_absolute_paths(config, registry)
     data = load_dataset(config.data, registry)
     split = make_split(config, registry, data, erm=run, runs=runs, progress=progress)
@@ -107,16 +107,26 @@ def _taken(path: Path) -> RunError:
     return RunError(f"{path} exists already; choose another --out")
 
 
-def config_of_erm_run(run: RunDir, given: RunConfig) -> RunConfig:
-    """The configuration of an ERM run, with what was given of a split's own settings."""
+def config_of_erm_run(run: RunDir, given: RunConfig, registry: Registry) -> RunConfig:
+    """The configuration of an ERM run, with what was given of a split's own settings.
+
+    Raises:
+        RunError: it is no ERM run on the whole pool.
+        ConfigError: another setting was given than the run has.
+    """
     config = validate_config(run.config(), source=str(run.path / "config.json"))
     method = config.method.method
     if method != "erm" or config.split.train_on != "all":
         raise RunError(f"{run.path} is a run of method {method!r}; give one of erm on the whole pool")
-    own = given.given
-    if settled := sorted(own.keys() - {"split", "delta", "score", "folds", "seed"}):
-        raise ConfigError(f"{flag_name(settled[0])} is settled by --erm {run.path}; leave it out")
-    return config.updated(**own)
+    names, given = given.given.keys(), with_absolute_paths(given, registry)
+    own = {"split", "delta", "score", "folds", "seed"} & names
+    for name in sorted(names - own):
+        if (asked := given.value(name)) != (settled := config.value(name)):
+            raise ConfigError(
+                f"{flag_name(name)} {asked} is not what --erm {run.path} was trained with ({settled}); "
+                "leave it out, or name another run"
+            )
+    return config.updated(**{name: given.value(name) for name in own})
 
 
 MadeSplits = dict[str, Split]

@@ -1,6 +1,6 @@
 """Trackers: places where the metrics of runs are shown.
 
-Registers `tensorboard`.
+Registers `tensorboard`, `trackio` and `mlflow`.
 """
 
 from __future__ import annotations
@@ -17,5 +17,21 @@ def register_trackers(register: Callable[[TrackerSpec], None]) -> None:
             name="tensorboard",
             description="Event files for TensorBoard, a folder a run (pip install 'molere[tensorboard]')",
             start="molere_trackers.board:EventFiles",
+        )
+    )
+    register(
+        TrackerSpec(
+            name="trackio",
+            description="Trackio's project `molere`, for `trackio show` (pip install 'molere[trackio]')",
+            start="molere_trackers.wandb_calls:TrackioRun",
+        )
+    )
+    register(
+        TrackerSpec(
+            name="mlflow",
+            description=(
+                "MLflow's experiment `molere`, on its server or in a file (pip install 'molere[mlflow]')"
+            ),
+            start="molere_trackers.mlflow_runs:MLflowRun",
         )
     )
