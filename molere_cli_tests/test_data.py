@@ -281,6 +281,39 @@ def test_feeds_leave_the_global_random_state_alone(make, workers):
     assert torch.equal(training_images(feed, seed=5), first)
 
 
+MORE = {"rand_augment": {"rand_augment": 20}, "erasing": {"random_erasing": 1.0}}
+
+
+@pytest.mark.parametrize("more", MORE.values(), ids=MORE)
+@pytest.mark.parametrize("make", [lambda examples: examples, streamed], ids=["in memory", "streamed"])
+def test_more_augmentation_follows_the_seed_and_spares_evaluation(make, more):
+    examples = make(tiny_examples(20, seed=0))
+    plain = make_feed(examples, replace(SETTINGS, augment="none"))
+    alone, helped = (
+        make_feed(examples, replace(SETTINGS, augment="none", workers=number, **more)) for number in (0, 2)
+    )
+    assert torch.equal(training_images(alone, seed=5), training_images(helped, seed=5))
+    assert not torch.equal(training_images(alone, seed=5), training_images(alone, seed=6))
+    batches = list(torch.arange(20).split(8))
+    for one, other in zip(plain.evaluation(batches), alone.evaluation(batches), strict=True):
+        assert torch.equal(one.images, other.images)
+
+
+def test_erasing_blanks_a_rectangle_to_zero_and_nothing_else():
+    examples = tiny_examples(20, seed=0)
+    erased = make_feed(examples, replace(SETTINGS, augment="none", random_erasing=1.0))
+    plain = make_feed(examples, replace(SETTINGS, augment="none"))
+    positions = [torch.arange(20)]
+    (found,), (expected,) = erased.training(positions, seed=0), plain.evaluation(positions)
+    changed = (found.images != expected.images).any(dim=1)
+    for image, mask in zip(found.images, changed, strict=True):
+        rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
+        if len(rows):
+            inside = image[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            assert inside.abs().max() < 0.02  # half a step of 256
+    assert 0.6 < float(changed.flatten(1).any(dim=1).float().mean()) <= 1
+
+
 def test_images_are_resized_on_request():
     examples = tiny_examples(20, seed=0)
     for form in (examples, streamed(examples)):

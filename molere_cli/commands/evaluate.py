@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from molere_cli.commands.completion import run_directories
-from molere_cli.commands.flags import RunsDir
+from molere_cli.commands.flags import Average, RunsDir
 from molere_cli.commands.output import say, show, show_table
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def evaluate(
             "--dataset-option", metavar="KEY=VALUE", help="Option of that dataset.", show_default=False
         ),
     ] = None,
+    ema: Average = False,
     runs: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all classes.")] = False,
 ) -> None:
@@ -63,6 +64,7 @@ def evaluate(
         sets=comma_separated(on) if on else None,
         dataset=dataset,
         dataset_option=key_values("dataset_option", dataset_option or []),
+        average=ema,
         note=Notes().note,
     )
     for remark in found.remarks:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from molere_cli.commands.completion import run_directories
+from molere_cli.commands.flags import Average
 from molere_cli.commands.output import say
 from molere_cli.errors import ConfigError
 
@@ -28,6 +29,7 @@ def export(
             "torch-export: model.pt2.",
         ),
     ] = "timm",
+    ema: Average = False,
     push: Annotated[
         str | None,
         typer.Option(
@@ -51,7 +53,7 @@ def export(
         check_repository(push)
     elif private:
         raise ConfigError("--private goes with --push")
-    for path in export_run(run, folder, load_plugins(), format=format, note=Notes().note):
+    for path in export_run(run, folder, load_plugins(), format=format, average=ema, note=Notes().note):
         say(str(path))
     if push is not None:
         say(push_folder(folder, push, private=private))

@@ -16,6 +16,10 @@ from molere_cli.config.run_config import OWNERS, SECTIONS, field_of, flag_name
 from molere_cli.config.sections import Section
 from molere_cli.errors import ConfigError
 
+Average = Annotated[
+    bool,
+    typer.Option("--ema", help="The moving average of the weights, of a run with `train --ema`."),
+]
 RunsDir = Annotated[Path, typer.Option("--runs", help="Folder of run directories.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and results.")]
 ConfigFile = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from molere_cli.commands.completion import run_directories
-from molere_cli.commands.flags import Quiet
+from molere_cli.commands.flags import Average, Quiet
 from molere_cli.commands.output import say, show, show_table
 
 MOST_SHOWN = 100
@@ -29,6 +29,7 @@ def predict(
     top: Annotated[
         int, typer.Option("--top", help="The likeliest classes of each picture.", min=1, max=100_000)
     ] = 1,
+    ema: Average = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -38,7 +39,7 @@ def predict(
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.predict import prepare_predictions, write_predictions_csv
 
-    prepared = prepare_predictions(run, images, load_plugins(), note=Notes().note)
+    prepared = prepare_predictions(run, images, load_plugins(), average=ema, note=Notes().note)
     for remark in prepared.remarks:
         say(f"note: {remark}", err=True)
     top = min(top, len(prepared.class_names))

@@ -82,6 +82,8 @@ def train(
             help="Say what would be trained, in how many steps, and from a few timed ones how long it takes.",
         ),
     ] = False,
+    mixup: Annotated[float | None, typer.Option("--mixup", hidden=True)] = None,
+    cutmix: Annotated[float | None, typer.Option("--cutmix", hidden=True)] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Where the run goes; default: under --runs.", show_default=False),
@@ -112,6 +114,12 @@ def train(
     from molere_cli.tasks.track import OUT, Tracked
     from molere_cli.tasks.train import resume_run
 
+    for name, given_value in {"mixup": mixup, "cutmix": cutmix}.items():
+        if given_value is not None:
+            raise ConfigError(
+                f"there is no --{name}: its images are of two examples each, and a weight belongs to one; "
+                "use --augment crop-flip, --rand-augment 9 or --random-erasing 0.25"
+            )
     rates = parse_rates(lr) if lr is not None else []
     if len(rates) == 1:
         flags["lr"], rates = rates[0], []

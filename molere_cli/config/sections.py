@@ -137,6 +137,18 @@ class DataSettings(Section):
     augment: Literal["auto", "none", "crop", "crop-flip"] = Field(
         "auto", description="Training augmentation; auto: what the dataset recommends."
     )
+    rand_augment: int | None = Field(
+        None,
+        description="Also change training images by two operations of this magnitude, say 9 (RandAugment).",
+        ge=0,
+        le=30,
+    )
+    random_erasing: float = Field(
+        0.0,
+        description="Also blank a random rectangle of a training image, with this probability.",
+        ge=0,
+        le=1,
+    )
     check: Literal["headers", "full", "none"] = Field(
         "headers",
         description=(
@@ -152,6 +164,16 @@ class DataSettings(Section):
         if value in NOISE_KINDS or value.endswith(NOISE_SUFFIX):
             return value
         raise ValueError(f"must be one of {', '.join(NOISE_KINDS)}, or a {NOISE_SUFFIX} file")
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _one_image_an_example(cls, value: Any) -> Any:
+        if str(value).lower() in {"mixup", "cutmix"}:
+            raise ValueError(
+                f"cannot be {value}: its images are of two examples each, and a weight belongs to one; use "
+                "crop-flip, rand_augment = 9 or random_erasing = 0.25"
+            )
+        return value
 
     @property
     def dataset_name(self) -> str:
@@ -199,6 +221,15 @@ class ClassifierSettings(Section):
         le=1,
     )
     clip_grad: float | None = Field(None, description="Clip gradients to this norm.", gt=0)
+    ema: float | None = Field(
+        None,
+        description=(
+            "Keep an exponential moving average of the weights with this decay, say 0.999, tested beside the "
+            "weights themselves."
+        ),
+        gt=0,
+        lt=1,
+    )
     schedule: Literal["cosine", "step", "constant"] = Field(
         "cosine", description="Learning-rate schedule, stepped once an epoch."
     )

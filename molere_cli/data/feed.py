@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
@@ -42,8 +42,9 @@ class Batch(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class FeedSettings:
     """How images become batches; `image_size` is (height, width) after resizing by `crop_mode`
-    (`DataSettings.crop_mode`). pretrained: in place of `crop_mode`, as the weights that a classifier starts
-    from expect images; its size, mean and std are those here."""
+    (`DataSettings.crop_mode`). rand_augment, random_erasing: what is done to training images beside
+    `augment`, as in `DataSettings`. pretrained: in place of `crop_mode`, as the weights that a classifier
+    starts from expect images; its size, mean and std are those here."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -53,6 +54,17 @@ class FeedSettings:
     workers: int
     crop_mode: CropMode = "squash"
     pretrained: PretrainedInput | None = None
+    rand_augment: int | None = None
+    random_erasing: float = 0.0
+
+    def plain(self) -> FeedSettings:
+        """Those of images that nothing is done to at random."""
+        return replace(self, augment="none", rand_augment=None, random_erasing=0.0)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether training images are changed at random."""
+        return self != self.plain()
 
     @property
     def evaluation_batch_size(self) -> int:
@@ -87,8 +99,10 @@ def make_feed(examples: Examples, settings: FeedSettings) -> Feed:
     """The feed that fits where the images are."""
     if not isinstance(examples.images, Tensor):
         return StreamedFeed(examples.images, examples.labels, settings)
-    if settings.pretrained is not None:
-        # One at a time: in the size of pretrained networks they might not fit into memory.
+    by_image = settings.rand_augment is not None or settings.random_erasing
+    if settings.pretrained is not None or by_image:
+        # One at a time: that is how the transforms of others work, and in the size of pretrained networks all
+        # images might not fit into memory.
         return StreamedFeed(_HeldImages(examples.images), examples.labels, settings)
     return InMemoryFeed(examples.images, examples.labels, settings)
 
@@ -196,14 +210,14 @@ class StreamedFeed:
         return len(self.labels)
 
     def training(self, batches: Sequence[Tensor], *, seed: int, start: int = 0) -> Iterator[Batch]:
-        return self._load(batches[start:], augment=self.settings.augment, seed=seed)
+        return self._load(batches[start:], self.settings, seed=seed)
 
     def evaluation(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
-        return self._load(batches, augment="none", seed=0)
+        return self._load(batches, self.settings.plain(), seed=0)
 
-    def _load(self, batches: Iterable[Tensor], *, augment: Augment, seed: int) -> Iterator[Batch]:
+    def _load(self, batches: Iterable[Tensor], settings: FeedSettings, *, seed: int) -> Iterator[Batch]:
         loader: DataLoader[Any] = DataLoader(
-            _DecodedImages(self.reader, self.settings, augment, seed),
+            _DecodedImages(self.reader, settings, seed),
             batch_sampler=[batch.tolist() for batch in batches],
             num_workers=self.settings.workers,
             worker_init_fn=_heed_main_process,
@@ -236,21 +250,21 @@ def _one_thread() -> Iterator[None]:
 
 
 class _DecodedImages(Dataset[tuple[int, Tensor] | DataError]):
-    """What a worker runs: read, resize or crop, flip. A batch's chance depends on the seed and its positions
-    alone, never on the number of workers.
+    """What a worker runs: read, resize or crop, flip, and so on. A batch's chance depends on the seed and its
+    positions alone, never on the number of workers.
 
     An image that cannot be read is returned as its error: raised in a worker, it would reach the user
     wrapped in that worker's traceback.
     """
 
-    def __init__(self, reader: ImageReader, settings: FeedSettings, augment: Augment, seed: int) -> None:
+    def __init__(self, reader: ImageReader, settings: FeedSettings, seed: int) -> None:
         self.reader = reader
-        self.transform = _transform(settings, augment)
-        self.augment = augment
+        self.transform = _transform(settings)
+        self.is_random = settings.is_random
         self.seed = seed
 
     def __getitems__(self, positions: list[int]) -> list[tuple[int, Tensor] | DataError]:
-        if self.augment == "none":
+        if not self.is_random:
             return [self._decoded(position) for position in positions]
         # Seeding once a batch: for each image it took a quarter of the time that decoding takes.
         with seeded(derived_seed(self.seed, *positions)):
@@ -263,12 +277,27 @@ class _DecodedImages(Dataset[tuple[int, Tensor] | DataError]):
             return error
 
 
-def _transform(settings: FeedSettings, augment: Augment) -> Any:
+def _transform(settings: FeedSettings) -> Any:
+    """From uint8 (3, H, W) to uint8 of the wanted size. What an operation leaves free gets the mean colour,
+    which is 0 once it is normalised."""
+    from torchvision.transforms import v2
+
+    mean_colour = [round(255 * value) for value in settings.mean]
+    steps: list[Any] = [_cropping(settings)]
+    if settings.rand_augment is not None:
+        steps.append(v2.RandAugment(magnitude=settings.rand_augment, fill=mean_colour))
+    if settings.random_erasing:
+        steps.append(v2.RandomErasing(settings.random_erasing, value=mean_colour))
+    return v2.Compose(steps)
+
+
+def _cropping(settings: FeedSettings) -> Any:
+    """To the wanted size, by a random crop and flip where these are asked for."""
     from torchvision.transforms import v2
 
     if settings.pretrained is not None:
-        return timm_transform(settings.pretrained, augment)
-    image_size, crop_mode = settings.image_size, settings.crop_mode
+        return timm_transform(settings.pretrained, settings.augment)
+    image_size, crop_mode, augment = settings.image_size, settings.crop_mode, settings.augment
     if augment == "none":
         return v2.Compose(_to_size(image_size, crop_mode))
     if min(image_size) > 64:
@@ -333,7 +362,7 @@ def _collate(examples: list[tuple[int, Tensor] | DataError]) -> tuple[Tensor, Te
 
 
 def _resized(images: Tensor, settings: FeedSettings, chunk: int = 2048) -> Tensor:
-    resize = _transform(settings, "none")
+    resize = _transform(settings.plain())
     return torch.cat([resize(part) for part in images.split(chunk)])
 
 

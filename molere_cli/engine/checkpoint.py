@@ -25,6 +25,7 @@ from molere_cli.run_dir import CHECKPOINT_COMPLETE
 TENSORS = "state.safetensors"
 CLASSIFIER = "classifier.safetensors"
 LAST = "last.safetensors"
+AVERAGE = "ema.safetensors"
 ALWAYS = {CLASSIFIER, TENSORS, CHECKPOINT_COMPLETE}
 DIGESTS = "$digests"
 STATE_LIMIT = 1 << 28
@@ -78,16 +79,19 @@ def save_state(
     folder: Path,
     *,
     selected: Mapping[str, Tensor] | None = None,
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint into an empty folder: the classifier as it loads elsewhere, and the rest.
 
     selected: the tensors of the classifier that counts, if it is not the one that trains on; then that one
-    goes to a file of its own.
+    goes to a file of its own. average: the moving average of its weights, if there is one.
     """
     tensors: dict[str, Tensor] = {}
     packed = pack(state, tensors)
     trained = classifier_tensors(module)
     files = {CLASSIFIER: trained} if selected is None else {CLASSIFIER: dict(selected), LAST: trained}
+    if average is not None:
+        files[AVERAGE] = dict(average)
     files[TENSORS] = tensors
     for name, content in files.items():
         _save(content, folder / name)
@@ -131,6 +135,28 @@ def load_classifier(module: nn.Module, folder: Path) -> None:
     _load_module(module, folder / CLASSIFIER, _manifest(folder)[1])
 
 
+def load_averaged(module: nn.Module, folder: Path) -> None:
+    """As `load_classifier`, the moving average of its weights.
+
+    Raises:
+        RunError: also where there is none.
+    """
+    digests = _manifest(folder)[1]
+    if AVERAGE not in digests:
+        raise RunError(f"{folder.parent} has no moving average of its weights; train a run with --ema 0.999")
+    _load_module(module, folder / AVERAGE, digests)
+
+
+def load_average(folder: Path) -> dict[str, Tensor] | None:
+    """The tensors of the moving average of weights; None if there is none.
+
+    Raises:
+        DamagedCheckpoint: the file is missing, or is not what was written.
+    """
+    digests = _manifest(folder)[1]
+    return _tensors(folder / AVERAGE, digests) if AVERAGE in digests else None
+
+
 def load_trained(module: nn.Module, folder: Path) -> dict[str, Tensor] | None:
     """As `load_classifier`, of the classifier that trains on; the tensors of the one that counts, if that is
     another."""
@@ -150,9 +176,9 @@ def _load_module(module: nn.Module, path: Path, digests: Mapping[str, str]) -> N
 
 
 def check_weights(path: Path) -> None:
-    """Raise DamagedCheckpoint if a safetensors file is the classifier of a checkpoint, and is not what was
-    written."""
-    if path.name == CLASSIFIER and (path.parent / CHECKPOINT_COMPLETE).is_file():
+    """Raise DamagedCheckpoint if a safetensors file is the classifier of a checkpoint, or its average, and is
+    not what was written."""
+    if path.name in {CLASSIFIER, AVERAGE} and (path.parent / CHECKPOINT_COMPLETE).is_file():
         _check(path, _manifest(path.parent)[1])
 
 
@@ -168,7 +194,7 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if DIGESTS not in state:
         return state, {}
     digests = state.pop(DIGESTS)
-    named = isinstance(digests, dict) and digests.keys() - {LAST} == ALWAYS
+    named = isinstance(digests, dict) and digests.keys() - {LAST, AVERAGE} == ALWAYS
     if not named or digests[CHECKPOINT_COMPLETE] != digest(json_text(state).encode()):
         raise DamagedCheckpoint(path, NOT_AS_WRITTEN)
     return state, digests
@@ -183,7 +209,7 @@ def _tensors(path: Path, digests: Mapping[str, str]) -> dict[str, Tensor]:
 
 
 def _check(path: Path, digests: Mapping[str, str]) -> None:
-    if digests and digests[path.name] != digest_of_file(path):
+    if digests and digests.get(path.name) != digest_of_file(path):
         raise DamagedCheckpoint(path, NOT_AS_WRITTEN)
 
 

@@ -6,7 +6,7 @@ Equations (1) to (5) are those of docs/architecture.md. Shapes: N examples of th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from molere_cli.config.sections import ClassifierSettings
 from molere_cli.data.feed import Batch, Feed
+from molere_cli.engine.average import WeightAverage
 from molere_cli.engine.classifier import Classifier, RandomState, isolated_randomness
 from molere_cli.engine.finite import FiniteWatch
 from molere_cli.engine.layer_rule import StepTrace
@@ -50,6 +51,7 @@ class TrainingLoop:
         self.classifier = classifier
         self.optimizer = optimizer
         self.scheduler = build_scheduler(settings, optimizer)
+        self.average = None if settings.ema is None else WeightAverage(classifier.module, settings.ema)
         self.feed = feed
         self.method = method
         self.finite = FiniteWatch(classifier.device, method)
@@ -152,6 +154,8 @@ class TrainingLoop:
             clip_grads_with_norm_(self.classifier.module.parameters(), self.settings.clip_grad, norm)
             step.clipping = Clipping(self.settings.clip_grad, norm, kept_gradients(self.optimizer))
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.classifier.module)
         return loss
 
     def _gradient_norm(self) -> Tensor:
@@ -187,6 +191,7 @@ class TrainingLoop:
             "optimizer": self.optimizer.state_dict(),
             "method": self.method.state_dict(),
             "pool": self.pool_record.state_dict(),
+            **({} if self.average is None else {"average": self.average.state_dict()}),
         }
         if not self.totals.num_steps:
             return {"next_epoch": self.next_epoch, **state}
@@ -200,8 +205,10 @@ class TrainingLoop:
             **state,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`."""
+    def load_state_dict(self, state: dict[str, Any], average: Mapping[str, Tensor] | None = None) -> None:
+        """Go on from a `state_dict`, and the tensors of the average of weights where there is one."""
+        if self.average is not None and average is not None:
+            self.average.load(state["average"], average)
         self.optimizer.load_state_dict(state["optimizer"])
         self.method.load_state_dict(state["method"])
         self.pool_record.load_state_dict(state["pool"])

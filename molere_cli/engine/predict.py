@@ -70,7 +70,7 @@ def predict_sets(
     Args:
         among_present: names of those on which the classifier can choose among their own classes alone.
     """
-    plain = replace(settings, augment="none")
+    plain = settings.plain()
     return {
         name: predict_feed(
             classifier, make_feed(examples, plain), examples.groups, among_present=name in among_present

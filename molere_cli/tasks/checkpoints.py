@@ -53,7 +53,13 @@ class Checkpoints:
         digest = digest_of_records(self.records)
         state = {**engine.loop.state_dict(), **selection.state_dict(), "records": digest, **more}
         with self._run.new_checkpoint() as folder:
-            save_state(state, engine.classifier.module, folder, selected=selection.selected)
+            save_state(
+                state,
+                engine.classifier.module,
+                folder,
+                selected=selection.selected,
+                average=None if engine.loop.average is None else engine.loop.average.tensors(),
+            )
         self._num_steps, self._since = 0, time.monotonic()
 
 

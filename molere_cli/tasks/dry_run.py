@@ -12,7 +12,7 @@ import torch
 
 from molere_cli.config.plan import Plan, make_plan
 from molere_cli.config.run_config import RunConfig
-from molere_cli.data.feed import Feed, FeedSettings, batches_in_order, make_feed
+from molere_cli.data.feed import Feed, batches_in_order, make_feed
 from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.engine.memory import PeakMemory
 from molere_cli.methods.molere import random_split
@@ -167,8 +167,7 @@ def _beginning_seconds(engine: Engine) -> float:
 
 
 def _pass_seconds(engine: Engine, examples: Examples) -> float:
-    settings: FeedSettings = replace(engine.feed_settings, augment="none")
-    return _feed_seconds(engine, make_feed(examples, settings))
+    return _feed_seconds(engine, make_feed(examples, engine.feed_settings.plain()))
 
 
 def _feed_seconds(engine: Engine, feed: Feed) -> float:

@@ -79,6 +79,7 @@ def evaluate_run(
     sets: Collection[str] | None = None,
     dataset: str | None = None,
     dataset_option: Mapping[str, str] | None = None,
+    average: bool = False,
     note: Note = lambda _message: None,
 ) -> Evaluation:
     """Recompute a run's metrics from its checkpoint.
@@ -89,6 +90,7 @@ def evaluate_run(
             the run's own test set corrupted on the fly (`cifar10-c:KIND:SEVERITY` and the like mean the
             same), and another dataset as `NAME` or `NAME:ARGUMENT` for its test sets.
         dataset: another dataset to take the test sets from.
+        average: whether to test the moving average of weights.
         note: told if the newest checkpoint is damaged, so that the one before it is used.
 
     Raises:
@@ -96,7 +98,7 @@ def evaluate_run(
         ConfigError: an unknown test set, options without a dataset, or classes that the run does not have.
     """
     run = RunDir(path) if path is not None else newest_run(runs)
-    plan, data, classifier, settings = load_for_evaluation(run, registry, note=note)
+    plan, data, classifier, settings = load_for_evaluation(run, registry, average=average, note=note)
     if dataset_option and dataset is None:
         raise ConfigError("--dataset-option goes with --dataset; the run's own dataset is as it was trained")
     class_names = data.dataset.class_names

@@ -67,6 +67,7 @@ def export_run(
     registry: Registry,
     *,
     format: Format = "timm",
+    average: bool = False,
     note: Note = lambda _message: None,
 ) -> list[Path]:
     """Write a finished run's classifier into a new folder, with a model card; what was written.
@@ -77,6 +78,7 @@ def export_run(
     its logits compared with the checkpoint's: exactly for timm, to 1e-4 of the largest for the others.
 
     Args:
+        average: whether it is the moving average of weights.
         note: told if the newest checkpoint is damaged, and if timm does not know the network.
 
     Raises:
@@ -89,7 +91,7 @@ def export_run(
     run.config()
     if not run.is_done:
         raise RunError(f"{path} is not finished; go on with `molere train --resume {path}`")
-    plan, classifier, class_names, settings = load_alone(run, registry, note=note)
+    plan, classifier, class_names, settings = load_alone(run, registry, average=average, note=note)
     network = copy.deepcopy(classifier.module).float().cpu()
     network = network.to(memory_format=torch.contiguous_format)
     made = Exported(network.eval(), plan.config.classifier.backbone, class_names, settings)
@@ -105,6 +107,7 @@ def export_run(
                 made.backbone,
                 class_names,
                 settings,
+                average=average,
                 loading=_loading(made, format),
                 library="timm" if made.is_of_timm and format == "timm" else None,
             )

@@ -9,7 +9,7 @@ from molere_cli.config.files import saved_config
 from molere_cli.config.plan import Plan, make_plan
 from molere_cli.data.feed import FeedSettings
 from molere_cli.data.source import LoadedDataset, load_dataset
-from molere_cli.engine.checkpoint import load_classifier
+from molere_cli.engine.checkpoint import load_averaged, load_classifier
 from molere_cli.engine.classifier import Classifier
 from molere_cli.errors import RunError
 from molere_cli.locks import Note
@@ -21,19 +21,22 @@ from molere_cli.tasks.provenance import check_fingerprint
 
 
 def load_for_evaluation(
-    run: RunDir, registry: Registry, *, note: Note = lambda _message: None
+    run: RunDir, registry: Registry, *, average: bool = False, note: Note = lambda _message: None
 ) -> tuple[Plan, LoadedDataset, Classifier, FeedSettings]:
     """A run's classifier from its checkpoint alone, with the dataset it was trained on.
 
+    Args:
+        average: whether its weights are the moving average of those that trained.
+
     Raises:
-        RunError: no checkpoint, or settings or dataset have changed.
+        RunError: no checkpoint, no average in it, or settings or dataset have changed.
     """
     plan = plan_of(run, registry)
     data = load_dataset(plan.config.data, registry, purpose="test")
     check_fingerprint(run, data)
     settings = _settings_of(run, plan) or feed_settings(plan, data)
     classifier = make_empty_classifier(plan, data.num_classes, settings.image_size)
-    run.read_checkpoint(partial(load_classifier, classifier.module), note=note)
+    run.read_checkpoint(partial(load_averaged if average else load_classifier, classifier.module), note=note)
     return plan, data, classifier, settings
 
 
@@ -50,23 +53,26 @@ def plan_of(run: RunDir, registry: Registry) -> Plan:
 
 
 def load_alone(
-    run: RunDir, registry: Registry, *, note: Note = lambda _message: None
+    run: RunDir, registry: Registry, *, average: bool = False, note: Note = lambda _message: None
 ) -> tuple[Plan, Classifier, Sequence[str], FeedSettings]:
     """A run's classifier from its checkpoint, the names of its classes, and how images become its input.
 
     Its dataset is not needed, but for runs of versions that did not record how images are read.
 
+    Args:
+        average: whether its weights are the moving average of those that trained.
+
     Raises:
-        RunError: no checkpoint, or settings have changed.
+        RunError: no checkpoint, no average in it, or settings have changed.
     """
     environment = run.environment()
     plan = plan_of(run, registry)
     if (settings := _settings_of(run, plan)) is None:
-        plan, data, classifier, settings = load_for_evaluation(run, registry, note=note)
+        plan, data, classifier, settings = load_for_evaluation(run, registry, average=average, note=note)
         return plan, classifier, data.dataset.class_names, settings
     class_names = environment["class_names"]
     classifier = make_empty_classifier(plan, len(class_names), settings.image_size)
-    run.read_checkpoint(partial(load_classifier, classifier.module), note=note)
+    run.read_checkpoint(partial(load_averaged if average else load_classifier, classifier.module), note=note)
     return plan, classifier, class_names, settings
 
 

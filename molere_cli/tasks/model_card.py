@@ -8,6 +8,7 @@ from dataclasses import replace
 from huggingface_hub import ModelCard, ModelCardData
 
 from molere_cli.data.feed import FeedSettings
+from molere_cli.engine.average import SUFFIX
 from molere_cli.errors import MolereError
 from molere_cli.report import compare_runs, render
 from molere_cli.report.records import find_runs
@@ -35,12 +36,14 @@ def model_card(
     class_names: Sequence[str],
     settings: FeedSettings,
     *,
+    average: bool,
     loading: str,
     library: str | None,
 ) -> str:
     """The card as Markdown with the Hub's metadata.
 
     Args:
+        average: whether it is the moving average of the weights that trained.
         loading: code that loads the classifier. library: the one that does so by itself, as the Hub calls it.
 
     Raises:
@@ -53,11 +56,12 @@ def model_card(
     accuracies = [
         f"- `{_plain(name)}`: accuracy {100 * accuracy:.2f}%{_worst(results, name)}"
         for name in _test_sets(results)
-        if isinstance(accuracy := results[f"{name}/accuracy"], float)
+        if name.endswith(SUFFIX) == average and isinstance(accuracy := results[f"{name}/accuracy"], float)
     ]
+    averaged = " Its weights are the moving average of those that trained." if average else ""
     text = f"""# {_plain(str(environment["label"]))} on {_plain(config["dataset"])}
 
-An image classifier, `{_plain(backbone)}`, trained by [MOLERE](https://arxiv.org/abs/2403.12236).
+An image classifier, `{_plain(backbone)}`, trained by [MOLERE](https://arxiv.org/abs/2403.12236).{averaged}
 
 - Classes ({len(class_names):,}): {", ".join(shown)}{more}.
 - Trained on {environment["num_pool"]:,} images of `{_plain(config["dataset"])}`, with seed {config["seed"]};
@@ -74,7 +78,7 @@ An image classifier, `{_plain(backbone)}`, trained by [MOLERE](https://arxiv.org
 
 {chr(10).join(accuracies)}
 
-{_table(run)}
+{_table(run, average=average)}
 
 One number of one seed says little; where the table has an interval, it is over seeds.
 
@@ -90,7 +94,7 @@ One number of one seed says little; where the table has an interval, it is over 
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n{text}"))
 
 
-def _table(run: RunDir) -> str:
+def _table(run: RunDir, *, average: bool) -> str:
     """The rows of `molere compare` that this run is in, against ERM, from the runs beside it."""
     try:
         found = compare_runs(find_runs(run.path.parent), test_set=None)
@@ -100,7 +104,8 @@ def _table(run: RunDir) -> str:
     own = [
         result
         for result in found.results
-        if any(record.path.resolve() == place for record in result.row.runs.values())
+        if result.test_set.endswith(SUFFIX) == average
+        and any(record.path.resolve() == place for record in result.row.runs.values())
     ]
     rows = {id(result.row) for result in own} | {id(result.baseline) for result in own}
     sets = {result.test_set for result in own}

@@ -81,14 +81,22 @@ class Predicting:
 
 
 def prepare_predictions(
-    run: Path, images: Sequence[str], registry: Registry, *, note: Note = lambda _message: None
+    run: Path,
+    images: Sequence[str],
+    registry: Registry,
+    *,
+    average: bool = False,
+    note: Note = lambda _message: None,
 ) -> Predicting:
     """A run's classifier, and the pictures at `images`: files, folders with all below them, and patterns.
 
     The run's dataset is not needed, but for runs of versions that did not record how images are read.
 
+    Args:
+        average: whether its weights are the moving average of those that trained.
+
     Raises:
-        RunError: no run, or no checkpoint.
+        RunError: no run, no checkpoint, or no average in it.
         DataError: a path leads to nothing, or pictures cannot be read; all of them are named.
     """
     walk = Walk()
@@ -96,7 +104,7 @@ def prepare_predictions(
     particular = inspect_images(
         {"images": Examples(images=FolderReader(Path(), paths), labels=torch.zeros(len(paths)))}, whole=False
     )
-    _, classifier, class_names, settings = load_alone(RunDir(run), registry, note=note)
+    _, classifier, class_names, settings = load_alone(RunDir(run), registry, average=average, note=note)
     passed_over = ", ".join(f"{why} {number:,}" for why, number in walk.passed_over.items())
     remarks = [f"passed over: {passed_over}"] if passed_over else []
     remarks += [f"{number:,} {HOW_TAKEN.get(what, what)}" for what, number in particular.items()]

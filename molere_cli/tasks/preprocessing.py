@@ -27,12 +27,16 @@ def feed_settings(plan: Plan, data: LoadedDataset) -> FeedSettings:
     """
     config, dataset = plan.config, data.dataset
     augment = dataset.augment if config.data.augment == "auto" else config.data.augment
+    more: dict[str, Any] = {
+        "rand_augment": config.data.rand_augment,
+        "random_erasing": config.data.random_erasing,
+    }
     if (found := input_of_weights(plan)) is not None:
         size = config.data.image_size
         own = found if size is None else _resized(found, (size, size))
         if config.data.crop_mode != "auto":
             own = _cropped(own, config.data.crop_mode)
-        return replace(own, augment=augment)
+        return replace(own, augment=augment, **more)
     return FeedSettings(
         mean=dataset.mean,
         std=dataset.std,
@@ -41,6 +45,7 @@ def feed_settings(plan: Plan, data: LoadedDataset) -> FeedSettings:
         device=plan.device,
         workers=config.data.workers,
         crop_mode=dataset.crop_mode if config.data.crop_mode == "auto" else config.data.crop_mode,
+        **more,
     )
 
 
@@ -59,7 +64,7 @@ def input_of_weights(plan: Plan) -> FeedSettings | None:
     path = plan.config.classifier.weights
     if path is not None:
         run = RunDir(path.parent.parent)
-        if path == run.classifier_path and (run.path / "environment.json").is_file():
+        if path.parent == run.classifier_path.parent and (run.path / "environment.json").is_file():
             return _of_run(run, plan)
         if (config := path.parent / "config.json").is_file():
             return _of_timm_config(config, plan)

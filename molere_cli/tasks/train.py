@@ -13,7 +13,8 @@ from torch import Tensor
 from molere_cli.config.files import saved_config, validate_config
 from molere_cli.config.plan import Plan, make_plan
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
-from molere_cli.engine.checkpoint import load_state, load_trained
+from molere_cli.engine.average import SUFFIX
+from molere_cli.engine.checkpoint import load_average, load_state, load_trained
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import RunError, SplitError
@@ -194,17 +195,19 @@ def _load_checkpoint(
         epochs before, None in one of a version that kept none.
     """
 
-    def read(folder: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor] | None]:
+    Tensors = dict[str, Tensor] | None
+
+    def read(folder: Path) -> tuple[Path, dict[str, Any], Tensors, Tensors]:
         state = load_state(folder)
-        return folder, state, load_trained(engine.classifier.module, folder)
+        return folder, state, load_trained(engine.classifier.module, folder), load_average(folder)
 
     run.settle_checkpoint()
     if (found := run.read_checkpoint(read, note=note)) is None:
         return [], None
-    folder, state, selected = found
+    folder, state, selected, average = found
     if folder.name != CHECKPOINTS[0]:
         run.use_old_checkpoint()
-    engine.loop.load_state_dict(state)
+    engine.loop.load_state_dict(state, average)
     selection.load_state_dict(state, selected)
     return [state["unevaluated"]] if "unevaluated" in state else [], state.get("records")
 
@@ -337,6 +340,11 @@ def _report_step(
 def _evaluate(engine: Engine, run: RunDir, *, write: bool) -> dict[str, float]:
     sets = engine.data.test_sets()
     found = predict_sets(engine.classifier, sets, engine.feed_settings)
+    if (average := engine.loop.average) is not None:
+        with average.in_place(engine.classifier.module):
+            of_average = predict_sets(engine.classifier, sets, engine.feed_settings)
+        found |= {f"{name}{SUFFIX}": predictions for name, predictions in of_average.items()}
+        sets |= {f"{name}{SUFFIX}": sets[name] for name in of_average}
     if write:
         write_test_results(found, sets, run.predictions_path)
     return {
