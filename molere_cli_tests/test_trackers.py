@@ -9,6 +9,7 @@ import sys
 import types
 import warnings
 from functools import partial
+from importlib.util import find_spec
 
 import pytest
 
@@ -84,6 +85,8 @@ def test_mlflow_has_the_numbers_of_the_run(in_tmp, molere, monkeypatch):
         assert points == expected(run)
 
 
+# Its own bounds are too tight for `make check-lowest`, which does without it.
+@pytest.mark.skipif(find_spec("trackio") is None and "CI" not in os.environ, reason="no trackio installed")
 def test_trackio_has_the_numbers_of_the_run(in_tmp, molere):
     assert molere(f"train --method erm {SMALL} --out run").code == 0
     read = (
