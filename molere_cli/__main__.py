@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import os
 import sys
 import traceback
 import warnings
@@ -112,7 +113,27 @@ def main() -> None:
     # hundreds of thousands, although the system takes all of them back at once.
     atexit.register(gc.freeze)
     with written_out():
-        _run(Shown())
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            _run_together(Shown())
+        else:
+            _run(Shown())
+
+
+def _run_together(shown: Shown) -> None:
+    """Under torchrun: the first process runs the command line, the others train with it."""
+    from molere_cli.tasks.processes import follow, leading, under_torchrun
+
+    if not under_torchrun():
+        _run(shown)
+    elif os.environ["RANK"] == "0":
+        with leading():
+            _run(shown)
+    else:
+        try:
+            follow()
+        except MolereError as error:
+            say(f"molere: process {os.environ['RANK']}: {error}", err=True)
+            sys.exit(1)
 
 
 def _run(shown: Shown) -> None:

@@ -109,6 +109,7 @@ def train(
     from molere_cli.files import json_text
     from molere_cli.registry.registry import load_plugins
     from molere_cli.tasks.grid import parse_rates
+    from molere_cli.tasks.processes import is_started_again
     from molere_cli.tasks.seeds import parse_seeds
     from molere_cli.tasks.sweep import Outcome, train_methods
     from molere_cli.tasks.track import OUT, Tracked
@@ -151,6 +152,8 @@ def train(
                     estimates(several, wanted, registry, num_rates=len(rates) or 1), as_json=as_json
                 )
                 return
+            # A process had died: what it had written is gone on with.
+            resume_unfinished = resume_unfinished or is_started_again()
             with also_by_the_same_command(resume_unfinished):
                 outcome = train_methods(
                     several,

@@ -13,13 +13,16 @@ Precision = Literal["fp32", "tf32", "bf16"]
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is a CUDA GPU where there is one, else the CPU.
+    """`auto` is a CUDA GPU where there is one, else the CPU; under torchrun, `cuda` is each process's own.
 
     Raises:
         ConfigError: there is no such device, or it is one of a kind that MOLERE would be wrong on.
     """
+    local_rank = os.environ.get("LOCAL_RANK")
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank is not None:
+        name = f"cuda:{local_rank}"  # under torchrun, a GPU for each process
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -48,12 +48,17 @@ class ImageStore:
         columns = slice(self.pad_x, self.pad_x + self.width)
         return self._padded[:, rows, columns][positions_B].permute(0, 3, 1, 2)
 
-    def augmented(self, positions_B: Tensor, *, generator: Generator) -> Tensor:
-        """Random crops and, under `crop-flip`, a horizontal flip with probability 1/2, (B, C, H, W)."""
+    def augmented(self, positions_B: Tensor, *, generator: Generator, part: slice = slice(None)) -> Tensor:
+        """Random crops and, under `crop-flip`, a horizontal flip with probability 1/2, (B, C, H, W).
+
+        Args:
+            part: of the batch, those that are wanted; each is as it is in the whole.
+        """
         if self.augment == "none":
-            return self.plain(positions_B)
+            return self.plain(positions_B[part])
+        top_B, left_B, flips_B = (drawn[part] for drawn in self.draw(len(positions_B), generator=generator))
+        positions_B = positions_B[part]
         num_images, device = len(positions_B), self._padded.device
-        top_B, left_B, flips_B = self.draw(num_images, generator=generator)
         crops = self._windows()[positions_B, sent(top_B, device), sent(left_B, device)]
         crops = crops.view(num_images, self.height, self.width, self.channels)
         if self.augment == "crop-flip":

@@ -23,6 +23,7 @@ from molere_cli.data.as_timm import seeded, timm_transform
 from molere_cli.data.augmentation import Augment, CropMode, ImageStore, crop_padding, sent
 from molere_cli.errors import ConfigError, DataError
 from molere_cli.randomness import derived_generator, derived_seed
+from molere_cli.ranks import ALONE, Ranks
 from molere_cli.registry.specs import Examples, ImageReader, PretrainedInput
 from molere_cli.stopping import SIGNALS
 
@@ -32,11 +33,19 @@ CACHED_PIXELS = 2**21 // 12
 
 class Batch(NamedTuple):
     """positions: int64 (B,) in the set; images: float32 (B, 3, H, W), normalised, channels last;
-    labels: int64 (B,). All on the device."""
+    labels: int64 (B,). All on the device.
+
+    whole_positions: of a batch that several ranks share, those of all of them, None for one that is whole."""
 
     positions: Tensor
     images: Tensor
     labels: Tensor
+    whole_positions: Tensor | None = None
+
+    @property
+    def num_whole(self) -> int:
+        """Examples on all ranks together."""
+        return len(self.positions if self.whole_positions is None else self.whole_positions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +53,7 @@ class FeedSettings:
     """How images become batches; `image_size` is (height, width) after resizing by `crop_mode`
     (`DataSettings.crop_mode`). rand_augment, random_erasing: what is done to training images beside
     `augment`, as in `DataSettings`. pretrained: in place of `crop_mode`, as the weights that a classifier
-    starts from expect images; its size, mean and std are those here."""
+    starts from expect images; its size, mean and std are those here. ranks: who shares training batches."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -56,6 +65,7 @@ class FeedSettings:
     pretrained: PretrainedInput | None = None
     rand_augment: int | None = None
     random_erasing: float = 0.0
+    ranks: Ranks = ALONE
 
     def plain(self) -> FeedSettings:
         """Those of images that nothing is done to at random."""
@@ -129,12 +139,12 @@ def native_image_size(examples: Examples) -> tuple[int, int]:
     return first.shape[-2], first.shape[-1]
 
 
-def epoch_batches(positions: Tensor, batch_size: int, *, seed: int) -> list[Tensor]:
+def epoch_batches(positions: Tensor, batch_size: int, *, seed: int, num_ranks: int = 1) -> list[Tensor]:
     """One epoch's batches of positions, shuffled; a last batch of a single example joins the one before,
-    since batch normalisation cannot take it."""
+    since batch normalisation cannot take it, and so does one of fewer examples than ranks share it."""
     generator = derived_generator(seed, "order")
     batches = list(positions[torch.randperm(len(positions), generator=generator)].split(batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
+    if len(batches) > 1 and len(batches[-1]) < max(2, num_ranks):
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
 
@@ -188,8 +198,11 @@ class InMemoryFeed:
                 self.store.draw(len(positions_B), generator=generator)
         for positions_B in batches[start:]:
             on_device_B = sent(positions_B, self.settings.device)
-            crops = self.store.augmented(on_device_B, generator=generator)
-            yield Batch(on_device_B, normalize(crops, self.settings), self.labels[on_device_B])
+            part = self.settings.ranks.part(len(positions_B))
+            crops = self.store.augmented(on_device_B, generator=generator, part=part)
+            whole_B = on_device_B if self.settings.ranks.are_several else None
+            own_b = on_device_B[part]
+            yield Batch(own_b, normalize(crops, self.settings), self.labels[own_b], whole_B)
 
     def evaluation(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         for positions_B in batches:
@@ -210,7 +223,15 @@ class StreamedFeed:
         return len(self.labels)
 
     def training(self, batches: Sequence[Tensor], *, seed: int, start: int = 0) -> Iterator[Batch]:
-        return self._load(batches[start:], self.settings, seed=seed)
+        ranks = self.settings.ranks
+        own = [positions_B[ranks.part(len(positions_B))] for positions_B in batches[start:]]
+        loaded = self._load(own, self.settings, seed=seed)
+        if not ranks.are_several:
+            return loaded
+        return (
+            batch._replace(whole_positions=sent(positions_B, self.settings.device))
+            for batch, positions_B in zip(loaded, batches[start:], strict=True)
+        )
 
     def evaluation(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         return self._load(batches, self.settings.plain(), seed=0)

@@ -9,7 +9,7 @@ Shapes: B examples, C classes, D features.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple
@@ -23,7 +23,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from molere_cli.engine.forward_mode import fast_forward_mode
 from molere_cli.engine.layer_rule import StepTrace, mixes_no_examples
+from molere_cli.engine.shared_batch_norm import shared_batch_norm
 from molere_cli.errors import TrainingError
+from molere_cli.ranks import ALONE, Ranks
 from molere_cli.registry.specs import BackboneRequest, BackboneSpec
 
 
@@ -71,7 +73,8 @@ class Classifier:
     """A backbone on a device. `module` is the plain network, as it is saved.
 
     freeze_backbone: only the classification layer trains; all else keeps its parameters and its running
-    statistics, and has no dropout.
+    statistics, and has no dropout. ranks: who trains it; of a pass in training mode each has a part of the
+    batch, and the statistics of batch norm are those of all of it.
     """
 
     def __init__(
@@ -81,7 +84,9 @@ class Classifier:
         device: torch.device,
         precision: torch.dtype,
         freeze_backbone: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self._head = classification_layer(module)
         self._freeze_backbone = freeze_backbone
         if freeze_backbone:
@@ -115,7 +120,8 @@ class Classifier:
             trace: to follow the pass with, where the classifier `mixes_no_examples`.
         """
         if trace is None:
-            return self._output(self.module, images, with_features=with_features)
+            with self.shared_statistics():
+                return self._output(self.module, images, with_features=with_features)
         return trace.forward(
             lambda copies: self._output(partial(self._call, copies), images, with_features=with_features),
             self.module,
@@ -131,7 +137,8 @@ class Classifier:
     @torch.no_grad()
     def meta_forward(self, images: Tensor, *, with_features: bool = False) -> Output:
         """A forward pass as `validation_gradient` takes it, without the gradient."""
-        with isolated_randomness(self.device), deterministic_layers(self.module):
+        deterministic = deterministic_layers(self.module)
+        with isolated_randomness(self.device), deterministic, self.shared_statistics():
             return self._output(self._on_copied_buffers, images, with_features=with_features)
 
     @torch.inference_mode()
@@ -142,27 +149,37 @@ class Classifier:
             return self.forward(images, with_features=with_features)
 
     def validation_gradient(
-        self, images: Tensor, labels: Tensor, *, at: Mapping[str, Tensor] | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        num_whole: int | None = None,
+        at: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[Tensor, Tensor]]:
         """The mean loss on a validation batch (0-dim, detached) and its gradient for every parameter.
 
         Batch norm uses batch statistics without touching the running ones; dropout is off.
 
         Args:
+            num_whole: how many examples the batch has on all ranks; their number here if that is all.
             at: values that stand in for the parameters of these names, which stay as they are.
         """
         # Leaves of their own: the caller's values are nobody's parameters and get no gradient.
         stand_ins = {name: value.detach().requires_grad_() for name, value in (at or {}).items()}
         values = [stand_ins.get(name, parameter) for name, parameter in self.parameters.items()]
-        with isolated_randomness(self.device), deterministic_layers(self.module), self._autocast():
+        deterministic = deterministic_layers(self.module)
+        with isolated_randomness(self.device), deterministic, self.shared_statistics(), self._autocast():
             # Batch norm on batch statistics writes its running ones; these it may have.
             tensors = {**stand_ins, **self._buffer_copies()}
             logits_BC = _at_least_float32(self._call(tensors, images))
-            loss = F.cross_entropy(logits_BC, labels)
+            # This rank's part of the mean over the whole batch.
+            loss = F.cross_entropy(logits_BC, labels) * self.ranks.share(num_whole or len(labels))
         # Not `backward`: the response still needs the step's own gradients in `.grad`. A parameter
         # that the loss does not reach has gradient 0.
         gradients = torch.autograd.grad(loss, values, materialize_grads=True)
-        return loss.detach(), dict(zip(self.parameters.values(), gradients, strict=True))
+        loss = loss.detach()
+        self.ranks.sum_([*gradients, loss])
+        return loss, dict(zip(self.parameters.values(), gradients, strict=True))
 
     def step_losses(
         self, images: Tensor, labels: Tensor, randomness: RandomState
@@ -189,7 +206,8 @@ class Classifier:
             autocast = self._autocast(cache_enabled=False)
             attention = sdpa_kernel(SDPBackend.MATH)
             # With other dropout masks it would be the derivative of another step than the one taken.
-            with randomness.replayed(self.device), attention, fast_forward_mode(), autocast:
+            replayed, shared = randomness.replayed(self.device), self.shared_statistics()
+            with replayed, attention, fast_forward_mode(), shared, autocast:
                 logits_BC = self._call({**parameters, **self._buffer_copies()}, images)
             return _at_least_float32(logits_BC)
 
@@ -217,6 +235,10 @@ class Classifier:
         everywhere = {place: value for name, value in tensors.items() for place in self._places[name]}
         output: Tensor = functional_call(self.module, everywhere, (images,), tie_weights=False)
         return output
+
+    def shared_statistics(self) -> AbstractContextManager[object]:
+        """Within the block batch norm goes by all ranks' examples, in whatever network."""
+        return shared_batch_norm(self.ranks) if self.ranks.are_several else nullcontext()
 
     def _buffer_copies(self) -> dict[str, Tensor]:
         return {name: buffer.clone() for name, buffer in self.module.named_buffers()}
@@ -258,6 +280,7 @@ def build_classifier(
     device: torch.device,
     precision: torch.dtype,
     freeze_backbone: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Classifier:
     """The classifier for a backbone; draws its initial parameters from the global random state.
 
@@ -266,7 +289,9 @@ def build_classifier(
         TrainingError: what the backbone makes of a batch is not (B, C) logits.
     """
     module = build_backbone(spec, request)
-    classifier = Classifier(module, device=device, precision=precision, freeze_backbone=freeze_backbone)
+    classifier = Classifier(
+        module, device=device, precision=precision, freeze_backbone=freeze_backbone, ranks=ranks
+    )
     height, width = request.image_size
     # A trial on two blank images, so that what cannot work is known before anything is trained.
     images = torch.zeros(2, 3, height, width, device=device)

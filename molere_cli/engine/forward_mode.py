@@ -46,7 +46,7 @@ def _convolution(
     convolve: Callable[..., Tensor], input: Any, weight: Any, bias: Any = None, *rest: Any, **options: Any
 ) -> Tensor:
     """d conv(x, w) = conv(dx, w) + conv(x, dw), summed in place; nothing is convolved for a zero tangent."""
-    (x, dx), (w, dw), (b, db) = _parts(input), _parts(weight), _parts(bias)
+    (x, dx), (w, dw), (b, db) = parts_of_dual(input), parts_of_dual(weight), parts_of_dual(bias)
     y = convolve(x, w, b, *rest, **options)
     through_weight = None if dw is None else convolve(x, dw, db, *rest, **options)
     if dx is None:
@@ -81,30 +81,58 @@ def _batch_norm(
     # On running statistics it is affine in its input, and torch's own derivative of that is fast.
     if not training:
         return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    (x, dx), (gamma, dgamma), (beta, dbeta) = _parts(input), _parts(weight), _parts(bias)
+    (x, dx), (gamma, dgamma), (beta, dbeta) = (
+        parts_of_dual(input),
+        parts_of_dual(weight),
+        parts_of_dual(bias),
+    )
     y, mean_C, inverse_std_C = torch.native_batch_norm(x, gamma, beta, None, None, True, momentum, eps)
+    sums = None if dx is None else batch_norm_sums(dx, x, gamma, mean_C, inverse_std_C, eps)
+    per_channel = x.numel() // len(mean_C)
+    tangent = batch_norm_tangent(x, dx, gamma, dgamma, dbeta, mean_C, inverse_std_C, sums, per_channel)
+    dual: Tensor = make_dual(y, tangent)
+    return dual
+
+
+def batch_norm_sums(
+    dx: Tensor, x: Tensor, gamma: Tensor | None, mean_C: Tensor, inverse_std_C: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """sum(dx x_hat) and sum(dx) by channel, (C,) each, in one pass."""
+    # With dx in the place of an output gradient, they are its gradients of gamma and beta; the gradient of
+    # the input is not asked for. On a GPU a layer without gamma gets none for channels last, so ones stand
+    # in: they do not enter into the sums.
+    ones_C = torch.ones_like(mean_C) if gamma is None else gamma
+    _, dot_C, sum_C = torch.ops.aten.native_batch_norm_backward(
+        dx, x, ones_C, None, None, mean_C, inverse_std_C, True, eps, [False, True, True]
+    )
+    return dot_C, sum_C
+
+
+def batch_norm_tangent(
+    x: Tensor,
+    dx: Tensor | None,
+    gamma: Tensor | None,
+    dgamma: Tensor | None,
+    dbeta: Tensor | None,
+    mean_C: Tensor,
+    inverse_std_C: Tensor,
+    sums: tuple[Tensor, Tensor] | None,
+    per_channel: int | Tensor,
+) -> Tensor:
+    """dy of a batch norm on batch statistics, where `sums` are `batch_norm_sums` over the `per_channel`
+    numbers that the statistics are of."""
     x_hat_factor_C = torch.zeros_like(mean_C) if dgamma is None else dgamma
     shift_C = torch.zeros_like(mean_C) if dbeta is None else dbeta
     dx_factor_C = inverse_std_C if gamma is None else gamma * inverse_std_C
-    if dx is not None:
-        # With dx in the place of an output gradient, its gradients of gamma and beta are sum(dx x_hat) and
-        # sum(dx) by channel, in one pass; the gradient of the input is not asked for. On a GPU a layer
-        # without gamma gets none for channels last, so ones stand in: they do not enter into the sums.
-        ones_C = torch.ones_like(mean_C) if gamma is None else gamma
-        _, dot_C, sum_C = torch.ops.aten.native_batch_norm_backward(
-            dx, x, ones_C, None, None, mean_C, inverse_std_C, True, eps, [False, True, True]
-        )
-        per_channel = x.numel() // len(mean_C)
+    if sums is not None:
+        dot_C, sum_C = sums
         x_hat_factor_C = x_hat_factor_C - dx_factor_C * dot_C / per_channel
         shift_C = shift_C - dx_factor_C * sum_C / per_channel
     x_factor_C = x_hat_factor_C * inverse_std_C
     shift_C = shift_C - x_factor_C * mean_C
     if dx is None:
-        tangent = _affine(x, x_factor_C, shift_C)
-    else:
-        tangent = _affine(dx, dx_factor_C, shift_C).addcmul_(x, _by_channel(x_factor_C, x))
-    dual: Tensor = make_dual(y, tangent)
-    return dual
+        return _affine(x, x_factor_C, shift_C)
+    return _affine(dx, dx_factor_C, shift_C).addcmul_(x, _by_channel(x_factor_C, x))
 
 
 def _affine(values: Tensor, factor_C: Tensor, shift_C: Tensor) -> Tensor:
@@ -117,5 +145,6 @@ def _by_channel(values_C: Tensor, like: Tensor) -> Tensor:
     return values_C.to(like.dtype).view(1, -1, *[1] * (like.dim() - 2))
 
 
-def _parts(value: Tensor | None) -> tuple[Any, Tensor | None]:
+def parts_of_dual(value: Tensor | None) -> tuple[Any, Tensor | None]:
+    """A dual's value and tangent, which is None where there is none."""
     return (None, None) if value is None else unpack_dual(value)

@@ -54,6 +54,7 @@ class TrainingLoop:
         self.average = None if settings.ema is None else WeightAverage(classifier.module, settings.ema)
         self.feed = feed
         self.method = method
+        self.ranks = classifier.ranks
         self.finite = FiniteWatch(classifier.device, method)
         self.pool_record = PoolRecord(len(feed), classifier.device, num_epochs=settings.epochs)
         self.memory = PeakMemory(classifier.device)
@@ -84,7 +85,9 @@ class TrainingLoop:
             # Dropout draws from the global generator, which therefore starts each epoch at a state that
             # follows from (seed, epoch) alone: a resumed run goes on as the uninterrupted one.
             with isolated_randomness(self.classifier.device):
-                torch.manual_seed(derived_seed(self.seed, "epoch", epoch))
+                # Each rank has dropout masks of its own.
+                others = (self.ranks.rank,) if self.ranks.rank else ()
+                torch.manual_seed(derived_seed(self.seed, "epoch", epoch, *others))
                 with missing_kernels_named():
                     metrics = self._epoch(epoch, on_step)
             seconds = self._seconds_in_epoch()
@@ -125,8 +128,9 @@ class TrainingLoop:
             self.method.after_step(step)
 
             # The logits of the training pass cost nothing more, and say how hard each example is.
-            totals.add(step, weights_B)
-            self.pool_record.add(step, weights_B)
+            weights_B = self._of_whole(weights_B, step)
+            totals.add(step.whole, weights_B)
+            self.pool_record.add(step.whole, weights_B)
             if on_step:
                 on_step(in_epoch + 1, len(batches), loss)
         self.finite.look()
@@ -141,15 +145,33 @@ class TrainingLoop:
         with_features = self.method.needs_features
         output = self.classifier.forward(batch.images, with_features=with_features, trace=trace)
         losses_B = F.cross_entropy(output.logits, batch.labels, reduction="none")
-        return Step(epoch, in_epoch, batch, output.logits, losses_B, output.features, randomness, trace=trace)
+        step = Step(epoch, in_epoch, batch, output.logits, losses_B, output.features, randomness, trace=trace)
+        if batch.whole_positions is not None:
+            step.of_whole = self._whole(step, batch.whole_positions)
+        return step
+
+    def _whole(self, step: Step, positions_B: Tensor) -> Step:
+        logits_BC = self.ranks.gathered(step.logits, len(positions_B))
+        labels_B = self.feed.labels[positions_B]
+        batch = Batch(positions_B, step.batch.images, labels_B, positions_B)
+        losses_B = F.cross_entropy(logits_BC, labels_B, reduction="none")
+        return Step(step.epoch, step.in_epoch, batch, logits_BC, losses_B, None, step.randomness)
+
+    def _of_whole(self, weights_B: Tensor | None, step: Step) -> Tensor | None:
+        return None if weights_B is None else self.ranks.gathered(weights_B, step.batch.num_whole)
 
     def _classifier_step(self, step: Step, weights_B: Tensor | None) -> float:
         """One step of the optimizer on the weighted loss, of which the last known value is returned (3)."""
         weighted_loss = self.method.loss(step, weights_B)
+        if self.ranks.are_several:
+            # This rank's part of the mean over the whole batch.
+            weighted_loss = weighted_loss * self.ranks.share(step.batch.num_whole)
         self.optimizer.zero_grad(set_to_none=True)
         weighted_loss.backward()
+        weighted_loss = weighted_loss.detach()
+        self._sum_over_ranks(weighted_loss)
         norm = self._gradient_norm()
-        loss = self.finite.add(step, weights_B, weighted_loss.detach(), norm)
+        loss = self.finite.add(step, weights_B, weighted_loss, norm)
         if self.settings.clip_grad is not None:
             clip_grads_with_norm_(self.classifier.module.parameters(), self.settings.clip_grad, norm)
             step.clipping = Clipping(self.settings.clip_grad, norm, kept_gradients(self.optimizer))
@@ -157,6 +179,12 @@ class TrainingLoop:
         if self.average is not None:
             self.average.update(self.classifier.module)
         return loss
+
+    def _sum_over_ranks(self, weighted_loss: Tensor) -> None:
+        """Loss and gradients of all ranks' parts, in one message."""
+        if self.ranks.are_several:
+            parameters = self.classifier.parameters.values()
+            self.ranks.sum_([*self.ranks.gradients_of(parameters), weighted_loss])
 
     def _gradient_norm(self) -> Tensor:
         """The Euclidean norm of the whole gradient, 0-dim."""

@@ -83,6 +83,9 @@ class Method(ABC):
     """Whether `state_dict` is all that a resume needs after any step, and not between epochs alone. Then the
     epoch goes on by `resume_epoch`; else a run that has stopped within one trains it from its start."""
 
+    shares_batches: bool = False
+    """Whether several ranks may train by it: `Step` and `Batch` are this rank's part, `Step.whole` is all."""
+
     remedy: str = ""
     """What else to try where the loss is no longer finite, behind `lower --lr or set --clip-grad 1`."""
     third_party: Spec | None = None
@@ -120,7 +123,8 @@ class Method(ABC):
 
     def batches(self, epoch: int, positions: Tensor, *, batch_size: int, seed: int) -> list[Tensor]:
         """The batches to load for an epoch over `positions`: shuffled and cut by default."""
-        return epoch_batches(positions, batch_size, seed=seed)
+        num_ranks = self.context.classifier.ranks.size
+        return epoch_batches(positions, batch_size, seed=seed, num_ranks=num_ranks)
 
     def select(self, batch: Batch) -> Batch:
         """The part of a loaded batch to take the classifier's step on: all of it by default."""

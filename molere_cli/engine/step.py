@@ -21,6 +21,9 @@ class Step:
     randomness: the global random state that the forward pass started from. clipping: set once gradients
     have been clipped. trace: what the layers have seen, where the method `follows` the step and the
     classifier can be followed.
+
+    of_whole: where several ranks share the batch, the step of all of it: positions, labels, and gathered
+    logits and losses without a graph; images are this rank's, and features are none.
     """
 
     epoch: int
@@ -32,3 +35,9 @@ class Step:
     randomness: RandomState
     clipping: Clipping | None = None
     trace: StepTrace | None = None
+    of_whole: Step | None = None
+
+    @property
+    def whole(self) -> Step:
+        """The step of the whole batch, whoever shares it."""
+        return self.of_whole or self

@@ -96,9 +96,8 @@ class CheckedMethod(Method):
     def select(self, batch: Batch) -> Batch:
         with self._spec.watched("select"):
             selected = self._method.select(batch)
-        for member in self._spec.expected(selected, Batch, hook="select"):
-            self._spec.expected(member, Tensor, hook="select")
-        lengths = tuple(len(member) for member in selected)
+        members = self._spec.expected(selected, Batch, hook="select")[:3]
+        lengths = tuple(len(self._spec.expected(member, Tensor, hook="select")) for member in members)
         if len(set(lengths)) > 1 or 0 in lengths:
             raise self._spec.error("gave {} positions, {} images and {} labels from select".format(*lengths))
         return selected

@@ -12,6 +12,7 @@ class ERM(Method):
     """Empirical risk minimisation: every example counts the same."""
 
     resumes_within_epoch = True
+    shares_batches = True
 
     def weights(self, step: Step) -> Tensor | None:
         return None

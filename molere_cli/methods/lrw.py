@@ -18,6 +18,7 @@ class LRW(Method):
     """
 
     resumes_within_epoch = True
+    shares_batches = True
     remedy = ", or --weight-bound 10"
 
     def __init__(self, context: TrainingContext) -> None:

@@ -179,6 +179,7 @@ class Reweighting:
         self.settings = settings
         self.warmup_epochs = settings.warmup_epochs
         self.classifier = classifier
+        self.ranks = classifier.ranks
         self.optimizer = optimizer
         self.reweighter = reweighter
         # Adam, because a log-weight gets a gradient only when its example is met. Decay is decoupled: it
@@ -229,15 +230,15 @@ class Reweighting:
         return self._is_learning(epoch) and in_epoch % self.settings.reweighter_interval == 0
 
     def weights(self, step: Step) -> Tensor | None:
-        """The weights (B,) of a batch, detached; None (all 1) during warm-up, and where limits leave nothing
-        to learn."""
+        """The weights (B,) of a batch, or of this rank's part, detached; None (all 1) during warm-up,
+        and where limits leave nothing to learn."""
         if not self._is_learning(step.epoch):
             return None
         hardness = self._hardness
         due = self._is_due(step.epoch, step.in_epoch)
         # A graph only where a hypergradient will come back through it.
-        with torch.set_grad_enabled(due):
-            log_weights_B = self.reweighter(
+        with torch.set_grad_enabled(due), self.classifier.shared_statistics():
+            own_log_weights = self.reweighter(
                 ReweighterInput(
                     positions=step.batch.positions,
                     images=step.batch.images,
@@ -248,6 +249,9 @@ class Reweighting:
                     hardness_margin=None if hardness is None else hardness.margins(step.batch.positions),
                 )
             )
+            # Weights are relative to those of the whole batch.
+            number = step.batch.num_whole
+            log_weights_B = self.ranks.gathered_around(own_log_weights, number)
             weights_B = self.limits.apply(
                 weights_from_log(
                     log_weights_B,
@@ -259,28 +263,34 @@ class Reweighting:
             # The optimizer works in place, and (4) is taken at theta from before its step.
             before = {n: p.detach().clone() for n, p in self.classifier.parameters.items()}
             self._pending = _Pending(weights_B, before)
-        return weights_B.detach()
+        return weights_B.detach()[self.ranks.part(number)]
 
     def after_step(self, step: Step) -> None:
         """If a meta-update is due: the hypergradient through the step just taken, and a reweighter step."""
         if self._hardness is not None:
-            self._hardness.add(step)
+            self._hardness.add(step.whole)
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
-        hypergradient_B = self._hypergradient(step, pending)
+        number = step.batch.num_whole
+        hypergradient_B = self.ranks.gathered(self._hypergradient(step, pending), number)
         scaled_B = scale_hypergradient(hypergradient_B, self.settings.hypergradient_scale)
         self.reweighter_optimizer.zero_grad(set_to_none=True)
         # (5): d L_val / d w, through the weights (2), into phi.
         pending.weights.backward(scaled_B.to(pending.weights.dtype))
+        self.ranks.sum_(self.ranks.gradients_of(self.reweighter.parameters()))
         self.reweighter_optimizer.step()
         self.num_updates += 1
 
     def _hypergradient(self, step: Step, pending: _Pending) -> Tensor:
+        """Of the weights of this rank's part of the batch."""
+        part, share = self.ranks.part(step.batch.num_whole), self.ranks.share(step.batch.num_whole)
         before = pending.before
         # v = grad L_val at theta', where the step has led.
         val = self._validation.next()
-        val_loss, gradient = self.classifier.validation_gradient(val.images, val.labels)
+        val_loss, gradient = self.classifier.validation_gradient(
+            val.images, val.labels, num_whole=val.num_whole
+        )
         self._val_losses.append(val_loss)
         parameters = self.classifier.parameters
         # r = (du/dg)^T v, read off the optimizer as the step has left it.
@@ -293,12 +303,12 @@ class Reweighting:
         named_response = {name: response[p] for name, p in parameters.items() if p in response}
         # Back at theta: < grad l_i, r > for all i in one pass (4).
         if step.trace is not None:
-            weights_B = pending.weights.detach()
+            weights_B = pending.weights.detach()[part]
             followed_B = self.classifier.followed_alignment(step.trace, named_response, like=weights_B)
             # No log-weight moves a weight that has underflowed to 0, whatever this says of it.
             return (followed_B / weights_B).masked_fill(weights_B == 0, 0.0).neg()
         losses = self.classifier.step_losses(step.batch.images, step.batch.labels, step.randomness)
-        return hypergradient(losses, before, named_response)
+        return hypergradient(losses, before, named_response) * share
 
     def metrics(self) -> dict[str, float]:
         """Mean `val/loss` over this epoch's validation batches, and the meta-updates so far; nothing during

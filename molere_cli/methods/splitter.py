@@ -129,9 +129,11 @@ class PoolView:
 
 
 def view_pool(classifier: Classifier, feed: Feed) -> PoolView:
-    """One pass over the pool in eval mode; holds N (D + 2) numbers."""
+    """One pass over the pool in eval mode, each rank over its batches; holds N (D + 2) numbers."""
     features, losses, wrong = [], [], []
-    for batch in feed.evaluation(batches_in_order(feed)):
+    batches = batches_in_order(feed)
+    own = [batches[number] for number in classifier.ranks.own_of(batches)]
+    for batch in feed.evaluation(own):
         stop_if_asked()
         output = classifier.predict(batch.images, with_features=True)
         assert output.features is not None
@@ -139,7 +141,10 @@ def view_pool(classifier: Classifier, feed: Feed) -> PoolView:
         losses.append(F.cross_entropy(output.logits, batch.labels, reduction="none"))
         wrong.append(output.logits.argmax(dim=1) != batch.labels)
     # Concatenated outside inference mode, they are ordinary tensors that a splitter can learn from.
-    return PoolView(torch.cat(features), torch.cat(losses), torch.cat(wrong))
+    rows = [torch.cat(parts) for parts in (features, losses, wrong)]
+    if classifier.ranks.are_several:
+        rows = [classifier.ranks.put_together(part, torch.cat(own), len(feed)) for part in rows]
+    return PoolView(*rows)
 
 
 def membership(val_logits_N: Tensor, labels_N: Tensor, *, rule: str, delta: float) -> Tensor:
@@ -222,6 +227,8 @@ class SplitterTraining:
         new_N = membership(
             val_logits_N, self.feed.labels.cpu(), rule=self.settings.membership, delta=self.delta
         )
+        # Ranks may be machines of several kinds.
+        new_N = self.classifier.ranks.from_first_(new_N.to(torch.uint8)).bool()
         return new_N, {
             "split/loss": float(torch.stack(losses).mean()),
             "split/above_half": float((val_logits_N > 0).sum()),

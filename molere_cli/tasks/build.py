@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -27,6 +27,7 @@ from molere_cli.engine.start import load_weights
 from molere_cli.engine.third_party import CheckedMethod, watch_forward
 from molere_cli.methods.splitter import FeaturesSplitter, ImageSplitter
 from molere_cli.randomness import derived_seed
+from molere_cli.ranks import ALONE, Ranks
 from molere_cli.registry.specs import BackboneRequest, Examples, MethodSpec, ReweighterRequest
 from molere_cli.splits.artefact import Split
 from molere_cli.tasks.preprocessing import described, feed_settings, input_of_weights
@@ -51,6 +52,7 @@ def build_engine(
     *,
     validation: Examples | None = None,
     split: Split | None = None,
+    ranks: Ranks = ALONE,
     note: Callable[[str], None] | None = None,
 ) -> Engine:
     """Build classifier, optimizer, method and loop; every network starts from a seed of its own.
@@ -58,10 +60,13 @@ def build_engine(
     Args:
         validation: the validation examples, where they are those of another dataset.
         split: what `in_validation` is of, with its scores and what it stands for.
+        ranks: the processes that train it together.
         note: told what a user should know of how the classifier starts, and what a method has to say.
     """
     plan = plan.for_pool(len(data.dataset.pool))
-    context = training_context(plan, data, in_validation, validation=validation, split=split, note=note)
+    context = training_context(
+        plan, data, in_validation, validation=validation, split=split, ranks=ranks, note=note
+    )
     loop = TrainingLoop(
         plan.config.classifier,
         seed=plan.config.machine.seed,
@@ -90,6 +95,7 @@ def training_context(
     *,
     validation: Examples | None = None,
     split: Split | None = None,
+    ranks: Ranks = ALONE,
     note: Callable[[str], None] | None = None,
 ) -> TrainingContext:
     """What a method is built from: the pool's feed, classifier and optimizer, and how to make the rest."""
@@ -97,10 +103,10 @@ def training_context(
     if config.machine.threads:
         torch.set_num_threads(config.machine.threads)
     set_arithmetic(plan.device, plan.precision, deterministic=config.machine.deterministic)
-    settings = feed_settings(plan, data)
+    settings = replace(feed_settings(plan, data), ranks=ranks)
     if note is not None and input_of_weights(plan) is not None:
         note(f"images become the input that the weights expect: {described(settings)}")
-    classifier = make_classifier(plan, data, settings.image_size, note=note)
+    classifier = make_classifier(plan, data, settings.image_size, ranks=ranks, note=note)
     return TrainingContext(
         config=config,
         options=plan.method_options,
@@ -127,6 +133,7 @@ def make_classifier(
     data: LoadedDataset,
     image_size: tuple[int, int],
     *,
+    ranks: Ranks = ALONE,
     note: Callable[[str], None] | None = None,
 ) -> Classifier:
     """The classifier as it is before training: random, or from the file that the configuration names.
@@ -135,6 +142,7 @@ def make_classifier(
         ConfigError: that file cannot be read, or belongs to another network.
     """
     classifier = make_empty_classifier(plan, data.num_classes, image_size)
+    classifier.ranks = ranks
     if plan.config.classifier.weights is not None:
         found = load_weights(
             classifier.module, plan.config.classifier.weights, backbone=plan.config.classifier.backbone

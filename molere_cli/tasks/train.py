@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -22,6 +23,7 @@ from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import beat
 from molere_cli.metrics import Predictions, group_accuracies, summarize
 from molere_cli.progress import Progress
+from molere_cli.ranks import ALONE, Ranks
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
 from molere_cli.run_dir import CHECKPOINTS, RunDir, new_run
@@ -30,6 +32,7 @@ from molere_cli.stopping import Stopped, stop_if_asked
 from molere_cli.tasks.build import Engine, build_engine
 from molere_cli.tasks.checkpoints import Checkpoints, digest_of_records, stopping_well
 from molere_cli.tasks.extend import check_extension, new_schedule
+from molere_cli.tasks.processes import check_shares, joined_ranks, led_epochs
 from molere_cli.tasks.provenance import (
     check_fingerprint,
     check_input,
@@ -74,7 +77,8 @@ def train_run(
     Raises:
         RunError: `path` is taken.
     """
-    engine = engine_on_split(plan, data, split, note=progress.note)
+    engine = engine_on_split(plan, data, split, ranks=joined_ranks(), note=progress.note)
+    check_shares(engine)
     begin = partial(_write_beginning, engine.plan.settings, _environment(engine, split), split)
     with new_run(path, begin, numbered=numbered, note=progress.note) as run:
         if like is not None:
@@ -83,7 +87,7 @@ def train_run(
                 f"{like.path} has these very settings and is {state}; {run.path} starts anew, while "
                 f"--resume-unfinished would {instead} it"
             )
-        return _train(engine, run, [], [], Selection(engine), progress=progress)
+        return _train(engine, run, split, [], [], Selection(engine), progress=progress)
 
 
 def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
@@ -172,7 +176,8 @@ def _go_on(
     if plan.needs_split:
         split = checked_split(run.split_path, data, note=progress.note)
         check_split(run)
-    engine = engine_on_split(plan, data, split, note=progress.note)
+    engine = engine_on_split(plan, data, split, ranks=joined_ranks(), note=progress.note)
+    check_shares(engine)
     check_input(run, engine.feed_settings)
     if (sentence := other_machine(run, plan.device)) is not None:
         progress.note(sentence)
@@ -182,7 +187,7 @@ def _go_on(
     if epochs > had:
         run.extend(epochs)
         progress.note(new_schedule(engine, run, had))
-    return _train(engine, run, records, unevaluated, selection, progress=progress)
+    return _train(engine, run, split, records, unevaluated, selection, progress=progress)
 
 
 def _load_checkpoint(
@@ -233,20 +238,28 @@ def _records(run: RunDir, num_epochs: int, recorded: str | None) -> list[dict[st
 
 
 def engine_on_split(
-    plan: Plan, data: LoadedDataset, split: Split | None, *, note: Callable[[str], None] | None = None
+    plan: Plan,
+    data: LoadedDataset,
+    split: Split | None,
+    *,
+    ranks: Ranks = ALONE,
+    note: Callable[[str], None] | None = None,
 ) -> Engine:
     """The engine with the split's validation examples, of the pool or of another dataset.
 
     Args:
+        ranks: the processes that train it together.
         note: told what a user should know of how the classifier starts.
 
     Raises:
         SplitError: that other dataset is not what the split was made with.
     """
     if split is None:
-        return build_engine(plan, data, None, note=note)
+        return build_engine(plan, data, None, ranks=ranks, note=note)
     validation = _other_validation(plan, data, split.info)
-    return build_engine(plan, data, split.in_validation, validation=validation, split=split, note=note)
+    return build_engine(
+        plan, data, split.in_validation, validation=validation, split=split, ranks=ranks, note=note
+    )
 
 
 def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examples | None:
@@ -266,6 +279,7 @@ def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examp
 def _train(
     engine: Engine,
     run: RunDir,
+    split: Split | None,
     records: list[dict[str, Any]],
     unevaluated: list[dict[str, Any]],
     selection: Selection,
@@ -281,10 +295,10 @@ def _train(
     config, label = engine.plan.config, run.environment()["label"]
     progress.data_taken(engine.data.account.line(), engine.data.account.remarks())
     checkpoints, warned = Checkpoints(engine, run, records, selection), set[str]()
-    with stopping_well(run):
+    on_step = partial(_report_step, engine.loop, checkpoints, progress)
+    with stopping_well(run), closing(led_epochs(engine, split, on_step)) as epochs:
         num_epochs = config.classifier.epochs
         progress.run_started(label, seed=config.machine.seed, num_epochs=num_epochs, path=run.path)
-        epochs = engine.loop.epochs(partial(_report_step, engine.loop, checkpoints, progress))
         # A run that was stopped between its last checkpoint and its end has no epoch left.
         going = () if selection.has_stopped and not unevaluated else chain(unevaluated, epochs)
         for trained in going:
