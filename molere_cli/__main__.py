@@ -121,19 +121,22 @@ def main() -> None:
 
 def _run_together(shown: Shown) -> None:
     """Under torchrun: the first process runs the command line, the others train with it."""
+    from molere_cli.ranks import RanksLost
     from molere_cli.tasks.processes import follow, leading, under_torchrun
 
     if not under_torchrun():
         _run(shown)
-    elif os.environ["RANK"] == "0":
-        with leading():
-            _run(shown)
-    else:
-        try:
+        return
+    rank = os.environ["RANK"]
+    try:
+        if rank == "0":
+            with leading():
+                _run(shown)
+        else:
             follow()
-        except MolereError as error:
-            say(f"molere: process {os.environ['RANK']}: {error}", err=True)
-            sys.exit(1)
+    except (MolereError, RanksLost) as error:
+        say(f"molere: process {rank}: {error}", err=True)
+        sys.exit(1)
 
 
 def _run(shown: Shown) -> None:

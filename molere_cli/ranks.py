@@ -9,7 +9,8 @@ Shapes: B examples of a batch, b of them on this rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,6 +32,26 @@ class Traffic:
         """Take down one call."""
         self.num_calls += 1
         self.num_bytes += values.numel() * values.element_size()
+
+
+class RanksLost(RuntimeError):
+    """Another process is gone, and with it what all of them were at."""
+
+
+@contextmanager
+def in_touch() -> Iterator[None]:
+    """Around what passes between processes.
+
+    Raises:
+        RanksLost: one of them does not answer.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise RanksLost(
+            "another process has ended, so that this one cannot go on; `torchrun --max-restarts 3` starts "
+            "them again, from the last checkpoint"
+        ) from error
 
 
 class Ranks:
@@ -86,7 +107,8 @@ class Ranks:
         padded = own.new_zeros(max(sizes), *own.shape[1:])
         padded[: len(own)] = own
         found = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(found, padded)
+        with in_touch():
+            dist.all_gather(found, padded)
         self.traffic.count(padded)
         return torch.cat([part[:size] for part, size in zip(found, sizes, strict=True)])
 
@@ -107,7 +129,8 @@ class Ranks:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
         for of_dtype in by_dtype.values():
             flat = torch.cat([tensor.detach().reshape(-1) for tensor in of_dtype])
-            dist.all_reduce(flat)
+            with in_touch():
+                dist.all_reduce(flat)
             self.traffic.count(flat)
             parts = flat.split([tensor.numel() for tensor in of_dtype])
             for tensor, part in zip(of_dtype, parts, strict=True):
@@ -127,21 +150,10 @@ class Ranks:
     def from_first_(self, tensor: Tensor) -> Tensor:
         """Rank 0's values, in place."""
         if self.are_several:
-            dist.broadcast(tensor, src=0)
+            with in_touch():
+                dist.broadcast(tensor, src=0)
             self.traffic.count(tensor)
         return tensor
-
-    def put_together(self, rows: Tensor, places: Tensor, number: int) -> Tensor:
-        """(number, ...) of what each rank has at some places, int64 on the CPU; no place is of two ranks."""
-        whole = rows.new_zeros(number, *rows.shape[1:])
-        whole[places.to(rows.device)] = rows
-        summed = whole.to(torch.uint8) if whole.dtype == torch.bool else whole
-        self.sum_([summed])
-        return summed.to(rows.dtype)
-
-    def own_of(self, batches: Sequence[Tensor]) -> list[int]:
-        """Which of some batches are this rank's, where each goes to one rank as a whole."""
-        return list(range(self.rank, len(batches), self.size))
 
 
 ALONE = Ranks()

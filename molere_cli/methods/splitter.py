@@ -129,11 +129,11 @@ class PoolView:
 
 
 def view_pool(classifier: Classifier, feed: Feed) -> PoolView:
-    """One pass over the pool in eval mode, each rank over its batches; holds N (D + 2) numbers."""
+    """One pass over the pool in eval mode, each rank over its part; holds N (D + 2) numbers."""
     features, losses, wrong = [], [], []
-    batches = batches_in_order(feed)
-    own = [batches[number] for number in classifier.ranks.own_of(batches)]
-    for batch in feed.evaluation(own):
+    ranks, num_pool = classifier.ranks, len(feed)
+    own = torch.arange(num_pool)[ranks.part(num_pool)]
+    for batch in feed.evaluation(own.split(feed.settings.evaluation_batch_size)):
         stop_if_asked()
         output = classifier.predict(batch.images, with_features=True)
         assert output.features is not None
@@ -141,10 +141,7 @@ def view_pool(classifier: Classifier, feed: Feed) -> PoolView:
         losses.append(F.cross_entropy(output.logits, batch.labels, reduction="none"))
         wrong.append(output.logits.argmax(dim=1) != batch.labels)
     # Concatenated outside inference mode, they are ordinary tensors that a splitter can learn from.
-    rows = [torch.cat(parts) for parts in (features, losses, wrong)]
-    if classifier.ranks.are_several:
-        rows = [classifier.ranks.put_together(part, torch.cat(own), len(feed)) for part in rows]
-    return PoolView(*rows)
+    return PoolView(*(ranks.gathered(torch.cat(parts), num_pool) for parts in (features, losses, wrong)))
 
 
 def membership(val_logits_N: Tensor, labels_N: Tensor, *, rule: str, delta: float) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from molere_cli.config.files import saved_config
 from molere_cli.config.plan import make_plan
@@ -29,12 +32,13 @@ from molere_cli.engine.loop import OnStep
 from molere_cli.errors import ConfigError, DataError, PluginError, TrainingError
 from molere_cli.files import json_text, parse_json
 from molere_cli.fingerprints import same_fingerprint
-from molere_cli.ranks import ALONE, Ranks
+from molere_cli.ranks import ALONE, Ranks, in_touch
 from molere_cli.registry.registry import Registry, load_plugins
 from molere_cli.splits.artefact import Split, write_split
 from molere_cli.tasks.build import Engine
 from molere_cli.tasks.provenance import checked_split
 
+MEETING = timedelta(minutes=10)
 WAIT = timedelta(days=7)
 """For others, which evaluate or have died: of those torchrun lets all know."""
 EPOCH, END = "epoch", "end"
@@ -55,8 +59,11 @@ def joined_ranks() -> Ranks:
         torch.cuda.set_device(local)
     # What is said goes over the CPU; NCCL takes what lies on GPUs.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-    dist.init_process_group(backend, timeout=WAIT)
-    return Ranks(dist.get_rank(), dist.get_world_size())
+    store, rank, size = next(rendezvous("env://", timeout=MEETING))
+    # Processes that are started again must not call on those before them, whose addresses the store keeps.
+    store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
+    return Ranks(rank, size)
 
 
 def under_torchrun() -> bool:
@@ -85,6 +92,7 @@ def leading() -> Iterator[None]:
         # Out of step they wait in the middle of a batch; torchrun ends them once this process is gone.
         if not _Lead.is_lost:
             _say({"run": None}, {})
+            _leave()
 
 
 def led_epochs(engine: Engine, split: Split | None, on_step: OnStep) -> Generator[dict[str, float]]:
@@ -137,10 +145,12 @@ def check_shares(engine: Engine) -> None:
 def follow() -> None:
     """What all processes but the first do, until that one has no more to train."""
     joined_ranks()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which the leader heeds
     registry = load_plugins()
     while True:
         said, tensors = _hear()
         if said["run"] is None:
+            _leave()
             return
         engine = _engine_of(said["run"], tensors, registry)
         epochs = engine.loop.epochs()
@@ -178,6 +188,12 @@ def _engine_of(run: Mapping[str, Any], tensors: dict[str, Tensor], registry: Reg
     return engine
 
 
+def _leave() -> None:
+    # One that ends while another still listens would end it with an abort.
+    dist.barrier()
+    dist.destroy_process_group()
+
+
 def _file_of(split: Split) -> Tensor:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "split.parquet"
@@ -190,15 +206,17 @@ def _say(what: Any, tensors: Mapping[str, Tensor]) -> None:
     text = json_text(what).encode()
     content = save(dict(tensors)) if tensors else b""
     sizes = torch.tensor([len(text), len(content)])
-    dist.broadcast(sizes, src=0)
-    dist.broadcast(torch.frombuffer(bytearray(text + content), dtype=torch.uint8), src=0)
+    with in_touch():
+        dist.broadcast(sizes, src=0)
+        dist.broadcast(torch.frombuffer(bytearray(text + content), dtype=torch.uint8), src=0)
 
 
 def _hear() -> tuple[Any, dict[str, Tensor]]:
     sizes = torch.zeros(2, dtype=torch.int64)
-    dist.broadcast(sizes, src=0)
-    message = torch.empty(int(sizes.sum()), dtype=torch.uint8)
-    dist.broadcast(message, src=0)
+    with in_touch():
+        dist.broadcast(sizes, src=0)
+        message = torch.empty(int(sizes.sum()), dtype=torch.uint8)
+        dist.broadcast(message, src=0)
     content = message.numpy().tobytes()
     end = int(sizes[0])
     return parse_json(content[:end].decode()), load(content[end:]) if len(content) > end else {}

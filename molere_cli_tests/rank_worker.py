@@ -1,0 +1,69 @@
+"""One of several ranks that train the same runs in step, for test_ranks.py: RANK SIZE FOLDER.
+
+FOLDER/cases.json has them by name: settings, and `float64`. Rank 0 writes what each gives into
+FOLDER/SIZE.safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import distributed as dist
+
+from molere_cli.config.plan import make_plan
+from molere_cli.config.run_config import RunConfig
+from molere_cli.data.source import load_dataset
+from molere_cli.ranks import Ranks
+from molere_cli.registry.registry import load_plugins
+from molere_cli.splits.artefact import read_split
+from molere_cli.tasks.train import engine_on_split
+
+FLOAT = torch.Tensor.float
+
+
+def train(ranks: Ranks, settings: dict, *, float64: bool) -> dict[str, torch.Tensor]:
+    """Everything that a run knows at its end, by name."""
+    torch.set_default_dtype(torch.float64 if float64 else torch.float32)
+    # What is widened to float32 elsewhere stays as wide as it is.
+    torch.Tensor.float = torch.Tensor.double if float64 else FLOAT
+    registry = load_plugins()
+    plan = make_plan(RunConfig.of(device="cpu", precision="fp32", **settings), registry)
+    data = load_dataset(plan.config.data, registry)
+    split = read_split(Path(settings["split"])) if "split" in settings else None
+    engine = engine_on_split(plan, data, split, ranks=ranks)
+    for _ in engine.loop.epochs():
+        pass
+    found = {f"parameter {name}": value for name, value in engine.classifier.module.state_dict().items()}
+    record = engine.loop.pool_record.state_dict()
+    found |= {f"pool {name}": value for name, value in record.items()}
+    in_validation = engine.loop.method.in_validation()
+    if in_validation is not None:
+        found["split"] = in_validation
+    found["traffic"] = torch.tensor([ranks.traffic.num_calls, ranks.traffic.num_bytes])
+    return {name: value.detach().clone().contiguous() for name, value in found.items()}
+
+
+def main() -> None:
+    rank, size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    torch.set_num_threads(1)
+    if size > 1:
+        dist.init_process_group(
+            "gloo", init_method=f"file://{folder}/meeting-{size}", rank=rank, world_size=size
+        )
+    found = {}
+    for name, case in json.loads((folder / "cases.json").read_text()).items():
+        ranks = Ranks(rank, size)
+        for key, value in train(ranks, case["settings"], float64=case["float64"]).items():
+            found[f"{name}/{key}"] = value
+    if rank == 0:
+        save_file(found, folder / f"{size}.safetensors")
+    if size > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Several processes train one classifier: what they give is what one gives."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from molere_cli.errors import TrainingError
+from molere_cli.ranks import Ranks
+
+SIZES = (1, 2, 4)
+# Three steps an epoch, the last one of 12 examples.
+COMMON = {"dataset": "digits", "limit_train": 140, "batch_size": 64, "epochs": 7, "lr": 0.02}
+METHODS = {
+    "erm": {"method": "erm", "clip_grad": 1.0},
+    "lrw": {"method": "lrw", "reweighter": "instance", "reweighter_interval": 1, "warmup_epochs": 0},
+    "lrw-hardness": {"method": "lrw", "split": "hard", "reweighter_interval": 2, "optimizer": "adamw"},
+    "lrw-features": {"method": "lrw", "reweighter": "features", "reweighter_interval": 2},
+    "molere": {
+        "method": "molere",
+        "reweighter": "instance",
+        "reweighter_interval": 1,
+        "splitter_interval": 1,
+        "warmup_epochs": 1,
+    },
+}
+BACKBONES = {
+    # With batch norm, whose statistics are those of the whole batch.
+    "small_cnn": {"backbone": "small_cnn"},
+    "resnet20": {"backbone": "resnet20", "image_size": 16},
+    # Without, by the layer rule.
+    "vit": {"backbone": "timm:vit_tiny_patch16_224", "image_size": 16},
+}
+# In float32 where no Adam divides a gradient by its own size, rounding included: of that, sums in another
+# order make other steps (docs/scaling.md).
+CASES = [
+    *((method, "small_cnn", 64) for method in METHODS),
+    *((method, "resnet20", 64) for method in ("erm", "lrw")),
+    ("lrw", "vit", 64),
+    *((method, "small_cnn", 32) for method in ("erm", "lrw", "lrw-features")),
+]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> dict[int, dict[str, torch.Tensor]]:
+    """What each number of ranks gives, by case and name."""
+    folder = tmp_path_factory.mktemp("ranks")
+    run = [sys.executable, "-m", "molere_cli"]
+    splits = {}
+    for strategy in ("hard", "random"):
+        splits[strategy] = str(folder / f"{strategy}.parquet")
+        settings = ["--limit-train", "140", "--epochs", "2", "--device", "cpu", "--quiet"]
+        command = [*run, "split", "--strategy", strategy, *settings, "--out", splits[strategy]]
+        subprocess.run(command, check=True, cwd=folder, capture_output=True)
+    cases = {}
+    for method, backbone, dtype in CASES:
+        settings = {**COMMON, **METHODS[method], **BACKBONES[backbone]}
+        if method != "erm":
+            settings["split"] = splits[settings.get("split", "random")]
+        if backbone == "vit":
+            settings |= {"epochs": 3, "optimizer": "adamw", "lr": 0.0005}
+        cases[f"{method} {backbone} {dtype}"] = {"settings": settings, "float64": dtype == 64}
+    (folder / "cases.json").write_text(json.dumps(cases))
+    for size in SIZES:
+        command = [sys.executable, "-m", "molere_cli_tests.rank_worker"]
+        workers = [
+            subprocess.Popen([*command, str(rank), str(size), str(folder)], stderr=subprocess.PIPE, text=True)
+            for rank in range(size)
+        ]
+        said = [worker.communicate(timeout=600)[1] for worker in workers]
+        assert all(worker.returncode == 0 for worker in workers), said
+    return {size: load_file(folder / f"{size}.safetensors") for size in SIZES}
+
+
+def of_case(found, case, kind):
+    start = f"{' '.join(map(str, case))}/{kind}"
+    return {name.removeprefix(start): value for name, value in found.items() if name.startswith(start)}
+
+
+def off(found, expected) -> float:
+    """The relative distance of all together."""
+    one, other = (
+        torch.cat([value.double().flatten().nan_to_num() for value in part.values()])
+        for part in (found, expected)
+    )
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", SIZES[1:])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_several_processes_give_what_one_gives(found, case, size):
+    limit = 1e-6 if case[2] == 32 else 1e-12
+    for kind in ("parameter ", "pool "):
+        assert off(of_case(found[size], case, kind), of_case(found[1], case, kind)) < limit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_and_the_same_split(found, size):
+    case = ("molere", "small_cnn", 64)
+    one, several = (of_case(found[number], case, "split")[""] for number in (1, size))
+    assert torch.equal(one, several) and 0 < int(one.sum()) < len(one)
+
+
+def test_parts_are_in_order_and_whole():
+    for size in (1, 2, 3, 7):
+        for number in range(size, 40):
+            parts = [Ranks(rank, size).part(number) for rank in range(size)]
+            assert [index for part in parts for index in range(number)[part]] == list(range(number))
+            assert max(p.stop - p.start for p in parts) - min(p.stop - p.start for p in parts) <= 1
+            assert sum(Ranks(rank, size).share(number) for rank in range(size)) == pytest.approx(1)
+
+
+def test_a_batch_that_is_too_small_to_share_is_a_sentence():
+    with pytest.raises(
+        TrainingError, match="a batch of 3 examples cannot be shared by 4 processes; start fewer"
+    ):
+        Ranks(0, 4).part(3)
+
+
+@pytest.mark.slow
+def test_messages_are_as_many_and_as_large_as_foretold(found):
+    """Of ERM: a step's gradients with its loss, the logits; nothing else."""
+    case = ("erm", "small_cnn", 32)
+    parameters = of_case(found[2], case, "parameter ")
+    gradients = sum(value.numel() for value in parameters.values())
+    steps = [64, 64, 12]
+    calls = 2 * len(steps)
+    numbers = sum(gradients + 1 + (size + 1) // 2 * 10 for size in steps)
+    assert of_case(found[2], case, "traffic")[""].tolist() == [7 * calls, 7 * 4 * numbers]
+    assert of_case(found[1], case, "traffic")[""].tolist() == [0, 0]

@@ -1,0 +1,129 @@
+"""`torchrun -m molere_cli train`: one of everything is written, and a killed process costs nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from molere_cli.run_dir import RunDir
+from molere_cli_tests.test_training import assert_same_tensors, without_times
+
+pytestmark = pytest.mark.slow
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+SMALL = "--dataset digits --limit-train 200 --epochs 3 --device cpu --precision fp32"
+
+
+def command(line: str, *, processes: int, restarts: int = 0) -> list[str]:
+    alone = ["-m", "molere_cli", *line.split()]
+    if processes == 1:
+        return [sys.executable, *alone]
+    flags = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", str(restarts)]
+    return [sys.executable, "-m", "torch.distributed.run", *flags, *alone]
+
+
+def call(line: str, folder: Path, *, processes: int) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
+    return subprocess.run(
+        command(line, processes=processes),
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_two_processes_leave_what_one_leaves(tmp_path):
+    line = f"train --method erm,lrw --split hard {SMALL} --seeds 0-1"
+    done = {processes: call(line, tmp_path / str(processes), processes=processes) for processes in (1, 2)}
+    for each in done.values():
+        assert each.returncode == 0, each.stderr
+    assert done[2].stdout == done[1].stdout
+    names = {path.name for path in (tmp_path / "1" / "runs").iterdir()}
+    assert names == {path.name for path in (tmp_path / "2" / "runs").iterdir()} and len(names) == 4
+    for name in names:
+        one, two = (RunDir(tmp_path / str(processes) / "runs" / name) for processes in (1, 2))
+        assert two.is_done and without_places(one) == without_places(two)
+        for table in ("pool.parquet", "predictions.parquet"):
+            rows = [pq.read_table(run.path / table) for run in (one, two)]
+            assert rows[0].schema == rows[1].schema and rows[0]["index"] == rows[1]["index"]
+            losses = [torch.tensor(part["loss"].to_numpy()) for part in rows]
+            torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-4)
+        if "lrw" in name:
+            splits = [pq.read_table(run.path / "split.parquet")["in_validation"] for run in (one, two)]
+            assert splits[0] == splits[1]
+
+
+def without_places(run: RunDir) -> dict:
+    return {name: value for name, value in run.config().items() if name != "data_dir"}
+
+
+def test_a_mistake_is_told_once_and_ends_all(tmp_path):
+    for line, sentence in {
+        "train --method mlere": "molere: unknown method 'mlere'; did you mean 'molere'?",
+        f"train --method mwn {SMALL}": "molere: --method mwn trains in one process; ",
+        f"train --method erm {SMALL} --lr 1e30": "molere: the ",
+    }.items():
+        done = call(line, tmp_path / "mistake", processes=2)
+        assert done.returncode != 0
+        told = [said for said in done.stderr.splitlines() if said.startswith("molere:")]
+        assert len(told) == 1 and told[0].startswith(sentence), done.stderr
+
+
+def test_killed_processes_cost_nothing(tmp_path):
+    line = f"train --method lrw --split random --reweighter instance {SMALL} --epochs 60 --quiet --out run"
+    line += " --checkpoint-every 3steps"
+    whole = call(line, tmp_path / "whole", processes=2)
+    assert whole.returncode == 0, whole.stderr
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    agent = subprocess.Popen(
+        command(line, processes=2, restarts=2),
+        cwd=folder,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run = RunDir(folder / "run")
+    for rank, epochs in ((1, 2), (0, 20)):
+        kill_after(agent, run, rank=rank, epochs=epochs)
+    said = agent.communicate(timeout=300)[1]
+    assert agent.returncode == 0, said
+    undisturbed = RunDir(tmp_path / "whole" / "run")
+    assert run.is_done and without_times(run.metrics()) == without_times(undisturbed.metrics())
+    assert_same_tensors(load_file(run.classifier_path), load_file(undisturbed.classifier_path))
+    assert {path.name for path in folder.iterdir()} == {"run"}
+
+
+def kill_after(agent: subprocess.Popen, run: RunDir, *, rank: int, epochs: int) -> None:
+    """Kill a rank once so many epochs are written."""
+    until = time.monotonic() + 120
+    while not run.path.is_dir() or run.num_records() < epochs:
+        assert agent.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    os.kill(ranks_of(agent)[rank], signal.SIGKILL)
+
+
+def ranks_of(agent: subprocess.Popen) -> dict[int, int]:
+    """The process of each rank, by the environment that the agent has given it."""
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    found = {}
+    for child in children:
+        environment = dict(
+            entry.partition("=")[::2]
+            for entry in Path(f"/proc/{child}/environ").read_text().split("\0")
+            if entry
+        )
+        if "RANK" in environment:
+            found[int(environment["RANK"])] = int(child)
+    return found
