@@ -20,7 +20,7 @@ BENCHMARKS, TESTS, DOCS, CI = ROOT / "benchmarks", ROOT / "molere_cli_tests", RO
 # The extras, beside the core's own dependencies, that may be imported there. An extra that the installed
 # package does without is imported where it is used, so that only its user needs it.
 EXTRAS = {
-    CORE: ("export", "report"),
+    CORE: ("export", "report", "slurm"),
     PLUGINS: ("huggingface", "trackio", "mlflow"),
     TESTS: ("dev",),
     DOCS: ("dev",),
@@ -85,7 +85,7 @@ def test_what_an_extra_brings_is_imported_only_where_it_is_used(folder):
 
 def test_the_package_asks_for_nothing_that_it_does_not_import():
     imported = {name for folder in (CORE, PLUGINS) for _, name in third_party(folder)}
-    extras = map(extra, ("huggingface", "export", "report", "trackio", "mlflow"))
+    extras = map(extra, ("huggingface", "export", "report", "slurm", "trackio", "mlflow"))
     assert imported | OF_TORCH == RUNTIME.union(*extras)
 
 

@@ -63,7 +63,7 @@ def found(tmp_path_factory) -> dict[int, dict[str, torch.Tensor]]:
         if method != "erm":
             settings["split"] = splits[settings.get("split", "random")]
         if backbone == "vit":
-            settings |= {"epochs": 3, "optimizer": "adamw", "lr": 0.0005}
+            settings |= {"epochs": 2}
         cases[f"{method} {backbone} {dtype}"] = {"settings": settings, "float64": dtype == 64}
     (folder / "cases.json").write_text(json.dumps(cases))
     for size in SIZES:

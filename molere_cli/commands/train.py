@@ -19,6 +19,8 @@ from molere_cli.progress import Progress
 from molere_cli.stopping import Stopped
 
 if TYPE_CHECKING:
+    from molere_cli.config.run_config import RunConfig
+    from molere_cli.registry.registry import Registry
     from molere_cli.tasks.dry_run import Estimate
 
 OF_A_RESUME = {"epochs", "checkpoint_every"}
@@ -82,6 +84,27 @@ def train(
             help="Say what would be trained, in how many steps, and from a few timed ones how long it takes.",
         ),
     ] = False,
+    print_commands: Annotated[
+        bool,
+        typer.Option("--print-commands", help="Print a command for each method and seed, and train nothing."),
+    ] = False,
+    submit: Annotated[
+        Literal["slurm", "local"] | None,
+        typer.Option(
+            "--submit",
+            help="Hand these commands to Slurm (by submitit), or start them here, all at once; end at once.",
+            show_default=False,
+        ),
+    ] = None,
+    submit_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--submit-option",
+            metavar="KEY=VALUE",
+            help="Parameter of submitit, as in slurm_partition=gpu or timeout_min=600.",
+            show_default=False,
+        ),
+    ] = None,
     mixup: Annotated[float | None, typer.Option("--mixup", hidden=True)] = None,
     cutmix: Annotated[float | None, typer.Option("--cutmix", hidden=True)] = None,
     out: Annotated[
@@ -130,8 +153,9 @@ def train(
         if track is not None:
             progress = Tracked(display, registry.trackers.get(track), out=OUT)
         if resume is not None:
-            given = (config, seeds, out, resume_unfinished, recipe, print_config, dry_run, rates)
-            if flags.keys() - OF_A_RESUME or any(given):
+            given = (config, seeds, out, resume_unfinished, recipe, rates)
+            instead = (print_config, print_commands, dry_run, submit, submit_option)
+            if flags.keys() - OF_A_RESUME or any(given) or any(instead):
                 raise ConfigError(
                     "--resume takes all settings from the run but --epochs and --checkpoint-every; leave "
                     "the other flags out"
@@ -144,6 +168,17 @@ def train(
                 return
             if seeds is not None and "seed" in flags:
                 raise ConfigError("--seed and --seeds exclude each other")
+            if submit_option and submit is None:
+                raise ConfigError("--submit-option goes with --submit")
+            if print_commands or submit is not None:
+                if out is not None or rates:
+                    raise ConfigError(
+                        "--print-commands and --submit make a run of each method and seed; leave --out out, "
+                        "and give one --lr"
+                    )
+                wanted = parse_seeds(seeds) if seeds else None
+                hand_out(several, wanted, registry, runs=runs, track=track, to=submit, options=submit_option)
+                return
             if dry_run:
                 from molere_cli.tasks.dry_run import estimates
 
@@ -174,6 +209,38 @@ def train(
         for run in outcome.finished:
             say(str(run.path))
     outcome.check()
+
+
+def hand_out(
+    configs: Sequence[RunConfig],
+    seeds: Sequence[int] | None,
+    registry: Registry,
+    *,
+    runs: Path,
+    track: str | None,
+    to: Literal["slurm", "local"] | None,
+    options: list[str] | None,
+) -> None:
+    """A command for each method and seed: printed, or submitted."""
+    from molere_cli.commands.flags import key_values
+    from molere_cli.tasks.jobs import independent_commands, submit
+
+    commands = independent_commands(configs, seeds, registry, runs=runs)
+    if track is not None:
+        commands = [[*command, "--track", track] for command in commands]
+    if to is None:
+        for command in commands:
+            say(shlex.join(["molere", *command]))
+        return
+    folder = runs / ".jobs"
+    jobs = submit(commands, to, folder, options=key_values("submit_option", options or []))
+    for job in jobs:
+        say(str(job.job_id))
+    say(
+        f"{len(jobs)} jobs, with their logs in {folder}; `molere compare --runs {shlex.quote(str(runs))}` "
+        "shows what is finished",
+        err=True,
+    )
 
 
 def show_estimates(found: Sequence[Estimate], *, as_json: bool) -> None:
