@@ -55,6 +55,7 @@ def arrays(in_tmp):
     return from_arrays()
 
 
+@pytest.mark.slow
 def test_training_on_arrays_gives_the_bits_of_the_command(arrays, in_tmp):
     (ours,) = molere.train(arrays, methods="erm", seeds=3, **SMALL)
     flags = "--epochs 2 --device cpu --precision fp32 --batch-size 50 --seed 3 --limit-train 200 --out theirs"
@@ -251,6 +252,7 @@ def test_predictions_of_arrays_are_those_of_the_run(arrays, in_tmp):
     assert files.classes == found.classes[:3]
 
 
+@pytest.mark.slow
 def test_a_process_that_holds_no_arrays_says_so_and_predicts_all_the_same(arrays, in_tmp):
     (run,) = molere.train(arrays, methods="erm", **SMALL)
     (in_tmp / "new").mkdir()

@@ -239,7 +239,8 @@ def test_both_feeds_give_the_same_evaluation_batches(workers):
     pairs = list(zip(in_memory.evaluation(batches), from_reader.evaluation(batches), strict=True))
     assert [len(one.labels) for one, _ in pairs] == [8, 8, 4]
     for one, other in pairs:
-        for mine, theirs in zip(one, other, strict=True):
+        assert one.whole_positions is None and other.whole_positions is None
+        for mine, theirs in zip(one[:3], other[:3], strict=True):
             assert torch.equal(mine, theirs)
 
 

@@ -58,6 +58,7 @@ def test_looks_at_the_tuning_set_count(registry):
         estimates([tiny_config(select="best")], None, registry)
 
 
+@pytest.mark.slow
 def test_the_command_writes_nothing(in_tmp):
     flags = (
         "--dry-run --method erm,lrw --split hard --dataset digits --limit-train 200 --epochs 3 --seeds 0-1"

@@ -180,6 +180,8 @@ def test_push_uploads_what_was_exported(run, in_tmp, molere, monkeypatch):
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["small_cnn"], indirect=True)
 def test_a_hub_out_of_reach_loses_nothing(run, in_tmp):
     """Of the real library, in a process of its own, since it reads its environment once."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}

@@ -40,9 +40,9 @@ BACKBONES = {
 # order make other steps (docs/scaling.md).
 CASES = [
     *((method, "small_cnn", 64) for method in METHODS),
-    *((method, "resnet20", 64) for method in ("erm", "lrw")),
+    ("lrw", "resnet20", 64),
     ("lrw", "vit", 64),
-    *((method, "small_cnn", 32) for method in ("erm", "lrw", "lrw-features")),
+    *((method, "small_cnn", 32) for method in ("erm", "lrw")),
 ]
 
 

@@ -70,7 +70,6 @@ def without_places(run: RunDir) -> dict:
 
 def test_a_mistake_is_told_once_and_ends_all(tmp_path):
     for line, sentence in {
-        "train --method mlere": "molere: unknown method 'mlere'; did you mean 'molere'?",
         f"train --method mwn {SMALL}": "molere: --method mwn trains in one process; ",
         f"train --method erm {SMALL} --lr 1e30": "molere: the ",
     }.items():
