@@ -27,6 +27,7 @@ def main() -> None:
     for part in (sharded[0], sharded[2], sharded):
         fully_shard(part, mesh=mesh)
     images = torch.randn(5, 8, dtype=torch.double)
+    sharded(images)  # as a step goes before
     values = {name: value.detach() for name, value in whole.named_parameters()}
     tangents = {name: torch.randn_like(value) for name, value in values.items()}
 
