@@ -77,7 +77,7 @@ def is_started_again() -> bool:
 
 
 class _Lead:
-    """Whether the others are in step with the leader."""
+    """Whether the others can still hear the leader: not in the middle of an epoch that it has left alone."""
 
     is_lost = False
 
@@ -96,11 +96,7 @@ def leading() -> Iterator[None]:
 
 
 def led_epochs(engine: Engine, split: Split | None, on_step: OnStep) -> Generator[dict[str, float]]:
-    """The epochs of a loop (`TrainingLoop.epochs`), all ranks together.
-
-    Raises:
-        ConfigError: the method cannot share batches.
-    """
+    """The epochs of a loop (`TrainingLoop.epochs`), all ranks together."""
     loop = engine.loop
     if not loop.ranks.are_several:
         yield from loop.epochs(on_step)
@@ -118,7 +114,7 @@ def led_epochs(engine: Engine, split: Split | None, on_step: OnStep) -> Generato
     # Apart from a state's own, whose names begin with a number.
     tensors |= {f"of {name}": value for name, value in classifier_tensors(engine.classifier.module).items()}
     _say({"run": run}, tensors)
-    epochs = loop.epochs(on_step)
+    epochs = loop.epochs(functools.partial(_alone, on_step))
     try:
         while loop.next_epoch < loop.settings.epochs:
             _say(EPOCH, {})
@@ -133,6 +129,15 @@ def led_epochs(engine: Engine, split: Split | None, on_step: OnStep) -> Generato
     finally:
         if not _Lead.is_lost:
             _say(END, {})
+
+
+def _alone(on_step: OnStep, step: int, num_steps: int, loss: float) -> None:
+    # What goes wrong here, goes wrong in the first process only, while the others are at the next batch.
+    try:
+        on_step(step, num_steps, loss)
+    except BaseException:
+        _Lead.is_lost = True
+        raise
 
 
 def check_shares(engine: Engine) -> None:
