@@ -29,6 +29,8 @@ from molere_cli_tests.test_locks import holder
 from molere_cli_tests.test_splits import a_split
 from molere_cli_tests.test_training import KilledAfter, Notebook, tiny_config, train_one, without_times
 
+pytestmark = pytest.mark.slow
+
 QUICK = shlex.split("--epochs 1 --limit-train 100 --threads 1 --precision fp32 --device cpu")
 ERM = ["train", "--method", "erm", *QUICK]
 PAIRS = 4

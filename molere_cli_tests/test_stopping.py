@@ -40,6 +40,8 @@ from molere_cli_tests.test_training import (
     without_times,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def assert_same_runs(one: RunDir, other: RunDir) -> None:
     assert one.is_done and other.is_done

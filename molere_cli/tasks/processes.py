@@ -51,12 +51,9 @@ def joined_ranks() -> Ranks:
         return ALONE
     if torch.cuda.is_available():
         local = int(os.environ["LOCAL_RANK"])
-        if local >= torch.cuda.device_count():
-            raise ConfigError(
-                f"torchrun starts more processes than there are GPUs here ({torch.cuda.device_count()}); "
-                "give --nproc-per-node as many, or --device cpu"
-            )
-        torch.cuda.set_device(local)
+        # Where there are fewer GPUs it must be --device cpu; of another, `resolve_device` says what is wrong.
+        if local < torch.cuda.device_count():
+            torch.cuda.set_device(local)
     # What is said goes over the CPU; NCCL takes what lies on GPUs.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     store, rank, size = next(rendezvous("env://", timeout=MEETING))
