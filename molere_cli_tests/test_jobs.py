@@ -84,8 +84,8 @@ def test_four_seeds_of_which_one_is_requeued_are_compared(in_tmp, molere):
     flags = {
         "method": "erm",
         "dataset": "digits",
-        "limit_train": "400",
-        "epochs": "100",
+        "limit_train": "300",
+        "epochs": "60",
         "threads": "1",
         "device": "cpu",
     }
@@ -102,7 +102,7 @@ def test_four_seeds_of_which_one_is_requeued_are_compared(in_tmp, molere):
         job.wait()
     log = (in_tmp / "jobs" / f"{jobs[2].job_id}_0_log.out").read_text()
     assert "requeu" in log.lower(), log
-    assert run.num_records() == 100
+    assert run.num_records() == 60
     found = json.loads(molere(f"compare --runs {in_tmp / 'runs'} --format json").out)
     assert [(row["label"], row["seeds"]) for row in found] == [("ERM", [0, 1, 2, 3])]
     again = shlex.join(commands[2]).replace(f"{in_tmp / 'runs'}", "whole")

@@ -80,7 +80,7 @@ def test_a_mistake_is_told_once_and_ends_all(tmp_path):
 
 
 def test_killed_processes_cost_nothing(tmp_path):
-    line = f"train --method lrw --split random --reweighter instance {SMALL} --epochs 60 --quiet --out run"
+    line = f"train --method lrw --split random --reweighter instance {SMALL} --epochs 40 --quiet --out run"
     line += " --checkpoint-every 3steps"
     whole = call(line, tmp_path / "whole", processes=2)
     assert whole.returncode == 0, whole.stderr
@@ -94,9 +94,12 @@ def test_killed_processes_cost_nothing(tmp_path):
         text=True,
     )
     run = RunDir(folder / "run")
-    for rank, epochs in ((1, 2), (0, 20)):
-        kill_after(agent, run, rank=rank, epochs=epochs)
-    said = agent.communicate(timeout=300)[1]
+    try:
+        for rank, epochs in ((1, 2), (0, 12)):
+            kill_after(agent, run, rank=rank, epochs=epochs)
+        said = agent.communicate(timeout=300)[1]
+    finally:
+        agent.terminate()
     assert agent.returncode == 0, said
     undisturbed = RunDir(tmp_path / "whole" / "run")
     assert run.is_done and without_times(run.metrics()) == without_times(undisturbed.metrics())
