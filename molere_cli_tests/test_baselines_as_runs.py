@@ -25,6 +25,8 @@ from molere_cli_tests.test_training import (
     tiny_config,
 )
 
+pytestmark = pytest.mark.slow
+
 METHODS_PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
 
 
