@@ -28,7 +28,7 @@ audit: $(INSTALLED)
 	$(BIN)/python .ci/audit.py
 
 slow: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n auto --durations 10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n auto --dist worksteal --durations 10
 
 # What only a CUDA GPU can show; without one every test skips.
 test-gpu: $(INSTALLED)

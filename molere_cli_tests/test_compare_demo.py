@@ -18,7 +18,7 @@ ROWS = ["ERM", "LRW-Random", "LRW-Hard", "LRW-Auto", "MOLERE (LRW-Opt)"]
 @pytest.mark.slow
 def test_the_demo_ends_with_the_table_and_leaves_the_page(tmp_path):
     out = tmp_path / "demo"
-    command = [sys.executable, "-m", "molere_cli", "demo", "--seeds", "0", "--out", str(out)]
+    command = [sys.executable, "-m", "molere_cli", "demo", "--seeds", "0-1", "--out", str(out)]
     # The width of a terminal, which readline puts into the environment, is not what is looked at here.
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
@@ -27,7 +27,7 @@ def test_the_demo_ends_with_the_table_and_leaves_the_page(tmp_path):
     assert lines[0].startswith("colour-digits")
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
     assert sorted(row[0] for row in rows) == sorted(ROWS)
-    assert {tuple(row[1:3]) for row in rows} == {("1", "0")}
+    assert {tuple(row[1:3]) for row in rows} == {("2", "0-1")}
     assert lines[-1].startswith(f"{out / 'report.html'}  the page")
     page = Elements((out / "report.html").read_text(encoding="utf-8"))
     assert [text for _, text in page.of("h2")][:4] == [
@@ -35,11 +35,11 @@ def test_the_demo_ends_with_the_table_and_leaves_the_page(tmp_path):
     ]
     assert "Of 4 methods measured against ERM" in page.text()
     finished = sorted(path.parent for path in out.glob("*/DONE"))
-    assert len(finished) == num_demo_runs([0]) == 5
+    assert len(finished) == num_demo_runs([0, 1]) == 10
     for run in finished:
         last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
         assert 0 < last["test/worst_group"] <= 1
-    for command_line in demo_commands("0"):
+    for command_line in demo_commands("0-1"):
         assert command_line in done.stderr
 
 

@@ -69,9 +69,9 @@ def test_what_goes_wrong_is_counted(tmp_path, read, outcome):
 
 @pytest.mark.slow
 def test_a_run_survives_its_disk_and_names_its_damage():
-    """One in sixty operations of a run, and every file of one; checkpoints have tests of their own."""
+    """One in twenty operations of a run, and every file of one; checkpoints have tests of their own."""
     script = Path(__file__).parents[1] / "benchmarks" / "faults.py"
     disk = subprocess.run(
-        [sys.executable, script, "disk", "--step", "60"], capture_output=True, text=True, timeout=300
+        [sys.executable, script, "disk", "--step", "20"], capture_output=True, text=True, timeout=300
     )
     assert disk.returncode == 0, disk.stderr[-3000:]

@@ -162,7 +162,7 @@ def test_the_split_file_names_the_strategy_and_needs_no_run(molere, tmp_path, mo
 @pytest.mark.slow
 def test_it_finds_a_wider_gap_than_a_random_split_and_gathers_planted_wrong_labels(registry):
     """The gap is measured by predictors of another seed, which had no part in the search."""
-    settings = {"dataset": "digits", "backbone": "small_cnn", "limit_train": 400, "epochs": 8, "delta": 0.2}
+    settings = {"dataset": "digits", "backbone": "small_cnn", "limit_train": 500, "epochs": 10, "delta": 0.2}
     noisy = {"label_noise": "uniform", "noise_rate": 0.2}
     config = tiny_config(**settings, **noisy, split="ls")
     data = load_dataset(config.data, registry)

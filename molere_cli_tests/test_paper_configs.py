@@ -94,7 +94,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_trains_for_a_few_steps(path: Path, pictures: Path, tmp_path: Path) -> None:
-    small = ["--dataset", f"folder:{pictures}", "--image-size", "16", "--epochs", "2", "--batch-size", "4"]
+    small = ["--dataset", f"folder:{pictures}", "--image-size", "32", "--epochs", "2", "--batch-size", "4"]
     # Instance-dependent noise needs its images in memory.
     small += ["--label-noise", "none"]
     settings = ["--warmup-epochs", "1", "--delta", "0.34", "--membership", "quota", "--device", "cpu"]

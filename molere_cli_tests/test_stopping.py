@@ -514,6 +514,6 @@ def test_a_finished_run_whose_data_are_gone_is_not_made_unfinished_by_an_extensi
 def test_runs_that_are_killed_at_random_moments_end_on_the_same_bits():
     script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
     found = subprocess.run(
-        [sys.executable, script, "--kills", "6"], capture_output=True, text=True, timeout=300
+        [sys.executable, script, "--kills", "12"], capture_output=True, text=True, timeout=300
     )
     assert found.returncode == 0, found.stderr[-3000:]
