@@ -1,13 +1,15 @@
-"""One of several ranks that train the same runs in step, for test_ranks.py: RANK SIZE FOLDER.
+"""Ranks that train the same runs in step, for test_ranks.py: FOLDER SIZE...
 
-FOLDER/cases.json has them by name: settings, and `float64`. Rank 0 writes what each gives into
-FOLDER/SIZE.safetensors.
+FOLDER/cases.json has them by name: settings, and `float64`. For each SIZE so many processes train them all,
+and rank 0 writes what each gives into FOLDER/SIZE.safetensors. They are forks of this process, since imports
+take longer than training.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,12 +19,21 @@ from torch import distributed as dist
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
-from molere_cli.ranks import Ranks
+from molere_cli.ranks import ALONE, Ranks
 from molere_cli.registry.registry import load_plugins
 from molere_cli.splits.artefact import read_split
+from molere_cli.tasks.build import Engine
 from molere_cli.tasks.train import engine_on_split
 
 FLOAT = torch.Tensor.float
+
+
+def engine_of(ranks: Ranks, settings: dict) -> Engine:
+    registry = load_plugins()
+    plan = make_plan(RunConfig.of(device="cpu", precision="fp32", **settings), registry)
+    data = load_dataset(plan.config.data, registry)
+    split = read_split(Path(settings["split"])) if "split" in settings else None
+    return engine_on_split(plan, data, split, ranks=ranks)
 
 
 def train(ranks: Ranks, settings: dict, *, float64: bool) -> dict[str, torch.Tensor]:
@@ -30,11 +41,7 @@ def train(ranks: Ranks, settings: dict, *, float64: bool) -> dict[str, torch.Ten
     torch.set_default_dtype(torch.float64 if float64 else torch.float32)
     # What is widened to float32 elsewhere stays as wide as it is.
     torch.Tensor.float = torch.Tensor.double if float64 else FLOAT
-    registry = load_plugins()
-    plan = make_plan(RunConfig.of(device="cpu", precision="fp32", **settings), registry)
-    data = load_dataset(plan.config.data, registry)
-    split = read_split(Path(settings["split"])) if "split" in settings else None
-    engine = engine_on_split(plan, data, split, ranks=ranks)
+    engine = engine_of(ranks, settings)
     for _ in engine.loop.epochs():
         pass
     found = {f"parameter {name}": value for name, value in engine.classifier.module.state_dict().items()}
@@ -47,9 +54,8 @@ def train(ranks: Ranks, settings: dict, *, float64: bool) -> dict[str, torch.Ten
     return {name: value.detach().clone().contiguous() for name, value in found.items()}
 
 
-def main() -> None:
-    rank, size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    torch.set_num_threads(1)
+def train_all(rank: int, *, size: int, folder: Path) -> None:
+    """What one rank does."""
     if size > 1:
         dist.init_process_group(
             "gloo", init_method=f"file://{folder}/meeting-{size}", rank=rank, world_size=size
@@ -63,6 +69,17 @@ def main() -> None:
         save_file(found, folder / f"{size}.safetensors")
     if size > 1:
         dist.destroy_process_group()
+
+
+def main() -> None:
+    folder, sizes = Path(sys.argv[1]), [int(size) for size in sys.argv[2:]]
+    torch.set_num_threads(1)
+    for case in json.loads((folder / "cases.json").read_text()).values():
+        engine_of(ALONE, case["settings"])
+    for size in sizes:
+        torch.multiprocessing.start_processes(
+            partial(train_all, size=size, folder=folder), nprocs=size, start_method="fork"
+        )
 
 
 if __name__ == "__main__":

@@ -205,6 +205,14 @@ class ClassifierSettings(Section):
     freeze_backbone: bool = Field(False, description="Train the classification layer alone (linear probing).")
     epochs: int = Field(40, description="Passes over the training examples.", ge=1, le=MAX_EPOCHS)
     batch_size: int = Field(64, description="Training examples a step.", ge=2, le=MAX_BATCH_SIZE)
+    accumulate: int = Field(
+        1,
+        description=(
+            "Take each step's examples in so many chunks, one after another, for a fraction of the memory."
+        ),
+        ge=1,
+        le=MAX_BATCH_SIZE // 2,
+    )
     optimizer: str = Field(
         "momentum", description="timm optimizer; momentum: SGD without Nesterov, sgd: with."
     )

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from scipy.stats import truncnorm
 from torch import Tensor
 
 from molere_cli.data.csv_rows import CsvRow, csv_rows
@@ -70,6 +69,8 @@ def instance_noise(
     Args:
         images: uint8 (N, 3, H, W).
     """
+    from scipy.stats import truncnorm  # half a second to import, and seldom needed
+
     generator = derived_generator(seed, "noise", "instance")
     low, high = -rate / INSTANCE_DEVIATION, (1 - rate) / INSTANCE_DEVIATION
     uniform_N = torch.rand(len(labels_N), generator=generator, dtype=torch.float64)

@@ -8,10 +8,11 @@ Shapes: B examples, C classes, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -34,6 +35,12 @@ class Output(NamedTuple):
 
     logits: Tensor
     features: Tensor | None
+
+    @classmethod
+    def joined(cls, parts: Iterable[Output]) -> Output:
+        """That of several batches in a row."""
+        logits, features = zip(*parts, strict=True)
+        return cls(torch.cat(logits), None if features[0] is None else torch.cat(features))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +81,8 @@ class Classifier:
 
     freeze_backbone: only the classification layer trains; all else keeps its parameters and its running
     statistics, and has no dropout. ranks: who trains it; of a pass in training mode each has a part of the
-    batch, and the statistics of batch norm are those of all of it.
+    batch, and the statistics of batch norm are those of all of it. accumulate: in how many chunks, one after
+    another, a rank takes its part; the statistics of batch norm are then those of a chunk (on all ranks).
     """
 
     def __init__(
@@ -84,9 +92,11 @@ class Classifier:
         device: torch.device,
         precision: torch.dtype,
         freeze_backbone: bool = False,
+        accumulate: int = 1,
         ranks: Ranks = ALONE,
     ) -> None:
         self.ranks = ranks
+        self.accumulate = accumulate
         self._head = classification_layer(module)
         self._freeze_backbone = freeze_backbone
         if freeze_backbone:
@@ -105,6 +115,19 @@ class Classifier:
         """Go into training mode, but for what is frozen."""
         self.module.train(not self._freeze_backbone)
         self._head.train()
+
+    def chunks(self, num_whole: int) -> list[slice]:
+        """Which examples of this rank's part of a batch go through the network together: as many chunks on
+        every rank, whose sizes differ by one at most, of two examples at least where the part has as many.
+
+        Args:
+            num_whole: how many examples the batch has on all ranks.
+        """
+        # Two, since batch normalisation cannot take one.
+        num_chunks = max(1, min(self.accumulate, num_whole // self.ranks.size // 2))
+        part = self.ranks.part(num_whole)
+        ends = [number * (part.stop - part.start) // num_chunks for number in range(num_chunks + 1)]
+        return [slice(start, stop) for start, stop in pairwise(ends)]
 
     @cached_property
     def mixes_no_examples(self) -> bool:
@@ -139,7 +162,20 @@ class Classifier:
         """A forward pass as `validation_gradient` takes it, without the gradient."""
         deterministic = deterministic_layers(self.module)
         with isolated_randomness(self.device), deterministic, self.shared_statistics():
-            return self._output(self._on_copied_buffers, images, with_features=with_features)
+            return self._by_chunks(images, len(images), with_features=with_features)
+
+    @torch.no_grad()
+    def look_ahead(self, images: Tensor, *, num_whole: int, with_features: bool = False) -> Output:
+        """What the forward passes of a training step will give if they start at the same random state, chunk
+        by chunk, without leaving a trace in the module."""
+        with self.shared_statistics():
+            return self._by_chunks(images, num_whole, with_features=with_features)
+
+    def _by_chunks(self, images: Tensor, num_whole: int, *, with_features: bool) -> Output:
+        return Output.joined(
+            self._output(self._on_copied_buffers, images[chunk], with_features=with_features)
+            for chunk in self.chunks(num_whole)
+        )
 
     @torch.inference_mode()
     def predict(self, images: Tensor, *, with_features: bool = False) -> Output:
@@ -167,25 +203,29 @@ class Classifier:
         # Leaves of their own: the caller's values are nobody's parameters and get no gradient.
         stand_ins = {name: value.detach().requires_grad_() for name, value in (at or {}).items()}
         values = [stand_ins.get(name, parameter) for name, parameter in self.parameters.items()]
-        deterministic = deterministic_layers(self.module)
-        with isolated_randomness(self.device), deterministic, self.shared_statistics(), self._autocast():
-            # Batch norm on batch statistics writes its running ones; these it may have.
-            tensors = {**stand_ins, **self._buffer_copies()}
-            logits_BC = _at_least_float32(self._call(tensors, images))
-            # This rank's part of the mean over the whole batch.
-            loss = F.cross_entropy(logits_BC, labels) * self.ranks.share(num_whole or len(labels))
-        # Not `backward`: the response still needs the step's own gradients in `.grad`. A parameter
-        # that the loss does not reach has gradient 0.
-        gradients = torch.autograd.grad(loss, values, materialize_grads=True)
-        loss = loss.detach()
-        self.ranks.sum_([*gradients, loss])
+        num_whole = num_whole or len(labels)
+        sums: list[Tensor] = []
+        for chunk in self.chunks(num_whole):
+            deterministic = deterministic_layers(self.module)
+            with isolated_randomness(self.device), deterministic, self.shared_statistics(), self._autocast():
+                # Batch norm on batch statistics writes its running ones; these it may have.
+                tensors = {**stand_ins, **self._buffer_copies()}
+                logits_BC = _at_least_float32(self._call(tensors, images[chunk]))
+                # This chunk's part of the mean over the whole batch.
+                loss = F.cross_entropy(logits_BC, labels[chunk]) * (len(logits_BC) / num_whole)
+            # Not `backward`: the response still needs the step's own gradients in `.grad`. A parameter
+            # that the loss does not reach has gradient 0.
+            found = [*torch.autograd.grad(loss, values, materialize_grads=True), loss.detach()]
+            sums = [total.add_(more) for total, more in zip(sums, found, strict=True)] if sums else found
+        self.ranks.sum_(sums)
+        *gradients, loss = sums
         return loss, dict(zip(self.parameters.values(), gradients, strict=True))
 
     def step_losses(
-        self, images: Tensor, labels: Tensor, randomness: RandomState
+        self, images: Tensor, labels: Tensor, randomness: RandomState, *, num_whole: int | None = None
     ) -> Callable[[Mapping[str, Tensor]], Tensor]:
         """The per-example losses (B,) of a training step as a function of its parameters (`step_logits`)."""
-        logits = self.step_logits(images, randomness)
+        logits = self.step_logits(images, randomness, num_whole=num_whole)
 
         def losses(parameters: Mapping[str, Tensor]) -> Tensor:
             return F.cross_entropy(logits(parameters), labels, reduction="none")
@@ -193,13 +233,17 @@ class Classifier:
         return losses
 
     def step_logits(
-        self, images: Tensor, randomness: RandomState
+        self, images: Tensor, randomness: RandomState, *, num_whole: int | None = None
     ) -> Callable[[Mapping[str, Tensor]], Tensor]:
         """The logits (B, C) of a training step as a function of its parameters.
 
         Replays the step's dropout masks and precision, and leaves buffers and random state alone.
         Attention runs under the math kernel, since the fused ones have no forward derivative.
+
+        Args:
+            num_whole: how many examples the batch has on all ranks; their number here if that is all.
         """
+        chunks = self.chunks(num_whole or len(images))
 
         def logits(parameters: Mapping[str, Tensor]) -> Tensor:
             # Autocast's cache of casted weights would forget their tangents.
@@ -208,8 +252,11 @@ class Classifier:
             # With other dropout masks it would be the derivative of another step than the one taken.
             replayed, shared = randomness.replayed(self.device), self.shared_statistics()
             with replayed, attention, fast_forward_mode(), shared, autocast:
-                logits_BC = self._call({**parameters, **self._buffer_copies()}, images)
-            return _at_least_float32(logits_BC)
+                parts = [
+                    _at_least_float32(self._call({**parameters, **self._buffer_copies()}, images[chunk]))
+                    for chunk in chunks
+                ]
+            return torch.cat(parts)
 
         return logits
 
@@ -280,6 +327,7 @@ def build_classifier(
     device: torch.device,
     precision: torch.dtype,
     freeze_backbone: bool = False,
+    accumulate: int = 1,
     ranks: Ranks = ALONE,
 ) -> Classifier:
     """The classifier for a backbone; draws its initial parameters from the global random state.
@@ -290,7 +338,12 @@ def build_classifier(
     """
     module = build_backbone(spec, request)
     classifier = Classifier(
-        module, device=device, precision=precision, freeze_backbone=freeze_backbone, ranks=ranks
+        module,
+        device=device,
+        precision=precision,
+        freeze_backbone=freeze_backbone,
+        accumulate=accumulate,
+        ranks=ranks,
     )
     height, width = request.image_size
     # A trial on two blank images, so that what cannot work is known before anything is trained.

@@ -83,8 +83,16 @@ class Method(ABC):
     """Whether `state_dict` is all that a resume needs after any step, and not between epochs alone. Then the
     epoch goes on by `resume_epoch`; else a run that has stopped within one trains it from its start."""
 
+    needs_losses: bool = True
+    """Whether `weights` looks at `Step.logits`, `losses` or `features`: where a batch comes in chunks, that
+    costs a forward pass more."""
+
     shares_batches: bool = False
     """Whether several ranks may train by it: `Step` and `Batch` are this rank's part, `Step.whole` is all."""
+
+    takes_chunks: bool = False
+    """Whether it may be trained by under `--accumulate`: it takes no gradient of `Step.losses` or `logits`,
+    which have no graph then, but in `loss`, a mean over examples, which is called for each chunk."""
 
     remedy: str = ""
     """What else to try where the loss is no longer finite, behind `lower --lr or set --clip-grad 1`."""

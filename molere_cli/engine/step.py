@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor
 
@@ -22,6 +24,9 @@ class Step:
     have been clipped. trace: what the layers have seen, where the method `follows` the step and the
     classifier can be followed.
 
+    is_unseen: where a batch goes through the network in chunks, and the method `needs_losses` not, logits
+    and losses are nan until the step is taken. Where it does, they are there, without a graph.
+
     of_whole: where several ranks share the batch, the step of all of it: positions, labels, and gathered
     logits and losses without a graph; images are this rank's, and features are none.
     """
@@ -36,6 +41,17 @@ class Step:
     clipping: Clipping | None = None
     trace: StepTrace | None = None
     of_whole: Step | None = None
+    is_unseen: bool = False
+
+    @classmethod
+    def unseen(cls, epoch: int, in_epoch: int, batch: Batch, randomness: RandomState) -> Self:
+        """A step whose forward passes come chunk by chunk, once its weights are known."""
+        unknown_B = batch.images.new_full((len(batch.labels),), math.nan)
+        return cls(epoch, in_epoch, batch, unknown_B[:, None], unknown_B, None, randomness, is_unseen=True)
+
+    def see(self, logits: Tensor, losses: Tensor) -> None:
+        """What the passes of an `unseen` step have given, detached."""
+        self.logits, self.losses, self.is_unseen = logits, losses, False
 
     @property
     def whole(self) -> Step:

@@ -59,8 +59,9 @@ class CheckedMethod(Method):
     def __init__(self, method: Method, spec: Spec, context: TrainingContext) -> None:
         super().__init__(context)
         self.third_party = spec
-        self.needs_features, self.remedy = method.needs_features, method.remedy
-        self.resumes_within_epoch = method.resumes_within_epoch
+        self.needs_features, self.needs_losses = method.needs_features, method.needs_losses
+        self.shares_batches, self.takes_chunks = method.shares_batches, method.takes_chunks
+        self.resumes_within_epoch, self.remedy = method.resumes_within_epoch, method.remedy
         self._method, self._spec, self._num_examples = method, spec, len(context.labels)
 
     def before_epoch(self, epoch: int) -> Tensor:

@@ -13,6 +13,8 @@ class ERM(Method):
 
     resumes_within_epoch = True
     shares_batches = True
+    takes_chunks = True
+    needs_losses = False
 
     def weights(self, step: Step) -> Tensor | None:
         return None

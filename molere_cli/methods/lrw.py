@@ -19,6 +19,7 @@ class LRW(Method):
 
     resumes_within_epoch = True
     shares_batches = True
+    takes_chunks = True
     remedy = ", or --weight-bound 10"
 
     def __init__(self, context: TrainingContext) -> None:
@@ -27,6 +28,7 @@ class LRW(Method):
         self._reweighting.set_validation(validation_positions(context), tag=0)
         assert context.reweighter is not None
         self.needs_features = context.reweighter.needs_features
+        self.needs_losses = context.reweighter.needs_losses or self.needs_features
 
     def before_epoch(self, epoch: int) -> Tensor:
         self._reweighting.start_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))

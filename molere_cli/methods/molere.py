@@ -26,6 +26,7 @@ class MOLERE(Method):
 
     resumes_within_epoch = True
     shares_batches = True
+    takes_chunks = True
     remedy = ", or --weight-bound 10"
 
     def __init__(self, context: TrainingContext) -> None:
@@ -53,6 +54,7 @@ class MOLERE(Method):
         self._split_metrics: dict[str, float] = {}
         assert context.reweighter is not None
         self.needs_features = context.reweighter.needs_features
+        self.needs_losses = context.reweighter.needs_losses or self.needs_features
 
     def before_epoch(self, epoch: int) -> Tensor:
         self._split_metrics = {}

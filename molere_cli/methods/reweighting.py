@@ -307,7 +307,9 @@ class Reweighting:
             followed_B = self.classifier.followed_alignment(step.trace, named_response, like=weights_B)
             # No log-weight moves a weight that has underflowed to 0, whatever this says of it.
             return (followed_B / weights_B).masked_fill(weights_B == 0, 0.0).neg()
-        losses = self.classifier.step_losses(step.batch.images, step.batch.labels, step.randomness)
+        losses = self.classifier.step_losses(
+            step.batch.images, step.batch.labels, step.randomness, num_whole=step.batch.num_whole
+        )
         return hypergradient(losses, before, named_response) * share
 
     def metrics(self) -> dict[str, float]:

@@ -366,10 +366,11 @@ class ReweighterInput:
     """A batch as the reweighter sees it; all detached from the classifier.
 
     positions: int64 (B,) in the pool; images: float32 (B, 3, H, W), normalised and augmented;
-    labels: int64 (B,); features: float32 (B, D) or None; losses: float32 (B,). hardness_rank: float32 (B,) or
-    None, the place in the class by hardness, in (0, 1), 0 = hardest: by the split's scores, or by the run so
-    far where it was made without. hardness_margin: float32 (B,) in [-1, 1], negative where another class was
-    preferred; None also where the scores are no margins.
+    labels: int64 (B,); features: float32 (B, D) or None; losses: float32 (B,), nan under `--accumulate` if
+    the spec needs none. hardness_rank: float32 (B,) or None, the place in the class by hardness, in (0, 1),
+    0 = hardest: by the split's scores, or by the run so far where it was made without.
+    hardness_margin: float32 (B,) in [-1, 1], negative where another class was preferred; None also where the
+    scores are no margins.
     """
 
     positions: Tensor
@@ -389,6 +390,8 @@ class ReweighterSpec(Spec):
     that it needs, None if it does without. limits_weights: whether, unless told otherwise, no example counts
     more than it would in a pool of nothing but what the validation set stands for (`Selection.share`).
     needs_warmup: whether it starts from nothing, and so does well to wait for the network's first epochs.
+    needs_losses: whether `ReweighterInput.losses` is looked at; else, and without features, a step under
+    `--accumulate` costs a forward pass less.
     """
 
     kind = "reweighter"
@@ -399,6 +402,7 @@ class ReweighterSpec(Spec):
     needs_warmup: bool = True
     options: Reference[type[Options]] = Reference(Options)
     needs_features: bool = False
+    needs_losses: bool = True
     needs_hardness: bool = False
     limits_weights: bool = False
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from molere_cli.config.device import set_arithmetic
 from molere_cli.config.plan import Plan
+from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import Feed, FeedSettings, make_feed
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.classifier import (
@@ -25,6 +26,7 @@ from molere_cli.engine.method import Method, TrainingContext
 from molere_cli.engine.optimizer import build_optimizer
 from molere_cli.engine.start import load_weights
 from molere_cli.engine.third_party import CheckedMethod, watch_forward
+from molere_cli.errors import ConfigError
 from molere_cli.methods.splitter import FeaturesSplitter, ImageSplitter
 from molere_cli.randomness import derived_seed
 from molere_cli.ranks import ALONE, Ranks
@@ -67,13 +69,15 @@ def build_engine(
     context = training_context(
         plan, data, in_validation, validation=validation, split=split, ranks=ranks, note=note
     )
+    method = make_method(plan.method, context)
+    check_chunks(plan.config, method, num_ranks=ranks.size)
     loop = TrainingLoop(
         plan.config.classifier,
         seed=plan.config.machine.seed,
         classifier=context.classifier,
         optimizer=context.optimizer,
         feed=context.feed,
-        method=make_method(plan.method, context),
+        method=method,
     )
     return Engine(plan, data, context.feed, context.feed.settings, context.classifier, loop)
 
@@ -86,6 +90,22 @@ def make_method(spec: MethodSpec, context: TrainingContext) -> Method:
     """
     method: Method = spec.expected(spec.build(context), Method, hook="build")
     return method if spec.plugin is None else CheckedMethod(method, spec, context)
+
+
+def check_chunks(config: RunConfig, method: Method, *, num_ranks: int) -> None:
+    """Raise ConfigError if steps cannot be taken in as many chunks as `--accumulate` asks for."""
+    num_chunks, batch_size = config.classifier.accumulate, config.classifier.batch_size
+    if num_chunks == 1:
+        return
+    if not method.takes_chunks:
+        name = config.method.method
+        raise ConfigError(f"--method {name} needs each batch as a whole; leave --accumulate out")
+    if batch_size < 2 * num_chunks * num_ranks:
+        by_all = f" for each of {num_ranks} processes" if num_ranks > 1 else ""
+        raise ConfigError(
+            f"--accumulate {num_chunks}{by_all} leaves less than two examples a chunk of --batch-size "
+            f"{batch_size}; use --accumulate {max(1, batch_size // num_ranks // 2)} or less"
+        )
 
 
 def training_context(
@@ -189,6 +209,7 @@ def make_empty_classifier(
             device=plan.device,
             precision=torch.bfloat16 if plan.precision == "bf16" else torch.float32,
             freeze_backbone=plan.config.classifier.freeze_backbone,
+            accumulate=plan.config.classifier.accumulate,
         )
 
 

@@ -38,6 +38,7 @@ class Focal(Method):
     """Down-weights what is classified well."""
 
     resumes_within_epoch = True
+    takes_chunks = True
 
     options: FocalOptions
 

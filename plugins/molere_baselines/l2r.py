@@ -27,6 +27,9 @@ def rectified(alignment_B: Tensor) -> Tensor:
 class LearningToReweight(MetaBatchMethod):
     """Weighs an example by how far its gradient goes along that of the validation loss, in this very step."""
 
+    takes_chunks = True
+    needs_losses = False
+
     def weights(self, step: Step) -> Tensor | None:
         classifier, direction = self.context.classifier, self.validation_gradient()
         losses = classifier.step_losses(step.batch.images, step.batch.labels, step.randomness)

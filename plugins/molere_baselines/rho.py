@@ -49,6 +49,8 @@ class RhoLoss(Method):
     """
 
     resumes_within_epoch = True
+    takes_chunks = True
+    needs_losses = False
 
     options: RhoOptions
 

@@ -18,6 +18,7 @@ def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
             description="One free log-weight per training example",
             build="molere_reweighters.instance:InstanceReweighter",
             lr="molere_reweighters.instance:learning_rate",
+            needs_losses=False,
         )
     )
     register(
@@ -28,6 +29,7 @@ def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
             lr=0.2,
             options="molere_reweighters.hardness:HardnessOptions",
             needs_hardness=True,
+            needs_losses=False,
             limits_weights=True,
             # Which examples are hard is known from before training.
             needs_warmup=False,
@@ -40,6 +42,7 @@ def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
             build="molere_reweighters.image:ImageReweighter",
             lr=1e-3,
             options="molere_reweighters.image:ImageOptions",
+            needs_losses=False,
         )
     )
     register(
@@ -50,6 +53,7 @@ def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
             lr=1e-3,
             options="molere_reweighters.features:FeaturesOptions",
             needs_features=True,
+            needs_losses=False,
         )
     )
     register(

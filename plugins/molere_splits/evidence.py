@@ -16,7 +16,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import ttest_1samp
 from torch import Tensor
 
 from molere_cli import SplitRequest, TrainingContext, erm_epochs, predict_feed
@@ -110,6 +109,8 @@ def wrong_label_share(place_N: Tensor, num_classes: int) -> float:
 def in_standard_errors(differences: Tensor) -> float:
     """The mean of paired differences over its standard error: infinite where all are one number but 0, and 0
     where there are fewer than two."""
+    from scipy.stats import ttest_1samp  # half a second to import
+
     if len(differences) < 2 or not differences.any():
         return 0.0
     if (differences == differences[0]).all():
