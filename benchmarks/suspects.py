@@ -53,8 +53,8 @@ def config_of(seed: int) -> RunConfig:
 
 def probabilities_out_of_fold(config: RunConfig, registry: Registry, data: LoadedDataset) -> Probabilities:
     found = np.zeros((len(data.dataset.pool), data.num_classes))
-    for in_fold_N, engine in folds(config, registry, data, progress=NoProgress()):
-        logits = [logits_BC for logits_BC, _ in predict_batches(engine.classifier, engine.feed)]
+    for in_fold_N, classifier, feed in folds(config, registry, data, progress=NoProgress()):
+        logits = [logits_BC for logits_BC, _ in predict_batches(classifier, feed)]
         found[in_fold_N.numpy()] = torch.cat(logits).double().softmax(dim=1).numpy()[in_fold_N.numpy()]
     return found
 

@@ -6,7 +6,7 @@ Shapes: B or N examples, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from statistics import fmean, median
 from typing import Any
@@ -96,6 +96,15 @@ class Predictions:
             return torch.cat(values) if isinstance(values[0], Tensor) else values[0]
 
         return cls(**{field.name: together(field.name) for field in fields(cls)})
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Predictions:
+        """With something done to each of the tensors."""
+
+        def of(name: str) -> Any:
+            value = getattr(self, name)
+            return change(value) if isinstance(value, Tensor) else value
+
+        return Predictions(**{field.name: of(field.name) for field in fields(self)})
 
 
 def _of_class(values_NC: Tensor, classes_N: Tensor) -> Tensor:

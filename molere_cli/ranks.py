@@ -101,6 +101,8 @@ class Ranks:
         own = own.detach()
         if not self.are_several:
             return own
+        if own.dtype == torch.bool:  # which gloo does not take
+            return self.gathered(own.to(torch.uint8), number).bool()
         ends = self._ends(number)
         sizes = [stop - start for start, stop in pairwise(ends)]
         # All of one size, as a collective wants them.

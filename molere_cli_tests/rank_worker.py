@@ -18,9 +18,14 @@ from torch import distributed as dist
 
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
+from molere_cli.data.feed import make_feed
 from molere_cli.data.source import load_dataset
+from molere_cli.engine.method import Fit
+from molere_cli.engine.predict import predict_feed
+from molere_cli.methods.auxiliary import fit_loop
 from molere_cli.ranks import ALONE, Ranks
 from molere_cli.registry.registry import load_plugins
+from molere_cli.registry.specs import Examples
 from molere_cli.splits.artefact import read_split
 from molere_cli.tasks.build import Engine
 from molere_cli.tasks.train import engine_on_split
@@ -51,6 +56,24 @@ def train(ranks: Ranks, settings: dict, *, float64: bool) -> dict[str, torch.Ten
     if in_validation is not None:
         found["split"] = in_validation
     found["traffic"] = torch.tensor([ranks.traffic.num_calls, ranks.traffic.num_bytes])
+    # An odd number of examples, shared or one too few.
+    for number in (131, 1):
+        pool = engine.data.dataset.pool
+        feed = make_feed(
+            Examples(images=pool.images[:number], labels=pool.labels[:number]), engine.feed_settings
+        )
+        predictions = predict_feed(engine.classifier, feed, ranks=ranks)
+        for name, value in vars(predictions).items():
+            if isinstance(value, torch.Tensor):
+                found[f"prediction {number} {name}"] = value
+    if settings["method"] == "erm":
+        positions = torch.arange(100) % 90
+        for name, weights in (("whole", None), ("drawn", torch.arange(1, 141))):
+            loop = fit_loop(engine.loop.method.context, Fit(positions, weights, num_epochs=3), ranks=ranks)
+            for _ in loop.epochs():
+                pass
+            state = loop.classifier.module.state_dict()
+            found |= {f"fit {name} {key}": value for key, value in state.items()}
     return {name: value.detach().clone().contiguous() for name, value in found.items()}
 
 

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from molere_cli.__main__ import app
 from molere_cli.data.source import load_dataset
+from molere_cli.methods.auxiliary import fit_loop
 from molere_cli.progress import NoProgress
 from molere_cli.run_dir import RunDir
 from molere_cli.splits.artefact import Split, SplitInfo, read_split
 from molere_cli.splits.diagnosis import Accuracies, Diagnosis
-from molere_cli.tasks.build import build_engine
 from molere_cli.tasks.diagnose import diagnose, held_out_halves
 from molere_cli_tests.test_training import tiny_config
 
@@ -66,24 +66,24 @@ def test_the_advice_follows_the_held_out_hard_examples(upweighted: float, advice
 
 
 def test_what_is_held_out_never_trains_and_the_other_hard_ones_count_five_times(registry, monkeypatch):
-    config, engines = tiny_config(epochs=2), []
+    config, loops = tiny_config(epochs=2), []
 
     def kept(*arguments, **options):
-        engines.append(build_engine(*arguments, **options))
-        return engines[-1]
+        loops.append(fit_loop(*arguments, **options))
+        return loops[-1]
 
-    monkeypatch.setattr("molere_cli.tasks.diagnose.build_engine", kept)
+    monkeypatch.setattr("molere_cli.methods.auxiliary.fit_loop", kept)
     data = load_dataset(config.data, registry)
     hard_N = torch.arange(64) < 16
     split = split_of(data.dataset.pool.labels, hard_N)
     diagnose(config, registry, data, split, progress=NoProgress())
     halves = list(held_out_halves(split, seed=config.machine.seed))
-    assert len(engines) == 4
-    for number, engine in enumerate(engines):
+    assert len(loops) == 4
+    for number, loop in enumerate(loops):
         held_out_N = torch.zeros(64, dtype=torch.bool)
         held_out_N[torch.cat(halves[number // 2])] = True
         passes_N = torch.where(hard_N, 5 if number % 2 else 1, 1).masked_fill(held_out_N, 0)
-        assert (engine.loop.pool_record.num_seen == 2 * passes_N).all()
+        assert (loop.pool_record.num_seen == 2 * passes_N).all()
 
 
 @pytest.mark.slow

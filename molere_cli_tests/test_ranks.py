@@ -95,7 +95,7 @@ def test_several_processes_give_what_one_gives(found):
     """In one test, since each of several pytest workers would train for its own."""
     for case, size in PAIRS:
         limit = 1e-6 if case[2] == 32 else 1e-12
-        for kind in ("parameter ", "pool "):
+        for kind in ("parameter ", "pool ", "prediction ", *(["fit "] if case[0] == "erm" else [])):
             several, one = (of_case(found[number], case, kind) for number in (size, 1))
             assert several.keys() == one.keys() and several
             assert off(several, one) < limit, (case, size, kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,21 +21,41 @@ from molere_cli_tests.test_training import assert_same_tensors, without_times
 pytestmark = pytest.mark.slow
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+LISTENING = """
+import json
+import os
+from molere_cli.__main__ import main
+from molere_cli.tasks import processes
+
+hear = processes._hear
+
+def heard():
+    what, tensors = hear()
+    with open(f"heard-by-{os.environ['RANK']}.jsonl", "a") as file:
+        file.write(json.dumps(what) + "\\n")
+    return what, tensors
+
+processes._hear = heard
+main()
+"""
+"""`python -m molere_cli` whose followers write down what they are told."""
 SMALL = "--dataset digits --limit-train 200 --epochs 3 --device cpu --precision fp32"
 
 
-def command(line: str, *, processes: int, restarts: int = 0) -> list[str]:
-    alone = ["-m", "molere_cli", *line.split()]
+def command(
+    line: str, *, processes: int, restarts: int = 0, program: tuple[str, ...] = ("-m", "molere_cli")
+) -> list[str]:
+    alone = [*program, *line.split()]
     if processes == 1:
         return [sys.executable, *alone]
     flags = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", str(restarts)]
     return [sys.executable, "-m", "torch.distributed.run", *flags, *alone]
 
 
-def call(line: str, folder: Path, *, processes: int) -> subprocess.CompletedProcess[str]:
+def call(line: str, folder: Path, *, processes: int, **more) -> subprocess.CompletedProcess[str]:
     folder.mkdir(exist_ok=True)
     return subprocess.run(
-        command(line, processes=processes),
+        command(line, processes=processes, **more),
         cwd=folder,
         env=ENVIRONMENT,
         capture_output=True,
@@ -44,11 +65,17 @@ def call(line: str, folder: Path, *, processes: int) -> subprocess.CompletedProc
 
 
 def test_two_processes_leave_what_one_leaves(tmp_path):
-    line = f"train --method erm,lrw --split hard {SMALL} --seeds 0-1"
-    done = {processes: call(line, tmp_path / str(processes), processes=processes) for processes in (1, 2)}
+    """With classifiers beside the runs, for the split, and looks at three sets by three sets of weights."""
+    line = f"train --method erm,lrw {SMALL} --seeds 0-1 --select best --ema 0.9"
+    (tmp_path / "listening.py").write_text(LISTENING)
+    done = {
+        1: call(line, tmp_path / "1", processes=1),
+        2: call(line, tmp_path / "2", processes=2, program=(str(tmp_path / "listening.py"),)),
+    }
     for each in done.values():
         assert each.returncode == 0, each.stderr
     assert done[2].stdout == done[1].stdout
+    check_shared(tmp_path / "2" / "heard-by-1.jsonl", fits=4, runs=4, epochs=3)
     names = {path.name for path in (tmp_path / "1" / "runs").iterdir()}
     assert names == {path.name for path in (tmp_path / "2" / "runs").iterdir()} and len(names) == 4
     for name in names:
@@ -62,6 +89,18 @@ def test_two_processes_leave_what_one_leaves(tmp_path):
         if "lrw" in name:
             splits = [pq.read_table(run.path / "split.parquet")["in_validation"] for run in (one, two)]
             assert splits[0] == splits[1]
+
+
+def check_shared(heard: Path, *, fits: int, runs: int, epochs: int) -> None:
+    """Nothing was left to the first process alone: fits on halves of the pool, epochs, and looks at the tuning
+    set, the test sets (by the selected weights and by the average), and the pool."""
+    said = [json.loads(line) for line in heard.read_text().splitlines()]
+    begun = [what["run"] for what in said if isinstance(what, dict) and what.get("run")]
+    assert sum("fit" in run for run in begun) == fits and len(begun) == fits + runs
+    assert said.count("epoch") == epochs * (fits + runs) and said.count("end") == fits + runs
+    looks = [what["tests"] for what in said if isinstance(what, dict) and "tests" in what]
+    of_a_run = [*[["tuning"]] * epochs, *[["test", "tuning"]] * 2, None]
+    assert looks == of_a_run * runs
 
 
 def without_places(run: RunDir) -> dict:

@@ -6,6 +6,7 @@ processes, with torchvision's transforms, and keeps no more than a few batches i
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import signal
@@ -117,6 +118,13 @@ def make_feed(examples: Examples, settings: FeedSettings) -> Feed:
     return InMemoryFeed(examples.images, examples.labels, settings)
 
 
+def shared_feed(feed: Feed, ranks: Ranks) -> Feed:
+    """The same examples, whose training batches these ranks share."""
+    shared = copy.copy(feed)
+    shared.settings = replace(feed.settings, ranks=ranks)
+    return shared
+
+
 class _HeldImages:
     """Images in memory as a reader of them."""
 
@@ -149,9 +157,9 @@ def epoch_batches(positions: Tensor, batch_size: int, *, seed: int, num_ranks: i
     return batches
 
 
-def batches_in_order(feed: Feed) -> list[Tensor]:
-    """All positions of a feed, in order, in batches for passes without gradients."""
-    return list(torch.arange(len(feed)).split(feed.settings.evaluation_batch_size))
+def batches_in_order(feed: Feed, part: slice = slice(None)) -> list[Tensor]:
+    """All positions of a feed, or of a part of it, in order, in batches for passes without gradients."""
+    return list(torch.arange(len(feed))[part].split(feed.settings.evaluation_batch_size))
 
 
 def normalize(images: Tensor, settings: FeedSettings) -> Tensor:

@@ -6,7 +6,7 @@ ERM, LRW and MOLERE; a plugin's method implements the same calls.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,20 @@ from molere_cli.registry.specs import ReweighterSpec
 from molere_cli.splits.artefact import Split
 
 
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What a classifier beside the run's own trains on, by ERM.
+
+    positions: int64, on the CPU; one may occur more than once. weights: positive, (N,) of the pool, how often
+    each position is drawn relative to others, with replacement; None: each once an epoch. num_epochs: the
+    length of its schedule, None for the run's.
+    """
+
+    positions: Tensor
+    weights: Tensor | None = None
+    num_epochs: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingContext:
     """What a method is built from.
@@ -36,7 +50,8 @@ class TrainingContext:
     where the method has none.
     make_classifier: another classifier as this one was before training. make_reweighter, make_splitter: build
     the networks that the configuration names, on the device. note: tells the user, in one sentence, what else
-    would pass unseen.
+    would pass unseen. fit_together: trains a classifier beside the run's own, with the metrics of each epoch,
+    where several processes do so; None for this one alone.
     """
 
     config: RunConfig
@@ -56,6 +71,7 @@ class TrainingContext:
     note: Callable[[str], None]
     validation_feed: Feed | None = None
     split: Split | None = None
+    fit_together: Callable[[Fit], Iterator[tuple[Classifier, dict[str, float]]]] | None = None
 
     def validation_batches(self, *, batch_size: int) -> ValidationBatches:
         """Batches of the validation examples, wherever they are; needs a split."""

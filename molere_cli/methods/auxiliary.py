@@ -1,4 +1,4 @@
-"""A second classifier, for methods that train one before the classifier that counts."""
+"""ERM classifiers beside the one that counts: for methods that train one before, and for splits."""
 
 from __future__ import annotations
 
@@ -8,26 +8,58 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from molere_cli.data.feed import shared_feed
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.loop import TrainingLoop
-from molere_cli.engine.method import TrainingContext
+from molere_cli.engine.method import Fit, TrainingContext, positions_of
 from molere_cli.engine.optimizer import build_optimizer
 from molere_cli.methods.erm import ERM
 from molere_cli.randomness import derived_generator
+from molere_cli.ranks import ALONE, Ranks
 from molere_cli.stopping import stop_if_asked
 
 
-class DrawnERM(ERM):
-    """ERM on epochs that are drawn by weights, with replacement, each as long as without."""
+class FittedERM(ERM):
+    """ERM on what a fit is of."""
 
-    def __init__(self, context: TrainingContext, weights_N: Tensor) -> None:
+    def __init__(self, context: TrainingContext, fit: Fit) -> None:
         super().__init__(context)
-        self._weights = weights_N[self.positions].double()
+        self.positions = fit.positions
+        self._weights = None if fit.weights is None else fit.weights[self.positions].double()
 
     def before_epoch(self, epoch: int) -> Tensor:
+        if self._weights is None:
+            return self.positions
         generator = derived_generator(self.context.config.machine.seed, "drawn", epoch)
         drawn = torch.multinomial(self._weights, len(self.positions), replacement=True, generator=generator)
         return self.positions[drawn]
+
+
+def fit_loop(context: TrainingContext, fit: Fit, *, ranks: Ranks = ALONE) -> TrainingLoop:
+    """The loop that trains a classifier by ERM with the settings of the run, seed included, from where the
+    run's classifier starts: on the whole pool it is what a run of ERM would train."""
+    config = context.config if fit.num_epochs is None else context.config.updated(epochs=fit.num_epochs)
+    classifier = context.make_classifier()
+    classifier.ranks = ranks
+    own = replace(context, config=config, classifier=classifier, in_validation=None)
+    return TrainingLoop(
+        config.classifier,
+        seed=config.machine.seed,
+        classifier=classifier,
+        optimizer=build_optimizer(config.classifier, classifier.module),
+        feed=shared_feed(context.feed, ranks),
+        method=FittedERM(own, fit),
+    )
+
+
+def fit_epochs(context: TrainingContext, fit: Fit) -> Iterator[tuple[Classifier, dict[str, float]]]:
+    """Train it; the classifier after every epoch, with the epoch's metrics."""
+    if context.fit_together is not None:
+        yield from context.fit_together(fit)
+        return
+    loop = fit_loop(context, fit)
+    for metrics in loop.epochs(lambda *_step: stop_if_asked()):
+        yield loop.classifier, metrics
 
 
 def erm_epochs(
@@ -49,18 +81,6 @@ def erm_epochs(
     Yields:
         The classifier, after every epoch.
     """
-    # What does not train is marked as validation, which `--train-on train` leaves out.
-    changes = {"train_on": "train"} if num_epochs is None else {"train_on": "train", "epochs": num_epochs}
-    config = context.config.updated(**changes)
-    own = replace(context, config=config, in_validation=~trains)
-    classifier = context.make_classifier()
-    loop = TrainingLoop(
-        config.classifier,
-        seed=config.machine.seed,
-        classifier=classifier,
-        optimizer=build_optimizer(config.classifier, classifier.module),
-        feed=context.feed,
-        method=ERM(own) if weights is None else DrawnERM(own, weights),
-    )
-    for _ in loop.epochs(lambda *_step: stop_if_asked()):
+    fit = Fit(positions_of(trains), weights=weights, num_epochs=num_epochs)
+    for classifier, _metrics in fit_epochs(context, fit):
         yield classifier

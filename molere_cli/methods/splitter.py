@@ -132,8 +132,7 @@ def view_pool(classifier: Classifier, feed: Feed) -> PoolView:
     """One pass over the pool in eval mode, each rank over its part; holds N (D + 2) numbers."""
     features, losses, wrong = [], [], []
     ranks, num_pool = classifier.ranks, len(feed)
-    own = torch.arange(num_pool)[ranks.part(num_pool)]
-    for batch in feed.evaluation(own.split(feed.settings.evaluation_batch_size)):
+    for batch in feed.evaluation(batches_in_order(feed, ranks.part(num_pool))):
         stop_if_asked()
         output = classifier.predict(batch.images, with_features=True)
         assert output.features is not None

@@ -17,29 +17,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from molere_cli.config.plan import Plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset
-from molere_cli.engine.method import TrainingContext
+from molere_cli.engine.method import Fit
 from molere_cli.engine.predict import predict_feed
-from molere_cli.methods.erm import ERM
 from molere_cli.progress import Progress
 from molere_cli.randomness import derived_generator
 from molere_cli.registry.registry import Registry
-from molere_cli.registry.specs import MethodSpec
 from molere_cli.splits.artefact import Split, write_split
 from molere_cli.splits.diagnosis import MULTIPLICITY, Accuracies, Diagnosis
-from molere_cli.tasks.build import build_engine
-from molere_cli.tasks.scores import erm_plan
+from molere_cli.tasks.fits import fitted
+from molere_cli.tasks.scores import erm_context
 from molere_cli.tasks.split import NewSplit
-
-
-class _Repeating(ERM):
-    """ERM on the positions given, of which one may occur more than once."""
-
-    def __init__(self, context: TrainingContext, positions: Tensor) -> None:
-        super().__init__(context)
-        self.positions = positions
 
 
 def diagnose(
@@ -50,7 +39,7 @@ def diagnose(
     Raises:
         ConfigError: `config` names something that no plugin offers.
     """
-    plan = erm_plan(config, registry)
+    context = erm_context(config, registry, data)
     hard_N = split.in_validation
     right: dict[tuple[str, int], list[Tensor]] = {}
     for number, (hard_out, others_out) in enumerate(held_out_halves(split, seed=config.machine.seed)):
@@ -61,7 +50,9 @@ def diagnose(
         for multiplicity in (1, MULTIPLICITY):
             title = f"diagnosis {2 * number + (multiplicity > 1) + 1} of 4"
             positions = torch.cat([kept, *[hard_kept] * (multiplicity - 1)])
-            right_N = _train(plan, data, positions, title=title, progress=progress)
+            classifier = fitted(context, Fit(positions), title=title, progress=progress)
+            predictions = predict_feed(classifier, context.feed)
+            right_N = predictions.predicted == predictions.labels
             right.setdefault(("hard", multiplicity), []).append(right_N[hard_out])
             right.setdefault(("others", multiplicity), []).append(right_N[others_out])
     accuracy = {key: float(torch.cat(parts).double().mean()) for key, parts in right.items()}
@@ -105,21 +96,3 @@ def held_out_halves(split: Split, *, seed: int) -> Iterator[tuple[Tensor, Tensor
 
 def _shuffled(positions: Tensor, generator: torch.Generator) -> Tensor:
     return positions[torch.randperm(len(positions), generator=generator)]
-
-
-def _train(plan: Plan, data: LoadedDataset, positions: Tensor, *, title: str, progress: Progress) -> Tensor:
-    """Which examples of the pool a classifier trained on `positions` gets right, bool (N,)."""
-
-    def build(context: TrainingContext) -> _Repeating:
-        return _Repeating(context, positions)
-
-    method = MethodSpec(name="erm", description=title, build=build, label=title)
-    engine = build_engine(replace(plan, method=method), data, None)
-    progress.run_started(
-        title, seed=plan.config.machine.seed, num_epochs=plan.config.classifier.epochs, path=None
-    )
-    for metrics in engine.loop.epochs():
-        progress.epoch_ended(metrics)
-    progress.run_ended(None)
-    predictions = predict_feed(engine.classifier, engine.feed)
-    return predictions.predicted == predictions.labels

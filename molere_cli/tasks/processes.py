@@ -1,8 +1,9 @@
 """Several processes under torchrun: the first leads, the others follow it through every run that it trains.
 
-Only the leader chooses paths, writes, prints and evaluates, so that there is one of everything. For each run
-that it begins or goes on with it says which (its settings, its split, the state that it starts from), and for
-each epoch that there is one; between runs, and while the leader evaluates, the others wait to be told.
+Only the leader chooses paths, writes and prints, so that there is one of everything. For each run that it
+begins or goes on with, and each classifier beside one, it says which (settings, split, the state to start
+from); for each epoch that there is one; and for a look at test sets or the pool, by which parameters. Between
+these the others wait to be told.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import functools
 import os
 import signal
 import tempfile
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -25,17 +26,24 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from molere_cli.config.files import saved_config
-from molere_cli.config.plan import make_plan
-from molere_cli.data.source import load_dataset
+from molere_cli.config.plan import Plan, make_plan
+from molere_cli.config.run_config import RunConfig
+from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.engine.checkpoint import classifier_tensors, pack, unpack
-from molere_cli.engine.loop import OnStep
+from molere_cli.engine.classifier import Classifier
+from molere_cli.engine.loop import OnStep, TrainingLoop
+from molere_cli.engine.method import Fit, TrainingContext
+from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import ConfigError, DataError, PluginError, TrainingError
 from molere_cli.files import json_text, parse_json
 from molere_cli.fingerprints import same_fingerprint
+from molere_cli.methods.auxiliary import fit_loop
+from molere_cli.metrics import Predictions
 from molere_cli.ranks import ALONE, Ranks, in_touch
-from molere_cli.registry.registry import Registry, load_plugins
+from molere_cli.registry.registry import load_plugins
 from molere_cli.splits.artefact import Split, write_split
-from molere_cli.tasks.build import Engine
+from molere_cli.stopping import stop_if_asked
+from molere_cli.tasks.build import Engine, training_context
 from molere_cli.tasks.provenance import checked_split
 
 MEETING = timedelta(minutes=10)
@@ -74,9 +82,12 @@ def is_started_again() -> bool:
 
 
 class _Lead:
-    """Whether the others can still hear the leader: not in the middle of an epoch that it has left alone."""
+    """Where the others are, as the leader knows."""
 
     is_lost = False
+    """Whether they are in the middle of something that it has left alone, and hear it no more."""
+    engine: Engine | None = None
+    """At the epochs of which run, between two."""
 
 
 @contextmanager
@@ -94,23 +105,51 @@ def leading() -> Iterator[None]:
 
 def led_epochs(engine: Engine, split: Split | None, on_step: OnStep) -> Generator[dict[str, float]]:
     """The epochs of a loop (`TrainingLoop.epochs`), all ranks together."""
-    loop = engine.loop
-    if not loop.ranks.are_several:
-        yield from loop.epochs(on_step)
+    if not engine.loop.ranks.are_several:
+        yield from engine.loop.epochs(on_step)
         return
-    tensors: dict[str, Tensor] = {}
-    run = {
-        "settings": engine.plan.settings,
-        "precision": engine.plan.precision,
-        "fingerprint": engine.data.fingerprint,
-        "has_split": split is not None,
-        "state": pack(loop.state_dict(), tensors),
-    }
-    if split is not None:
-        tensors["split"] = _file_of(split)
+    run = {**_settings_of(engine.plan, engine.data), "has_split": split is not None}
+    tensors = {} if split is None else {"split": _file_of(split)}
+    epochs = _led(engine.loop, run, tensors, on_step)
+    try:
+        for metrics in epochs:
+            _Lead.engine = engine
+            yield metrics
+            _Lead.engine = None
+    finally:
+        _Lead.engine = None
+        epochs.close()
+
+
+def led_fit(
+    plan: Plan, data: LoadedDataset, context: TrainingContext, fit: Fit
+) -> Generator[tuple[Classifier, dict[str, float]]]:
+    """A classifier beside a run's own (`fit_epochs`), all ranks together.
+
+    Args:
+        context: of the plan.
+    """
+    loop = fit_loop(context, fit, ranks=joined_ranks())
+    tensors = {"positions": fit.positions}
+    if fit.weights is not None:
+        tensors["weights"] = fit.weights
+    run = {**_settings_of(plan, data), "fit": {"num_epochs": fit.num_epochs}}
+    for metrics in _led(loop, run, tensors, lambda *_step: stop_if_asked()):
+        yield loop.classifier, metrics
+
+
+def _settings_of(plan: Plan, data: LoadedDataset) -> dict[str, Any]:
+    return {"settings": plan.settings, "precision": plan.precision, "fingerprint": data.fingerprint}
+
+
+def _led(
+    loop: TrainingLoop, run: Mapping[str, Any], tensors: Mapping[str, Tensor], on_step: OnStep
+) -> Generator[dict[str, float]]:
+    told = dict(tensors)
+    state = pack(loop.state_dict(), told)
     # Apart from a state's own, whose names begin with a number.
-    tensors |= {f"of {name}": value for name, value in classifier_tensors(engine.classifier.module).items()}
-    _say({"run": run}, tensors)
+    told |= {f"of {name}": value for name, value in classifier_tensors(loop.classifier.module).items()}
+    _say({"run": {**run, "state": state}}, told)
     epochs = loop.epochs(functools.partial(_alone, on_step))
     try:
         while loop.next_epoch < loop.settings.epochs:
@@ -126,6 +165,44 @@ def led_epochs(engine: Engine, split: Split | None, on_step: OnStep) -> Generato
     finally:
         if not _Lead.is_lost:
             _say(END, {})
+
+
+def predict_tests(engine: Engine, names: Collection[str]) -> dict[str, Predictions]:
+    """On these of its test sets, the tuning set among them, by the engine's classifier as it is now.
+
+    The other ranks take their parts if they are at this run.
+    """
+    if _Lead.engine is not engine:
+        return _on_tests(engine, names)
+    with _asking(engine, {"tests": list(names)}):
+        return _on_tests(engine, names, ranks=engine.loop.ranks)
+
+
+def predict_pool(engine: Engine) -> Predictions:
+    """As `predict_tests`, on the pool."""
+    if _Lead.engine is not engine:
+        return predict_feed(engine.classifier, engine.feed)
+    with _asking(engine, {"tests": None}):
+        return predict_feed(engine.classifier, engine.feed, ranks=engine.loop.ranks)
+
+
+def _on_tests(engine: Engine, names: Collection[str], *, ranks: Ranks = ALONE) -> dict[str, Predictions]:
+    sets = engine.data.test_sets()
+    chosen = {name: sets[name] for name in names}
+    return predict_sets(engine.classifier, chosen, engine.feed_settings, ranks=ranks)
+
+
+@contextmanager
+def _asking(engine: Engine, what: Mapping[str, Any]) -> Iterator[None]:
+    # Not what they have, which may not be the classifier that counts, or its average.
+    _say(what, classifier_tensors(engine.classifier.module))
+    try:
+        yield
+    except TrainingError:
+        raise  # the others have come upon it too
+    except BaseException:
+        _Lead.is_lost = True
+        raise
 
 
 def _alone(on_step: OnStep, step: int, num_steps: int, loss: float) -> None:
@@ -148,46 +225,90 @@ def follow() -> None:
     """What all processes but the first do, until that one has no more to train."""
     joined_ranks()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which the leader heeds
-    registry = load_plugins()
+    follower = _Follower()
     while True:
         said, tensors = _hear()
         if said["run"] is None:
             _leave()
             return
-        engine = _engine_of(said["run"], tensors, registry)
-        epochs = engine.loop.epochs()
+        follower.begin(said["run"], tensors)
         try:
-            while _hear()[0] == EPOCH:
-                next(epochs)
+            while (said_next := _hear())[0] != END:
+                follower.go_on(*said_next)
         except (TrainingError, PluginError):
             # The leader has come upon it too, tells its user, and may go on with another run.
             while _hear()[0] != END:
                 pass
 
 
-def _engine_of(run: Mapping[str, Any], tensors: dict[str, Tensor], registry: Registry) -> Engine:
+class _Follower:
+    """A process that does as the leader says."""
+
+    def __init__(self) -> None:
+        self._registry = load_plugins()
+        self._data: tuple[str, LoadedDataset] | None = None
+        self._engine: Engine | None = None
+        self._epochs: Iterator[dict[str, float]] = iter(())
+
+    def begin(self, run: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Build what is to be trained, as far as it is."""
+        config = saved_config(run["settings"], source="what the first process says")
+        plan = make_plan(config, self._registry, precision=run["precision"])
+        data = self._dataset(config, run["fingerprint"])
+        if "fit" in run:
+            self._engine = None
+            fit = Fit(tensors.pop("positions"), tensors.pop("weights", None), **run["fit"])
+            loop = fit_loop(training_context(plan, data, None), fit, ranks=joined_ranks())
+        else:
+            self._engine = _engine_of(plan, data, tensors.pop("split") if run["has_split"] else None)
+            loop = self._engine.loop
+        loop.classifier.module.load_state_dict(
+            {name.removeprefix("of "): value for name, value in tensors.items() if name.startswith("of ")}
+        )
+        loop.load_state_dict(unpack(run["state"], tensors))
+        self._epochs = loop.epochs()
+
+    def _dataset(self, config: RunConfig, fingerprint: Any) -> LoadedDataset:
+        settings = config.data.model_dump_json()
+        if self._data is None or self._data[0] != settings:
+            self._data = settings, load_dataset(config.data, self._registry)
+        data = self._data[1]
+        if not same_fingerprint(data.fingerprint, fingerprint):
+            raise DataError(
+                f"dataset {data.name!r} is not the one that the first process has: its fingerprint is "
+                f"{data.fingerprint}, {fingerprint} there"
+            )
+        return data
+
+    def go_on(self, what: Any, tensors: dict[str, Tensor]) -> None:
+        """An epoch, or a look at examples by a classifier of these tensors."""
+        if what == EPOCH:
+            next(self._epochs)
+            return
+        engine = self._engine
+        assert engine is not None
+        module, ranks = engine.classifier.module, engine.loop.ranks
+        own = classifier_tensors(module)
+        module.load_state_dict(tensors)
+        try:
+            if what["tests"] is None:
+                predict_feed(engine.classifier, engine.feed, ranks=ranks)
+            else:
+                _on_tests(engine, what["tests"], ranks=ranks)
+        finally:
+            module.load_state_dict(own)
+
+
+def _engine_of(plan: Plan, data: LoadedDataset, split_file: Tensor | None) -> Engine:
     from molere_cli.tasks.train import engine_on_split
 
-    config = saved_config(run["settings"], source="what the first process says")
-    plan = make_plan(config, registry, precision=run["precision"])
-    data = load_dataset(config.data, registry)
-    if not same_fingerprint(data.fingerprint, run["fingerprint"]):
-        raise DataError(
-            f"dataset {data.name!r} is not the one that the first process has: its fingerprint is "
-            f"{data.fingerprint}, {run['fingerprint']} there"
-        )
     split = None
-    if run["has_split"]:
+    if split_file is not None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "split.parquet"
-            path.write_bytes(tensors.pop("split").numpy().tobytes())
+            path.write_bytes(split_file.numpy().tobytes())
             split = checked_split(path, data, note=lambda _message: None)
-    engine = engine_on_split(plan, data, split, ranks=joined_ranks())
-    engine.classifier.module.load_state_dict(
-        {name.removeprefix("of "): value for name, value in tensors.items() if name.startswith("of ")}
-    )
-    engine.loop.load_state_dict(unpack(run["state"], tensors))
-    return engine
+    return engine_on_split(plan, data, split, ranks=joined_ranks())
 
 
 def _leave() -> None:

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,8 +15,10 @@ from torch import Tensor
 from molere_cli.config.plan import Plan, make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.config.sections import InPlay
+from molere_cli.data.feed import Feed
 from molere_cli.data.source import LoadedDataset
-from molere_cli.engine.method import TrainingContext
+from molere_cli.engine.classifier import Classifier
+from molere_cli.engine.method import Fit, TrainingContext, positions_of
 from molere_cli.engine.predict import predict_feed
 from molere_cli.errors import ConfigError, RunError, SplitError
 from molere_cli.files import digest_of_values
@@ -30,7 +31,7 @@ from molere_cli.registry.registry import Registry
 from molere_cli.run_dir import RunDir, finished_runs, unfinished_runs
 from molere_cli.run_tables import RunTable
 from molere_cli.splits.artefact import HeldOut
-from molere_cli.tasks.build import Engine, build_engine, training_context
+from molere_cli.tasks.fits import fit_context, fitted
 from molere_cli.tasks.provenance import as_planned, has_settings
 from molere_cli.tasks.train import resume_run, train_run
 
@@ -38,7 +39,7 @@ OUT_OF_FOLD = "oof-margin"
 
 
 def erm_context(config: RunConfig, registry: Registry, data: LoadedDataset) -> TrainingContext:
-    return training_context(erm_plan(config, registry), data, None)
+    return fit_context(erm_plan(config, registry), data)
 
 
 def erm_config(config: RunConfig) -> RunConfig:
@@ -189,8 +190,8 @@ def out_of_fold(
     size = len(data.dataset.pool)
     margins_N = torch.full((size,), float("nan"), dtype=torch.float64)
     held_out = HeldOut(torch.zeros(size, dtype=torch.int64), torch.zeros(size), torch.zeros(size))
-    for in_fold_N, engine in folds(config, registry, data, progress=progress):
-        found = predict_feed(engine.classifier, engine.feed)
+    for in_fold_N, classifier, feed in folds(config, registry, data, progress=progress):
+        found = predict_feed(classifier, feed)
         margins_N[in_fold_N] = found.margin.double()[in_fold_N]
         of_fold = (found.predicted, found.probability, found.label_probability)
         for column, values in zip(held_out.columns, of_fold, strict=True):
@@ -200,9 +201,9 @@ def out_of_fold(
 
 def folds(
     config: RunConfig, registry: Registry, data: LoadedDataset, *, progress: Progress
-) -> Iterator[tuple[Tensor, Engine]]:
-    """Of each of k folds, stratified by class, which examples are in it, bool (N,), and an ERM engine that
-    was trained on the others.
+) -> Iterator[tuple[Tensor, Classifier, Feed]]:
+    """Of each of k folds, stratified by class, which examples are in it, bool (N,), an ERM classifier that
+    was trained on the others, and the whole pool.
 
     Raises:
         SplitError: a class has fewer examples than there are folds.
@@ -216,19 +217,13 @@ def folds(
             f"oof-margin with {config.split.folds} folds needs as many examples of every class; "
             f"the smallest has {smallest}"
         )
-    base = erm_config(config)
+    context = erm_context(config, registry, data)
     parts = StratifiedKFold(
         config.split.folds, shuffle=True, random_state=derived_seed(config.machine.seed, "folds") % 2**32
     )
     for number, (_, held_out) in enumerate(parts.split(labels_N, labels_N)):
         in_fold_N = torch.zeros(len(labels_N), dtype=torch.bool)
         in_fold_N[torch.from_numpy(held_out)] = True
-        plan = make_plan(base, registry)
-        plan = replace(plan, config=plan.config.updated(train_on="train"))
         title = f"ERM, fold {number + 1} of {config.split.folds}"
-        progress.run_started(title, seed=config.machine.seed, num_epochs=config.classifier.epochs, path=None)
-        engine = build_engine(plan, data, in_fold_N)
-        for metrics in engine.loop.epochs():
-            progress.epoch_ended(metrics)
-        progress.run_ended(None)
-        yield in_fold_N, engine
+        fit = Fit(positions_of(~in_fold_N))
+        yield in_fold_N, fitted(context, fit, title=title, progress=progress), context.feed

@@ -11,10 +11,10 @@ from torch import Tensor
 from molere_cli.config.sections import SelectionSettings
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.checkpoint import classifier_tensors
-from molere_cli.engine.predict import predict_sets
 from molere_cli.errors import ConfigError
 from molere_cli.metrics import summarize
 from molere_cli.tasks.build import Engine
+from molere_cli.tasks.processes import predict_tests
 
 TUNING = "tuning"
 
@@ -75,9 +75,7 @@ class Selection:
         if not self._settings.needs_tuning:
             return {}
         engine = self._engine
-        assert engine.data.dataset.tuning is not None
-        found = predict_sets(engine.classifier, {TUNING: engine.data.dataset.tuning}, engine.feed_settings)
-        metrics = summarize(found[TUNING])
+        metrics = summarize(predict_tests(engine, [TUNING])[TUNING])
         self._epoch = epoch
         if metrics[self._settings.select_by] > self._best:
             self._best, self.best_epoch = metrics[self._settings.select_by], epoch

@@ -17,7 +17,6 @@ from molere_cli.data.source import LoadedDataset, load_dataset, load_other_datas
 from molere_cli.engine.average import SUFFIX
 from molere_cli.engine.checkpoint import load_average, load_state, load_trained
 from molere_cli.engine.loop import TrainingLoop
-from molere_cli.engine.predict import predict_feed, predict_sets
 from molere_cli.errors import RunError, SplitError
 from molere_cli.fingerprints import same_fingerprint
 from molere_cli.locks import beat
@@ -32,7 +31,7 @@ from molere_cli.stopping import Stopped, stop_if_asked
 from molere_cli.tasks.build import Engine, build_engine
 from molere_cli.tasks.checkpoints import Checkpoints, digest_of_records, stopping_well
 from molere_cli.tasks.extend import check_extension, new_schedule
-from molere_cli.tasks.processes import check_shares, joined_ranks, led_epochs
+from molere_cli.tasks.processes import check_shares, joined_ranks, led_epochs, predict_pool, predict_tests
 from molere_cli.tasks.provenance import (
     check_fingerprint,
     check_input,
@@ -353,10 +352,10 @@ def _report_step(
 
 def _evaluate(engine: Engine, run: RunDir, *, write: bool) -> dict[str, float]:
     sets = engine.data.test_sets()
-    found = predict_sets(engine.classifier, sets, engine.feed_settings)
+    found = predict_tests(engine, sets)
     if (average := engine.loop.average) is not None:
         with average.in_place(engine.classifier.module):
-            of_average = predict_sets(engine.classifier, sets, engine.feed_settings)
+            of_average = predict_tests(engine, sets)
         found |= {f"{name}{SUFFIX}": predictions for name, predictions in of_average.items()}
         sets |= {f"{name}{SUFFIX}": sets[name] for name in of_average}
     if write:
@@ -383,7 +382,7 @@ def _write_results(engine: Engine, run: RunDir) -> None:
         held_out = split.aligned(engine.data.pool_indices, source=str(run.split_path)).held_out
     elif in_validation is not None:
         write_split(learned_split(engine, in_validation), run.split_path)
-    pool = predict_feed(engine.classifier, engine.feed)
+    pool = predict_pool(engine)
     write_pool_results(engine, pool, in_validation, held_out, run.pool_path)
     if engine.plan.config.machine.thumbnails:
         write_run_thumbnails(run, engine.data.dataset.pool, engine.data.test_sets())
