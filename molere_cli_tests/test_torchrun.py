@@ -92,8 +92,8 @@ def test_two_processes_leave_what_one_leaves(tmp_path):
 
 
 def check_shared(heard: Path, *, fits: int, runs: int, epochs: int) -> None:
-    """Nothing was left to the first process alone: fits on halves of the pool, epochs, and looks at the tuning
-    set, the test sets (by the selected weights and by the average), and the pool."""
+    """Nothing was left to the first process alone: fits on halves of the pool, epochs, and looks at the
+    tuning set, the test sets (by the selected weights and by the average), and the pool."""
     said = [json.loads(line) for line in heard.read_text().splitlines()]
     begun = [what["run"] for what in said if isinstance(what, dict) and what.get("run")]
     assert sum("fit" in run for run in begun) == fits and len(begun) == fits + runs
