@@ -10,6 +10,7 @@ set beside what docs/scaling.md foretells.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -50,6 +51,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--batch", type=int, default=128, help="examples a step on each process")
     parser.add_argument("--steps", type=int, default=5, help="timed, a multiple of five")
+    parser.add_argument("--backbones", default=",".join(BACKBONES), help="some, with commas between")
+    parser.add_argument("--methods", default=";".join(METHODS), help="some, with semicolons between")
     parser.add_argument("--rank", help="internal: RANK,SIZE,FOLDER")
     options = harness.parse(parser, quick={"repetitions": 1})
     if options.rank is not None:
@@ -73,27 +76,30 @@ def main() -> None:
                     traffic[backbone, method] = [calls, sent, foretold]
             harness.progress(f"round {number + 1}: {kind}")
     rows = []
-    for backbone in BACKBONES:
-        for method in METHODS:
-            one, apart, ranks = (
-                harness.Timing(seconds[backbone, method, kind]).median for kind in ("one", "apart", "ranks")
-            )
-            calls, sent, foretold = traffic[backbone, method]
-            images = (options.batch / one, several * options.batch / apart, several * options.batch / ranks)
-            rows.append(
-                [
-                    backbone,
-                    method,
-                    *(f"{value:.0f}" for value in images),
-                    f"{one / ranks:.2f}",
-                    f"{apart / ranks:.2f}",
-                    f"{calls:.1f}",
-                    f"{sent / 1e6:.2f}",
-                    f"{foretold / 1e6:.2f}",
-                ]
-            )
+    for backbone, method in rows_of(options):
+        one, apart, ranks = (
+            harness.Timing(seconds[backbone, method, kind]).median for kind in ("one", "apart", "ranks")
+        )
+        calls, sent, foretold = traffic[backbone, method]
+        images = (options.batch / one, several * options.batch / apart, several * options.batch / ranks)
+        rows.append(
+            [
+                backbone,
+                method,
+                *(f"{value:.0f}" for value in images),
+                f"{one / ranks:.2f}",
+                f"{apart / ranks:.2f}",
+                f"{calls:.1f}",
+                f"{sent / 1e6:.2f}",
+                f"{foretold / 1e6:.2f}",
+            ]
+        )
     columns = ["backbone", "method", "images/s, one", f"{several} apart", f"{several} ranks", "ranks / one"]
     harness.print_table([*columns, "ranks / apart", "messages a step", "MB a step", "foretold"], rows)
+
+
+def rows_of(options) -> list[tuple[str, str]]:
+    return list(itertools.product(options.backbones.split(","), options.methods.split(";")))
 
 
 def measured(options, processes: int, size: int) -> dict[tuple[str, str], list[float]]:
@@ -101,6 +107,7 @@ def measured(options, processes: int, size: int) -> dict[tuple[str, str], list[f
     together."""
     with tempfile.TemporaryDirectory() as folder:
         flags = [f"--batch={options.batch}", f"--steps={options.steps}"]
+        flags += [f"--backbones={options.backbones}", f"--methods={options.methods}"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         workers = [
             subprocess.Popen(
@@ -126,9 +133,9 @@ def work(options) -> None:
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
     rows = []
-    for backbone, settings in BACKBONES.items():
-        for method, more in METHODS.items():
-            rows.append([backbone, method, *of_row({**settings, **more}, Ranks(rank % size, size), options)])
+    for backbone, method in rows_of(options):
+        settings = {**BACKBONES[backbone], **METHODS[method]}
+        rows.append([backbone, method, *of_row(settings, Ranks(rank % size, size), options)])
     if rank == 0:
         (Path(folder) / "found.json").write_text(json.dumps(rows))
     if size > 1:

@@ -21,6 +21,10 @@ from torch import distributed as dist
 from molere_cli.errors import TrainingError
 
 
+FEW = 16384
+"""Up to so many numbers of all ranks are added up by each of them, since what a message costs then is its way."""
+
+
 @dataclass
 class Traffic:
     """What has passed between ranks: collective calls, and the bytes that each rank has put in."""
@@ -131,12 +135,21 @@ class Ranks:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
         for of_dtype in by_dtype.values():
             flat = torch.cat([tensor.detach().reshape(-1) for tensor in of_dtype])
-            with in_touch():
-                dist.all_reduce(flat)
+            flat = self._sum(flat)
             self.traffic.count(flat)
             parts = flat.split([tensor.numel() for tensor in of_dtype])
             for tensor, part in zip(of_dtype, parts, strict=True):
                 tensor.detach().copy_(part.view(tensor.shape))
+
+    def _sum(self, flat: Tensor) -> Tensor:
+        with in_touch():
+            if flat.numel() * self.size > FEW:
+                dist.all_reduce(flat)
+                return flat
+            # One trip in place of two.
+            found = [torch.empty_like(flat) for _ in range(self.size)]
+            dist.all_gather(found, flat)
+        return torch.stack(found).sum(dim=0)
 
     def gradients_of(self, parameters: Iterable[Tensor]) -> list[Tensor]:
         """Their gradients, to be added up; one that this rank's part has not reached becomes 0 if there are
