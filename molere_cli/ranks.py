@@ -20,9 +20,8 @@ from torch import distributed as dist
 
 from molere_cli.errors import TrainingError
 
-
 FEW = 16384
-"""Up to so many numbers of all ranks are added up by each of them, since what a message costs then is its way."""
+"""Up to so many numbers of all ranks are added up by each of them: what a message costs then is its way."""
 
 
 @dataclass
