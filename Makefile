@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LOWEST := .venv-lowest
-BENCHMARKS := hypergradient dual_pass precision meta_batch training evaluation compile loading input_pipeline scale startup dry_run concurrency suspects
+BENCHMARKS := hypergradient dual_pass precision meta_batch training evaluation compile loading input_pipeline scale startup allocator dry_run concurrency suspects
 
 .PHONY: demo test test-gpu check docs bench lint types audit slow docs-check check-lowest reproduce results result clean
 

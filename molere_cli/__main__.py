@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from molere_cli import __version__
+from molere_cli.allocator import keep_freed_memory
 from molere_cli.commands.compare import compare
 from molere_cli.commands.curves import curves
 from molere_cli.commands.demo import demo
@@ -112,6 +113,7 @@ def main() -> None:
     # At its end the interpreter would spend a second or two on the search for unused objects among torch's
     # hundreds of thousands, although the system takes all of them back at once.
     atexit.register(gc.freeze)
+    keep_freed_memory()
     with written_out():
         if "TORCHELASTIC_RUN_ID" in os.environ:
             _run_together(Shown())

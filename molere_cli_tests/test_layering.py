@@ -24,7 +24,7 @@ CORE, PLUGINS = ROOT / "molere_cli", ROOT / "plugins"
 # `molere_cli`, or a folder in it; rooms on one floor know nothing of one another.
 FLOORS = (
     ("errors",),
-    ("files", "fingerprints", "metrics", "randomness", "ranks", "shown", "stopping"),
+    ("allocator", "files", "fingerprints", "metrics", "randomness", "ranks", "shown", "stopping"),
     ("locks", "registry", "tables"),
     ("progress", "run_dir"),
     ("config", "run_tables"),

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
+from molere_cli.engine.classifier import Classifier
 from molere_cli.errors import TrainingError
 from molere_cli.ranks import Ranks
 
@@ -126,3 +128,14 @@ def test_a_batch_that_is_too_small_to_share_is_a_sentence():
         TrainingError, match="a batch of 3 examples cannot be shared by 4 processes; start fewer"
     ):
         Ranks(0, 4).part(3)
+
+
+def test_a_prediction_waits_for_nobody():
+    """Though batch norm without running statistics takes those of the batch, as in training."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4, track_running_stats=False)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    images, cpu = torch.randn(6, 3, 8, 8), torch.device("cpu")
+    expected = module.eval()(images)
+    classifier = Classifier(module, device=cpu, precision=torch.float32, ranks=Ranks(0, 2))
+    torch.testing.assert_close(classifier.predict(images).logits, expected)

@@ -179,10 +179,10 @@ class Classifier:
 
     @torch.inference_mode()
     def predict(self, images: Tensor, *, with_features: bool = False) -> Output:
-        """A forward pass in eval mode."""
+        """A forward pass in eval mode, of this process alone."""
         with kept_modes(self.module):
             self.module.eval()
-            return self.forward(images, with_features=with_features)
+            return self._output(self.module, images, with_features=with_features)
 
     def validation_gradient(
         self,

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from molere_cli.allocator import keep_freed_memory
 from molere_cli.config.run_config import RunConfig
 
 WORKERS = 2
@@ -67,6 +68,7 @@ def _train(rows: Sequence[Row], seed: int, runs: Path) -> list[Path]:
     from molere_cli.tasks.seeds import train_seeds
     from molere_cli.tasks.split import MadeSplits
 
+    keep_freed_memory()
     made: MadeSplits = {}
     paths = []
     for row in rows:

@@ -13,7 +13,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Collection, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -110,15 +110,14 @@ def led_epochs(engine: Engine, split: Split | None, on_step: OnStep) -> Generato
         return
     run = {**_settings_of(engine.plan, engine.data), "has_split": split is not None}
     tensors = {} if split is None else {"split": _file_of(split)}
-    epochs = _led(engine.loop, run, tensors, on_step)
-    try:
-        for metrics in epochs:
-            _Lead.engine = engine
-            yield metrics
+    with closing(_led(engine.loop, run, tensors, on_step)) as epochs:
+        try:
+            for metrics in epochs:
+                _Lead.engine = engine
+                yield metrics
+                _Lead.engine = None
+        finally:
             _Lead.engine = None
-    finally:
-        _Lead.engine = None
-        epochs.close()
 
 
 def led_fit(
@@ -134,8 +133,9 @@ def led_fit(
     if fit.weights is not None:
         tensors["weights"] = fit.weights
     run = {**_settings_of(plan, data), "fit": {"num_epochs": fit.num_epochs}}
-    for metrics in _led(loop, run, tensors, lambda *_step: stop_if_asked()):
-        yield loop.classifier, metrics
+    with closing(_led(loop, run, tensors, lambda *_step: stop_if_asked())) as epochs:
+        for metrics in epochs:
+            yield loop.classifier, metrics
 
 
 def _settings_of(plan: Plan, data: LoadedDataset) -> dict[str, Any]:
