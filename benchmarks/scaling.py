@@ -24,6 +24,7 @@ import torch
 from torch import distributed as dist
 
 import molere_cli as molere
+from molere_cli.allocator import keep_freed_memory
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.engine.loop import TrainingLoop
@@ -127,6 +128,7 @@ def work(options) -> None:
     rank, size, folder = options.rank.split(",")
     rank, size = int(rank), int(size)
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the command line does
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[rank % len(cores)]})

@@ -69,8 +69,13 @@ class HostReads(TorchFunctionMode):
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"optimizer": "sgd", "clip_grad": 0.1}, {"optimizer": "adamw", "clip_grad": 0.1}],
-    ids=["momentum", "clipped-nesterov", "clipped-adamw"],
+    [
+        {},
+        {"optimizer": "sgd", "clip_grad": 0.1},
+        {"optimizer": "adamw", "clip_grad": 0.1},
+        {"accumulate": 3},
+    ],
+    ids=["momentum", "clipped-nesterov", "clipped-adamw", "chunks"],
 )
 @pytest.mark.parametrize("settings", METHODS.values(), ids=METHODS)
 def test_no_step_reads_a_number_of_the_device(settings, change, registry, tmp_path):

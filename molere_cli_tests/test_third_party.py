@@ -347,14 +347,24 @@ def test_a_method_of_a_third_party_trains_as_our_own(registry, tmp_path):
         build="molere_baselines.focal:Focal",
         options="molere_baselines.focal:FocalOptions",
     )
-    runs = [train_one(tiny_config(method=name), registry, tmp_path) for name in ("focal", "mine")]
-    assert without_times(runs[0].metrics()) == without_times(runs[1].metrics())
+    for more in ({}, {"accumulate": 3}):
+        runs = [train_one(tiny_config(method=name, **more), registry, tmp_path) for name in ("focal", "mine")]
+        assert without_times(runs[0].metrics()) == without_times(runs[1].metrics())
 
 
 def test_only_what_is_not_our_own_is_checked(registry):
     offer(registry, "methods", build=Plain)
     assert isinstance(engine_for(tiny_config(method="mine"), registry).loop.method, CheckedMethod)
     assert engine_for(tiny_config(), registry).loop.method.third_party is None
+
+
+@pytest.mark.parametrize(
+    "promise", ["shares_batches", "takes_chunks", "resumes_within_epoch", "needs_features"]
+)
+def test_what_a_method_promises_counts(promise, registry):
+    offer(registry, "methods", build=type("Promising", (Plain,), {promise: True, "needs_losses": False}))
+    method = engine_for(tiny_config(method="mine"), registry).loop.method
+    assert isinstance(method, CheckedMethod) and getattr(method, promise) and not method.needs_losses
 
 
 # --- the command line

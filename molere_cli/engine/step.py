@@ -24,8 +24,8 @@ class Step:
     have been clipped. trace: what the layers have seen, where the method `follows` the step and the
     classifier can be followed.
 
-    is_unseen: where a batch goes through the network in chunks, and the method `needs_losses` not, logits
-    and losses are nan until the step is taken. Where it does, they are there, without a graph.
+    is_unseen: where a batch goes through the network in chunks, logits and losses have no graph; and if the
+    method has no use for them (`Method.needs_losses`), they are nan until the step is taken.
 
     of_whole: where several ranks share the batch, the step of all of it: positions, labels, and gathered
     logits and losses without a graph; images are this rank's, and features are none.
