@@ -98,14 +98,14 @@ def test_a_signal_lets_the_step_end_and_keeps_it(registry, tmp_path, number, cod
 
 def test_a_signal_in_the_midst_of_an_evaluation_keeps_the_epoch(registry, tmp_path, monkeypatch):
     whole = train_one(tiny_config(), registry, tmp_path / "whole")
-    evaluate = train_task.predict_sets
+    evaluate = train_task.predict_tests
 
     def signalled(*arguments):
         signal.raise_signal(signal.SIGTERM)
         return evaluate(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train_task, "predict_sets", signalled)
+        patched.setattr(train_task, "predict_tests", signalled)
         run, _ = stopped(tiny_config(), registry, tmp_path / "cut", NoProgress())
     assert len(run.metrics()) == 3
     rest = Signalling()
