@@ -45,8 +45,6 @@ class Done(NamedTuple):
 def molere(monkeypatch, capsys):
     """Runs `molere LINE` in this process, through `main`."""
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    # What other tests measure of this process's memory would change.
-    monkeypatch.setattr(entry, "keep_freed_memory", lambda: None)
 
     def call(line: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["molere", *shlex.split(line)])
@@ -65,6 +63,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def handed_back_memory(monkeypatch):
+    """This process goes on handing freed memory back, whatever `main` does: tests measure its growth."""
+    monkeypatch.setattr(entry, "keep_freed_memory", lambda: None)
 
 
 @pytest.fixture(autouse=True)
