@@ -14,8 +14,9 @@ from one_step import CPU, NETWORKS, Problem
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from molere_cli.engine.classifier import Classifier, RandomState
+from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.hypergradient import alignment
+from molere_cli.engine.random_state import RandomState
 
 NETWORKS["small_cnn"] = ("small_cnn", 32)
 Passes = dict[str, harness.Run]

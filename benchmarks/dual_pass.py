@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.profiler import ProfilerActivity, profile
 
-from molere_cli.engine.classifier import RandomState
 from molere_cli.engine.hypergradient import alignment
+from molere_cli.engine.random_state import RandomState
 
 NETWORK = "wrn16_2"
 # What an operator's name contains says what it is; the first that fits counts.

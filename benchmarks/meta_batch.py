@@ -12,7 +12,7 @@ from one_step import CPU, LR, NETWORKS, LabelledImages, Problem, forward_mode, r
 from torch import Tensor
 from torch.nn import functional as F
 
-from molere_cli.engine.classifier import RandomState
+from molere_cli.engine.random_state import RandomState
 
 SIZES = (16, 32, 64, 128, 256, 512)
 IMAGE_SIZE = 16

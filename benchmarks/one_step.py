@@ -19,9 +19,10 @@ from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import make_feed
 from molere_cli.data.source import load_dataset
-from molere_cli.engine.classifier import Classifier, RandomState
+from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.hypergradient import hypergradient
 from molere_cli.engine.layer_rule import StepTrace
+from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.response import optimizer_response
 from molere_cli.registry.registry import load_plugins
 from molere_cli.tasks.preprocessing import feed_settings

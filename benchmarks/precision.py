@@ -19,7 +19,7 @@ from one_step import (
 )
 from torch import Tensor
 
-from molere_cli.engine.classifier import RandomState
+from molere_cli.engine.random_state import RandomState
 
 
 def ours(problem: Problem) -> Tensor:

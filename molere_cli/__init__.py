@@ -56,8 +56,8 @@ if TYPE_CHECKING:
         read_picture,
     )
     from molere_cli.data.walk import Walk
-    from molere_cli.engine.classifier import classification_layer, isolated_randomness
     from molere_cli.engine.hypergradient import alignment, hypergradient
+    from molere_cli.engine.layers import classification_layer
     from molere_cli.engine.method import (
         Method,
         TrainingContext,
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         training_positions,
     )
     from molere_cli.engine.predict import predict_batches, predict_feed
+    from molere_cli.engine.random_state import isolated_randomness
     from molere_cli.engine.step import Step
     from molere_cli.engine.validation_batches import ValidationBatches
     from molere_cli.methods.auxiliary import erm_epochs
@@ -93,7 +94,7 @@ _LAZY = {
     "Walk": "molere_cli.data.walk",
     "alignment": "molere_cli.engine.hypergradient",
     "balance_loss": "molere_cli.methods.splitter",
-    "classification_layer": "molere_cli.engine.classifier",
+    "classification_layer": "molere_cli.engine.layers",
     "csv_rows": "molere_cli.data.csv_rows",
     "derived_generator": "molere_cli.randomness",
     "derived_seed": "molere_cli.randomness",
@@ -103,7 +104,7 @@ _LAZY = {
     "hypergradient": "molere_cli.engine.hypergradient",
     "inspect_picture": "molere_cli.data.pictures",
     "is_picture": "molere_cli.data.pictures",
-    "isolated_randomness": "molere_cli.engine.classifier",
+    "isolated_randomness": "molere_cli.engine.random_state",
     "num_steps": "molere_cli.engine.method",
     "ordered_names": "molere_cli.data.names",
     "picture_endings": "molere_cli.data.pictures",

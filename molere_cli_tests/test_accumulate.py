@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from molere_cli import BackboneSpec, ConfigError, hookimpl
 from molere_cli.config.plan import make_plan
-from molere_cli.engine.classifier import RandomState
 from molere_cli.engine.hypergradient import alignment
+from molere_cli.engine.random_state import RandomState
+from molere_cli.ranks import Ranks
 from molere_cli.tasks.build import check_chunks
 from molere_cli_tests.conftest import TINY_SIZE
 from molere_cli_tests.test_baselines import RUNS, run_config
@@ -112,6 +113,35 @@ def own_chunks(accumulate):
     sizes = {3: [5, 5, 6], 100: [2] * 8}[accumulate]
     ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
     return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+def test_ranks_have_as_many_chunks_each_and_all_of_their_examples(registry):
+    classifier = engine_for(tiny_config(), registry).classifier
+    for size, accumulate, num_whole in product((1, 2, 3), (1, 2, 5), range(6, 40)):
+        classifier.accumulate = accumulate
+        numbers = set()
+        for rank in range(size):
+            classifier.ranks = Ranks(rank, size)
+            part = classifier.ranks.part(num_whole)
+            chunks = classifier.chunks(part.stop - part.start, num_whole=num_whole)
+            assert [i for chunk in chunks for i in range(40)[chunk]] == list(range(part.stop - part.start))
+            sizes = [chunk.stop - chunk.start for chunk in chunks]
+            assert max(sizes) - min(sizes) <= 1 and min(sizes) >= 2 and len(chunks) <= accumulate
+            numbers.add(len(chunks))
+        assert len(numbers) == 1
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_part_of_a_batch_loses_nothing_where_the_whole_is_not_named(accumulate, registry):
+    """As a plugin's method may ask for it, on a network whose examples do not mix."""
+    registry.add(PlainPlugin(), "plain_plugin")
+    classifier, images, labels = problem(registry, backbone="plain_net", accumulate=accumulate)
+    randomness = RandomState.capture(classifier.device)
+    expected = F.cross_entropy(classifier.module(images), labels, reduction="none")
+    classifier.ranks = Ranks(0, 2)
+    found = classifier.step_losses(images, labels, randomness)(classifier.parameters)
+    torch.testing.assert_close(found, expected)
+    assert len(classifier.meta_forward(images).logits) == len(images)
 
 
 @pytest.mark.parametrize("accumulate", [3, 100])

@@ -15,8 +15,10 @@ from torchvision import models
 
 from molere_cli.config.explain import validate_options
 from molere_cli.config.run_config import RunConfig
-from molere_cli.engine.classifier import Classifier, RandomState, build_classifier, classification_layer
+from molere_cli.engine.classifier import Classifier, build_classifier
 from molere_cli.engine.hypergradient import alignment
+from molere_cli.engine.layers import classification_layer
+from molere_cli.engine.random_state import RandomState
 from molere_cli.errors import ConfigError, MolereError, TrainingError, UnknownNameError
 from molere_cli.progress import NoProgress
 from molere_cli.registry.registry import empty_registry

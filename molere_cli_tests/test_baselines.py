@@ -17,8 +17,9 @@ from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import FeedSettings, make_feed
 from molere_cli.data.source import load_dataset
-from molere_cli.engine.classifier import Classifier, RandomState
+from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.predict import predict_feed
+from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.step import Step
 from molere_cli.metrics import probabilistic_margin
 from molere_cli.progress import NoProgress

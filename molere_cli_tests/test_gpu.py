@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from molere_cli.config.device import resolve_device, resolve_precision, set_arithmetic
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
-from molere_cli.engine.classifier import Classifier, RandomState
+from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.forward_mode import fast_forward_mode
 from molere_cli.engine.hypergradient import alignment
 from molere_cli.engine.layer_rule import StepTrace
+from molere_cli.engine.random_state import RandomState
 from molere_cli.errors import TrainingError
 from molere_cli.methods.molere import random_split
 from molere_cli.progress import NoProgress

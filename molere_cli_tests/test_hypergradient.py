@@ -12,8 +12,10 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import clip_grad_norm_
 
-from molere_cli.engine.classifier import Classifier, RandomState, deterministic_layers
+from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.hypergradient import alignment, hypergradient
+from molere_cli.engine.layers import deterministic_layers
+from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.response import Clipping, check_response_known, kept_gradients, optimizer_response
 from molere_cli.errors import TrainingError
 

@@ -13,8 +13,8 @@ from torch import nn
 from molere_cli import BackboneSpec
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
-from molere_cli.engine.classifier import RandomState
 from molere_cli.engine.layer_rule import StepTrace, mixes_no_examples
+from molere_cli.engine.random_state import RandomState
 from molere_cli.methods.molere import random_split
 from molere_cli.registry.hookspecs import hookimpl
 from molere_cli.tasks.build import build_engine

@@ -68,7 +68,7 @@ def found(in_tmp, molere) -> dict[int, dict[str, torch.Tensor]]:
         settings = {**COMMON, **METHODS[method], **BACKBONES[backbone]}
         if method != "erm":
             settings["split"] = splits[settings.get("split", "random")]
-        if backbone != "small_cnn":
+        if backbone == "vit":
             settings |= {"epochs": 2}
         cases[f"{method} {backbone} {dtype}"] = {"settings": settings, "float64": dtype == 64}
     (folder / "cases.json").write_text(json.dumps(cases))

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from molere_cli.data.feed import Batch
 from molere_cli.data.source import load_dataset
-from molere_cli.engine.classifier import RandomState
 from molere_cli.engine.pool_record import PoolRecord
+from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.step import Step
 from molere_cli.errors import RunError
 from molere_cli.progress import NoProgress

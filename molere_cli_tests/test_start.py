@@ -21,9 +21,10 @@ from molere_cli.__main__ import app
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.checkpoint import classifier_tensors
-from molere_cli.engine.classifier import Classifier, RandomState, build_classifier
+from molere_cli.engine.classifier import Classifier, build_classifier
 from molere_cli.engine.hypergradient import hypergradient
 from molere_cli.engine.predict import predict_feed
+from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.response import optimizer_response
 from molere_cli.engine.start import load_weights
 from molere_cli.errors import ConfigError, TrainingError

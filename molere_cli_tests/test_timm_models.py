@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from molere_cli.engine.checkpoint import load_classifier, save_state
-from molere_cli.engine.classifier import Classifier, RandomState
+from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.hypergradient import hypergradient
+from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.response import optimizer_response
 from molere_cli.methods.reweighting import scale_hypergradient, weights_from_log
 from molere_cli.registry.registry import load_plugins

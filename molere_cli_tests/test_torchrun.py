@@ -64,9 +64,22 @@ def call(line: str, folder: Path, *, processes: int, **more) -> subprocess.Compl
     )
 
 
-def test_two_processes_leave_what_one_leaves(tmp_path):
-    """With classifiers beside the runs, for the split, and looks at three sets by three sets of weights."""
-    line = f"train --method erm,lrw {SMALL} --seeds 0-1 --select best --ema 0.9"
+@pytest.mark.parametrize(
+    ("flags", "num_runs", "looks"),
+    [
+        # Scores are those of the ERM runs.
+        ("--method erm,lrw --split hard --seeds 0-1", 4, [["test", "tuning"], None]),
+        # With fits for the split beside the ERM run, and looks by the selected weights and by the average.
+        (
+            "--method lrw --seeds 0 --select best --ema 0.9",
+            2,
+            [*[["tuning"]] * 3, *[["test", "tuning"]] * 2, None],
+        ),
+    ],
+    ids=["hard", "auto"],
+)
+def test_two_processes_leave_what_one_leaves(flags, num_runs, looks, tmp_path):
+    line = f"train {flags} {SMALL}"
     (tmp_path / "listening.py").write_text(LISTENING)
     done = {
         1: call(line, tmp_path / "1", processes=1),
@@ -75,9 +88,11 @@ def test_two_processes_leave_what_one_leaves(tmp_path):
     for each in done.values():
         assert each.returncode == 0, each.stderr
     assert done[2].stdout == done[1].stdout
-    check_shared(tmp_path / "2" / "heard-by-1.jsonl", fits=4, runs=4, epochs=3)
+    num_fits = 0 if "hard" in flags else 2
+    check_shared(tmp_path / "2" / "heard-by-1.jsonl", fits=num_fits, runs=num_runs, epochs=3, looks=looks)
     names = {path.name for path in (tmp_path / "1" / "runs").iterdir()}
-    assert names == {path.name for path in (tmp_path / "2" / "runs").iterdir()} and len(names) == 4
+    assert names == {path.name for path in (tmp_path / "2" / "runs").iterdir()}
+    assert len(names) == num_runs
     for name in names:
         one, two = (RunDir(tmp_path / str(processes) / "runs" / name) for processes in (1, 2))
         assert two.is_done and without_places(one) == without_places(two)
@@ -91,16 +106,14 @@ def test_two_processes_leave_what_one_leaves(tmp_path):
             assert splits[0] == splits[1]
 
 
-def check_shared(heard: Path, *, fits: int, runs: int, epochs: int) -> None:
-    """Nothing was left to the first process alone: fits on halves of the pool, epochs, and looks at the
-    tuning set, the test sets (by the selected weights and by the average), and the pool."""
+def check_shared(heard: Path, *, fits: int, runs: int, epochs: int, looks: list[list[str] | None]) -> None:
+    """Nothing was left to the first process alone: fits on halves of the pool, epochs, and each run's looks
+    at its sets, of which None is the pool."""
     said = [json.loads(line) for line in heard.read_text().splitlines()]
     begun = [what["run"] for what in said if isinstance(what, dict) and what.get("run")]
     assert sum("fit" in run for run in begun) == fits and len(begun) == fits + runs
     assert said.count("epoch") == epochs * (fits + runs) and said.count("end") == fits + runs
-    looks = [what["tests"] for what in said if isinstance(what, dict) and "tests" in what]
-    of_a_run = [*[["tuning"]] * epochs, *[["test", "tuning"]] * 2, None]
-    assert looks == of_a_run * runs
+    assert [what["tests"] for what in said if isinstance(what, dict) and "tests" in what] == looks * runs
 
 
 def without_places(run: RunDir) -> dict:

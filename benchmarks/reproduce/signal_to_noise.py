@@ -22,8 +22,8 @@ from torch import Tensor
 
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
-from molere_cli.engine.classifier import RandomState
 from molere_cli.engine.hypergradient import alignment
+from molere_cli.engine.random_state import RandomState
 from molere_cli.randomness import derived_generator
 from molere_cli.registry.registry import load_plugins
 from molere_cli.splits.quota import select_by_quota

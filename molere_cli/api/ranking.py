@@ -21,8 +21,8 @@ from molere_cli.config.files import validate_config
 from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import Batch
-from molere_cli.engine.classifier import RandomState
 from molere_cli.engine.pool_record import PoolRecord
+from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.step import Step
 from molere_cli.errors import ConfigError, DataError
 from molere_cli.metrics import probabilistic_margin

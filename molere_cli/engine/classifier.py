@@ -8,9 +8,8 @@ Shapes: B examples, C classes, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,10 +19,18 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from molere_cli.engine.forward_mode import fast_forward_mode
 from molere_cli.engine.layer_rule import StepTrace, mixes_no_examples
+from molere_cli.engine.layers import (
+    captured_input,
+    check_single_head,
+    classification_layer,
+    deterministic_layers,
+    kept_modes,
+    tensor_places,
+)
+from molere_cli.engine.random_state import RandomState, isolated_randomness
 from molere_cli.engine.shared_batch_norm import shared_batch_norm
 from molere_cli.errors import TrainingError
 from molere_cli.ranks import ALONE, Ranks
@@ -41,39 +48,6 @@ class Output(NamedTuple):
         """That of several batches in a row."""
         logits, features = zip(*parts, strict=True)
         return cls(torch.cat(logits), None if features[0] is None else torch.cat(features))
-
-
-@dataclass(frozen=True, eq=False)
-class RandomState:
-    """The global random state of the CPU and, on a GPU, of the device."""
-
-    cpu: Tensor
-    device: Tensor | None
-
-    @classmethod
-    def capture(cls, device: torch.device) -> RandomState:
-        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        return cls(torch.get_rng_state(), cuda)
-
-    @contextmanager
-    def replayed(self, device: torch.device) -> Iterator[None]:
-        """Run a block under this state; the state from before comes back after it."""
-        with isolated_randomness(device):
-            self.restore(device)
-            yield
-
-    def restore(self, device: torch.device) -> None:
-        """Make it the global random state; a run that has moved off a GPU has no use for that of the GPU."""
-        torch.set_rng_state(self.cpu)
-        if self.device is not None and device.type == "cuda":
-            torch.cuda.set_rng_state(self.device, device)
-
-
-@contextmanager
-def isolated_randomness(device: torch.device) -> Iterator[None]:
-    """Leave the global random state as it was before the block."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
 
 
 class Classifier:
@@ -116,17 +90,17 @@ class Classifier:
         self.module.train(not self._freeze_backbone)
         self._head.train()
 
-    def chunks(self, num_whole: int) -> list[slice]:
-        """Which examples of this rank's part of a batch go through the network together: as many chunks on
-        every rank, whose sizes differ by one at most, of two examples at least where the part has as many.
+    def chunks(self, number: int, *, num_whole: int) -> list[slice]:
+        """Which of a rank's examples go through the network together: as many chunks on every rank, whose
+        sizes differ by one at most, of two examples at least where there are as many.
 
         Args:
-            num_whole: how many examples the batch has on all ranks.
+            number: how many examples of the batch this rank has.
+            num_whole: how many it has on all ranks.
         """
         # Two, since batch normalisation cannot take one.
         num_chunks = max(1, min(self.accumulate, num_whole // self.ranks.size // 2))
-        part = self.ranks.part(num_whole)
-        ends = [number * (part.stop - part.start) // num_chunks for number in range(num_chunks + 1)]
+        ends = [chunk * number // num_chunks for chunk in range(num_chunks + 1)]
         return [slice(start, stop) for start, stop in pairwise(ends)]
 
     @cached_property
@@ -174,7 +148,7 @@ class Classifier:
     def _by_chunks(self, images: Tensor, num_whole: int, *, with_features: bool) -> Output:
         return Output.joined(
             self._output(self._on_copied_buffers, images[chunk], with_features=with_features)
-            for chunk in self.chunks(num_whole)
+            for chunk in self.chunks(len(images), num_whole=num_whole)
         )
 
     @torch.inference_mode()
@@ -205,7 +179,7 @@ class Classifier:
         values = [stand_ins.get(name, parameter) for name, parameter in self.parameters.items()]
         num_whole = num_whole or len(labels)
         sums: list[Tensor] = []
-        for chunk in self.chunks(num_whole):
+        for chunk in self.chunks(len(labels), num_whole=num_whole):
             deterministic = deterministic_layers(self.module)
             with isolated_randomness(self.device), deterministic, self.shared_statistics(), self._autocast():
                 # Batch norm on batch statistics writes its running ones; these it may have.
@@ -243,7 +217,7 @@ class Classifier:
         Args:
             num_whole: how many examples the batch has on all ranks; their number here if that is all.
         """
-        chunks = self.chunks(num_whole or len(images))
+        chunks = self.chunks(len(images), num_whole=num_whole or len(images))
 
         def logits(parameters: Mapping[str, Tensor]) -> Tensor:
             # Autocast's cache of casted weights would forget their tangents.
@@ -299,18 +273,6 @@ class Classifier:
         )
 
 
-def tensor_places(module: nn.Module) -> dict[str, list[str]]:
-    """Where each parameter and buffer is held: its name, as `named_parameters` and `named_buffers` have it,
-    to one name for every module that holds it. A module that is used in several places counts once."""
-    places: dict[int, list[str]] = {}
-    for prefix, member in module.named_modules():
-        for attribute, tensor in (*member._parameters.items(), *member._buffers.items()):
-            if tensor is not None:
-                places.setdefault(id(tensor), []).append(f"{prefix}.{attribute}" if prefix else attribute)
-    named = (*module.named_parameters(), *module.named_buffers())
-    return {name: places[id(tensor)] for name, tensor in named}
-
-
 def build_backbone(spec: BackboneSpec, request: BackboneRequest) -> nn.Module:
     """The network; draws its initial parameters from the global random state.
 
@@ -362,73 +324,6 @@ def build_classifier(
             f"and {request.num_classes} classes"
         )
     return classifier
-
-
-def classification_layer(module: nn.Module) -> nn.Module:
-    """The layer whose input is the penultimate features: timm's `get_classifier()`, else the last Linear.
-
-    Raises:
-        TrainingError: the backbone has neither.
-    """
-    get_classifier = getattr(module, "get_classifier", None)
-    if callable(get_classifier):
-        layer = get_classifier()
-        # timm's Identity stands for a head that was left out; a tuple, for several heads.
-        if isinstance(layer, nn.Module) and not isinstance(layer, nn.Identity):
-            return layer
-    linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    if not linears:
-        raise TrainingError(f"{type(module).__name__} has no nn.Linear whose input could be its features")
-    return linears[-1]
-
-
-def check_single_head(module: nn.Module) -> None:
-    """Raise TrainingError if the backbone has several classification layers, of which one would train."""
-    get_classifier = getattr(module, "get_classifier", None)
-    if callable(get_classifier) and isinstance(get_classifier(), tuple | list):
-        raise TrainingError(
-            f"{type(module).__name__} has several classification layers; leave out --freeze-backbone"
-        )
-
-
-@contextmanager
-def captured_input(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """The first input of every call of `layer` within the block."""
-    captured: list[Tensor] = []
-
-    def keep(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        captured.append(inputs[0])
-
-    handle = layer.register_forward_pre_hook(keep)
-    try:
-        yield captured
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def deterministic_layers(module: nn.Module) -> Iterator[None]:
-    """Everything in eval mode but batch norm, which keeps using batch statistics."""
-    with kept_modes(module):
-        batch_norms = [
-            layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training
-        ]
-        module.eval()
-        # Running statistics lag behind parameters that move; the training step itself used the batch's.
-        for layer in batch_norms:
-            layer.training = True
-        yield
-
-
-@contextmanager
-def kept_modes(module: nn.Module) -> Iterator[None]:
-    """Put the mode of every layer back after the block."""
-    modes = [(layer, layer.training) for layer in module.modules()]
-    try:
-        yield
-    finally:
-        for layer, was_training in modes:
-            layer.training = was_training
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

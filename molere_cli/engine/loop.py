@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from molere_cli.config.sections import ClassifierSettings
-from molere_cli.data.feed import Batch, Feed
+from molere_cli.data.feed import Feed
 from molere_cli.engine.average import WeightAverage
-from molere_cli.engine.classifier import Classifier, RandomState, isolated_randomness
+from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.finite import FiniteWatch
-from molere_cli.engine.layer_rule import StepTrace
 from molere_cli.engine.memory import PeakMemory
 from molere_cli.engine.method import Method
 from molere_cli.engine.optimizer import build_scheduler
+from molere_cli.engine.passes import Passes
 from molere_cli.engine.pool_record import EpochTotals, PoolRecord
+from molere_cli.engine.random_state import RandomState, isolated_randomness
 from molere_cli.engine.response import Clipping, kept_gradients
 from molere_cli.engine.step import Step
 from molere_cli.errors import TrainingError
@@ -55,6 +55,7 @@ class TrainingLoop:
         self.feed = feed
         self.method = method
         self.ranks = classifier.ranks
+        self.passes = Passes(classifier, feed)
         self.finite = FiniteWatch(classifier.device, method)
         self.pool_record = PoolRecord(len(feed), classifier.device, num_epochs=settings.epochs)
         self.memory = PeakMemory(classifier.device)
@@ -113,7 +114,7 @@ class TrainingLoop:
             self._randomness.restore(self.classifier.device)
             self._randomness = None
         for in_epoch, batch in enumerate(self.feed.training(batches, seed=seed, start=start), start):
-            step = self._forward(epoch, in_epoch, self.method.select(batch))
+            step = self.passes.forward(self.method, epoch, in_epoch, self.method.select(batch))
 
             # STEP 2: phi gives every example of the batch its weight w_i (2). Every Q steps the parameters
             # are kept from here, because the hypergradient is taken where this step starts.
@@ -137,48 +138,13 @@ class TrainingLoop:
         metrics = totals.metrics()
         return {**self._split_metrics(), **metrics, **self.method.metrics(), "lr": self._lr()}
 
-    def _forward(self, epoch: int, in_epoch: int, batch: Batch) -> Step:
-        # From here the forward pass can be replayed with the same dropout masks (STEP 4).
-        randomness = RandomState.capture(self.classifier.device)
-        trace, with_features = None, self.method.needs_features
-        if self.classifier.accumulate > 1:
-            # Weights are relative to those of the whole batch, so all of it is seen before any backward pass.
-            if not self.method.needs_losses:
-                return Step.unseen(epoch, in_epoch, batch, randomness)
-            num_whole = batch.num_whole
-            output = self.classifier.look_ahead(
-                batch.images, num_whole=num_whole, with_features=with_features
-            )
-        else:
-            follows = self.classifier.mixes_no_examples and self.method.follows(epoch, in_epoch)
-            trace = StepTrace() if follows else None
-            output = self.classifier.forward(batch.images, with_features=with_features, trace=trace)
-        losses_B = F.cross_entropy(output.logits, batch.labels, reduction="none")
-        step = Step(epoch, in_epoch, batch, output.logits, losses_B, output.features, randomness, trace=trace)
-        self._see_whole(step)
-        return step
-
-    def _see_whole(self, step: Step) -> None:
-        if step.batch.whole_positions is not None:
-            step.of_whole = self._whole(step, step.batch.whole_positions)
-
-    def _whole(self, step: Step, positions_B: Tensor) -> Step:
-        logits_BC = self.ranks.gathered(step.logits, len(positions_B))
-        labels_B = self.feed.labels[positions_B]
-        batch = Batch(positions_B, step.batch.images, labels_B, positions_B)
-        losses_B = F.cross_entropy(logits_BC, labels_B, reduction="none")
-        return Step(step.epoch, step.in_epoch, batch, logits_BC, losses_B, None, step.randomness)
-
     def _of_whole(self, weights_B: Tensor | None, step: Step) -> Tensor | None:
         return None if weights_B is None else self.ranks.gathered(weights_B, step.batch.num_whole)
 
     def _classifier_step(self, step: Step, weights_B: Tensor | None) -> float:
         """One step of the optimizer on the weighted loss, of which the last known value is returned (3)."""
         self.optimizer.zero_grad(set_to_none=True)
-        if self.classifier.accumulate > 1:
-            weighted_loss = self._backward_by_chunks(step, weights_B)
-        else:
-            weighted_loss = self._backward(step, weights_B, share=self.ranks.share(step.batch.num_whole))
+        weighted_loss = self.passes.backward(self.method, step, weights_B)
         self._sum_over_ranks(weighted_loss)
         norm = self._gradient_norm()
         loss = self.finite.add(step, weights_B, weighted_loss, norm)
@@ -189,41 +155,6 @@ class TrainingLoop:
         if self.average is not None:
             self.average.update(self.classifier.module)
         return loss
-
-    def _backward(self, step: Step, weights_B: Tensor | None, *, share: float) -> Tensor:
-        """Add the gradient of the weighted loss, or of a share of it, which is returned, detached."""
-        weighted_loss = self.method.loss(step, weights_B)
-        if share != 1:
-            # The part of these examples in the mean over the whole batch.
-            weighted_loss = weighted_loss * share
-        weighted_loss.backward()
-        return weighted_loss.detach()
-
-    def _backward_by_chunks(self, step: Step, weights_B: Tensor | None) -> Tensor:
-        """As `_backward`, a forward and a backward pass for each chunk."""
-        batch, device = step.batch, self.classifier.device
-        replayed: AbstractContextManager[object] = nullcontext()
-        if step.is_unseen:
-            step.randomness = RandomState.capture(device)
-        else:
-            # What has been looked at, with the same dropout masks.
-            replayed = step.randomness.replayed(device)
-        logits, losses, seen = [], [], []
-        with replayed:
-            for chunk in self.classifier.chunks(batch.num_whole):
-                part = Batch(batch.positions[chunk], batch.images[chunk], batch.labels[chunk])
-                output = self.classifier.forward(part.images)
-                losses_b = F.cross_entropy(output.logits, part.labels, reduction="none")
-                own = Step(step.epoch, step.in_epoch, part, output.logits, losses_b, None, step.randomness)
-                weights_b = None if weights_B is None else weights_B[chunk]
-                loss = self._backward(own, weights_b, share=len(losses_b) / batch.num_whole)
-                logits.append(output.logits.detach())
-                losses.append(losses_b.detach())
-                seen.append(loss)
-        if step.is_unseen:
-            step.see(torch.cat(logits), torch.cat(losses))
-            self._see_whole(step)
-        return torch.stack(seen).sum()
 
     def _sum_over_ranks(self, weighted_loss: Tensor) -> None:
         """Loss and gradients of all ranks' parts, in one message."""

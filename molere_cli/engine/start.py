@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from molere_cli.engine.checkpoint import check_weights
-from molere_cli.engine.classifier import classification_layer
+from molere_cli.engine.layers import classification_layer
 from molere_cli.errors import ConfigError
 
 # Batch norm counts its batches, for nothing that a run uses; converted files often leave the counts out.

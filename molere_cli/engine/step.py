@@ -9,8 +9,8 @@ from typing import Self
 from torch import Tensor
 
 from molere_cli.data.feed import Batch
-from molere_cli.engine.classifier import RandomState
 from molere_cli.engine.layer_rule import StepTrace
+from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.response import Clipping
 
 

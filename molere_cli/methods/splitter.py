@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from molere_cli.config.sections import SplitterSettings
 from molere_cli.data.feed import Feed, batches_in_order, epoch_batches
-from molere_cli.engine.classifier import Classifier, captured_input, classification_layer
+from molere_cli.engine.classifier import Classifier
+from molere_cli.engine.layers import captured_input, classification_layer
 from molere_cli.engine.validation_batches import ValidationCycle
 from molere_cli.errors import TrainingError
 from molere_cli.randomness import derived_seed

@@ -14,16 +14,12 @@ from molere_cli.config.plan import Plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import Feed, FeedSettings, make_feed
 from molere_cli.data.source import LoadedDataset
-from molere_cli.engine.classifier import (
-    Classifier,
-    build_backbone,
-    build_classifier,
-    classification_layer,
-    isolated_randomness,
-)
+from molere_cli.engine.classifier import Classifier, build_backbone, build_classifier
+from molere_cli.engine.layers import classification_layer
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.method import Method, TrainingContext
 from molere_cli.engine.optimizer import build_optimizer
+from molere_cli.engine.random_state import isolated_randomness
 from molere_cli.engine.start import load_weights
 from molere_cli.engine.third_party import CheckedMethod, watch_forward
 from molere_cli.errors import ConfigError

@@ -50,6 +50,7 @@ MEETING = timedelta(minutes=10)
 WAIT = timedelta(days=7)
 """For others, which evaluate or have died: of those torchrun lets all know."""
 EPOCH, END = "epoch", "end"
+POOL = "pool"
 
 
 @functools.cache
@@ -172,23 +173,27 @@ def predict_tests(engine: Engine, names: Collection[str]) -> dict[str, Predictio
 
     The other ranks take their parts if they are at this run.
     """
-    if _Lead.engine is not engine:
-        return _on_tests(engine, names)
-    with _asking(engine, {"tests": list(names)}):
-        return _on_tests(engine, names, ranks=engine.loop.ranks)
+    return _predicted_together(engine, list(names))
 
 
 def predict_pool(engine: Engine) -> Predictions:
     """As `predict_tests`, on the pool."""
+    return _predicted_together(engine, None)[POOL]
+
+
+def _predicted_together(engine: Engine, tests: list[str] | None) -> dict[str, Predictions]:
     if _Lead.engine is not engine:
-        return predict_feed(engine.classifier, engine.feed)
-    with _asking(engine, {"tests": None}):
-        return predict_feed(engine.classifier, engine.feed, ranks=engine.loop.ranks)
+        return _predicted(engine, tests, ranks=ALONE)
+    with _asking(engine, {"tests": tests}):
+        return _predicted(engine, tests, ranks=engine.loop.ranks)
 
 
-def _on_tests(engine: Engine, names: Collection[str], *, ranks: Ranks = ALONE) -> dict[str, Predictions]:
+def _predicted(engine: Engine, tests: list[str] | None, *, ranks: Ranks) -> dict[str, Predictions]:
+    """On test sets, or on the pool alone where none are named."""
+    if tests is None:
+        return {POOL: predict_feed(engine.classifier, engine.feed, ranks=ranks)}
     sets = engine.data.test_sets()
-    chosen = {name: sets[name] for name in names}
+    chosen = {name: sets[name] for name in tests}
     return predict_sets(engine.classifier, chosen, engine.feed_settings, ranks=ranks)
 
 
@@ -287,14 +292,11 @@ class _Follower:
             return
         engine = self._engine
         assert engine is not None
-        module, ranks = engine.classifier.module, engine.loop.ranks
+        module = engine.classifier.module
         own = classifier_tensors(module)
         module.load_state_dict(tensors)
         try:
-            if what["tests"] is None:
-                predict_feed(engine.classifier, engine.feed, ranks=ranks)
-            else:
-                _on_tests(engine, what["tests"], ranks=ranks)
+            _predicted(engine, what["tests"], ranks=engine.loop.ranks)
         finally:
             module.load_state_dict(own)
 
