@@ -18,7 +18,7 @@ import harness
 import torch
 from torch.nn import functional as F
 
-from molere_cli.allocator import keep_freed_memory
+from molere_cli.foundation.allocator import keep_freed_memory
 from molere_cli.registry.registry import load_plugins
 from molere_cli.registry.specs import BackboneRequest
 

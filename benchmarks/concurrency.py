@@ -22,8 +22,8 @@ from harness import ROOT, option_parser, print_header, print_table, progress
 
 sys.path.insert(0, str(ROOT))
 from molere_cli.registry.registry import load_plugins
-from molere_cli.run_dir import RunDir
-from molere_cli.tasks.load import load_for_evaluation
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.training.trained_model import load_for_evaluation
 from molere_cli_tests.processes import Done, Together, is_whole
 
 QUICK = shlex.split("--dataset digits --epochs 1 --limit-train 100 --threads 1 --precision fp32 --device cpu")
@@ -37,8 +37,8 @@ from pathlib import Path
 import torch
 from molere_cli.engine.checkpoint import save_state
 from molere_cli.registry.registry import load_plugins
-from molere_cli.run_dir import RunDir
-from molere_cli.tasks.load import load_for_evaluation
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.training.trained_model import load_for_evaluation
 run = RunDir(Path(sys.argv[1]))
 module = load_for_evaluation(run, load_plugins())[2].module
 for number in itertools.count(1):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import harness
 
+from molere_cli.api.cost_estimate import estimates
+from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.run_config import RunConfig
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
-from molere_cli.tasks.dry_run import estimates
-from molere_cli.tasks.seeds import train_seeds
 
 BACKBONES = {
     "small_cnn": {"epochs": 20},

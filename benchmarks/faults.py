@@ -34,18 +34,18 @@ import safetensors.torch
 from harness import ROOT, print_header, print_table, progress
 
 sys.path.insert(0, str(ROOT))
+from molere_cli.api.evaluation import evaluate_run
+from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import MolereError
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.errors import MolereError
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.make_split import new_split_file
 from molere_cli.registry.registry import load_plugins
 from molere_cli.report import compare_runs, render
-from molere_cli.run_dir import RunDir
-from molere_cli.splits.artefact import read_split
-from molere_cli.tasks.evaluate import evaluate_run
-from molere_cli.tasks.seeds import train_seeds
-from molere_cli.tasks.split import new_split_file
-from molere_cli.tasks.train import resume_run
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.splits.split_file import read_split
+from molere_cli.training.train_run import resume_run
 from molere_cli_tests.fuzzing import damaged, fuzz, targets
 
 TINY = {

@@ -32,9 +32,9 @@ import pyarrow.parquet as pq
 from harness import ROOT, print_header, print_table, progress
 
 sys.path.insert(0, str(ROOT))
-from molere_cli import __main__ as entry
+from molere_cli.commands import app as entry
 from molere_cli.engine.checkpoint import load_state
-from molere_cli.run_dir import RunDir, run_paths
+from molere_cli.runs.run_directory import RunDir, run_paths
 
 COMMON = "--limit-train 200 --batch-size 32 --epochs 3 --precision fp32 --device cpu --threads 1 --quiet"
 LINES = {

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from molere_cli.data.feed import epoch_batches
 from molere_cli.engine.validation_batches import ValidationCycle
-from molere_cli.randomness import derived_seed
-from molere_cli.tasks.build import Engine
+from molere_cli.foundation.randomness import derived_seed
+from molere_cli.training.build_engine import Engine
 
 
 def weighting_network() -> nn.Module:

@@ -25,7 +25,7 @@ from molere_cli.engine.layer_rule import StepTrace
 from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.response import optimizer_response
 from molere_cli.registry.registry import load_plugins
-from molere_cli.tasks.preprocessing import feed_settings
+from molere_cli.training.input_preprocessing import feed_settings
 
 LabelledImages = tuple[Tensor, Tensor]
 

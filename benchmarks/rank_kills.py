@@ -19,7 +19,7 @@ from harness import ROOT, print_header, print_table, progress
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(ROOT))
-from molere_cli.run_dir import RunDir
+from molere_cli.runs.run_directory import RunDir
 from molere_cli_tests.test_torchrun import ENVIRONMENT, SMALL, command, kill_after
 from molere_cli_tests.test_training import assert_same_tensors, without_times
 

@@ -24,16 +24,16 @@ import torch
 from torch import distributed as dist
 
 import molere_cli as molere
-from molere_cli.allocator import keep_freed_memory
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.engine.loop import TrainingLoop
-from molere_cli.progress import NoProgress
-from molere_cli.ranks import Ranks
+from molere_cli.foundation.allocator import keep_freed_memory
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.foundation.ranks import Ranks
+from molere_cli.hardness.make_split import make_split
 from molere_cli.registry.registry import load_plugins
-from molere_cli.splits.artefact import Split
-from molere_cli.tasks.split import make_split
-from molere_cli.tasks.train import engine_on_split
+from molere_cli.splits.split_file import Split
+from molere_cli.training.train_run import engine_on_split
 
 BACKBONES = {
     "resnet20": {"backbone": "resnet20"},

@@ -19,16 +19,16 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset, load_dataset
-from molere_cli.engine.predict import predict_batches
-from molere_cli.progress import NoProgress
+from molere_cli.engine.prediction import predict_batches
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.hardness_scores import folds
 from molere_cli.registry.registry import Registry, load_plugins
 from molere_cli.report.suspects import COLUMNS, HELD_OUT, suspects_of
-from molere_cli.run_dir import RunDir
-from molere_cli.run_tables import RunTable
-from molere_cli.tasks.scores import folds
-from molere_cli.tasks.seeds import train_seeds
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.runs.run_tables import RunTable
 
 FIRST = 100
 RANKINGS = ("self_confidence", "normalized_margin")

@@ -20,7 +20,7 @@ from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset
 from molere_cli.methods.molere import random_split
 from molere_cli.registry.registry import Registry, load_plugins
-from molere_cli.tasks.build import Engine, build_engine
+from molere_cli.training.build_engine import Engine, build_engine
 
 NUM_CLASSES, SIZE, DELTA = 10, 32, 0.1
 REWEIGHTERS = ("instance", "features", "loss", "image")

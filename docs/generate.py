@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,15 @@ from molere_cli.commands.plugins import plugin_rows
 from molere_cli.registry.registry import load_plugins
 
 DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+sys.path.insert(0, str(ROOT))  # the tests are no part of what is installed
+
+from molere_cli_tests.layout import floors, room_imports  # noqa: E402
 
 
 def cli_reference() -> str:
     """Typer's own rendering of every command's help."""
-    command = [sys.executable, "-m", "typer", "molere_cli.__main__", "utils", "docs", "--name", "molere"]
+    command = [sys.executable, "-m", "typer", "molere_cli.commands.app", "utils", "docs", "--name", "molere"]
     page = subprocess.run(command, capture_output=True, text=True, check=True, cwd=DOCS.parent).stdout
     return page.rstrip() + "\n"
 
@@ -62,8 +67,42 @@ def dataset_pages() -> str:
     return "\n".join(lines) + "\n"
 
 
+MODULES = """
+# Every module
+
+Written by `make docs` from the first line of each module: the core from the top floor down, where a room imports
+only from floors below its own, then the plugins.
+"""
+
+
+def module_list() -> str:
+    """The first line of every module's docstring, floor by floor."""
+    lines = [MODULES.strip()]
+    core = [f"molere_cli/{room}" for floor in reversed(floors(room_imports())) for room in floor]
+    plugins = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("plugins/molere_*/__init__.py"))
+    for folder in (*core, *plugins):
+        lines += ["", f"## {folder}/", "", first_line(ROOT / folder / "__init__.py"), ""]
+        lines += [
+            f"- `{path.relative_to(ROOT / folder)}`: {first_line(path)}"
+            for path in sorted((ROOT / folder).rglob("*.py"))
+            if path.name != "__init__.py"
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def first_line(path: Path) -> str:
+    """Of a module's docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
 FIRST_PARTY = {"molere_cli", *(path.name for path in (DOCS.parent / "plugins").glob("molere_*"))}
-PAGES = {"cli.md": cli_reference, "registry.md": plugin_list, "datasets.md": dataset_pages}
+PAGES = {
+    "cli.md": cli_reference,
+    "registry.md": plugin_list,
+    "datasets.md": dataset_pages,
+    "modules.md": module_list,
+}
 
 
 def main() -> int:

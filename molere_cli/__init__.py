@@ -10,7 +10,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from molere_cli.errors import ConfigError, DataError, MolereError, PluginError, SplitError, TrainingError
+from molere_cli.foundation.errors import (
+    ConfigError,
+    DataError,
+    MolereError,
+    PluginError,
+    SplitError,
+    TrainingError,
+)
 from molere_cli.registry.hookspecs import hookimpl
 from molere_cli.registry.specs import (
     IMAGENET_MEAN,
@@ -47,14 +54,14 @@ if TYPE_CHECKING:
     from molere_cli.data.feed import Batch, epoch_batches
     from molere_cli.data.folder_reader import FolderReader
     from molere_cli.data.holdout import split_off, stratified_holdout, subset
-    from molere_cli.data.names import ordered_names, plain_name
-    from molere_cli.data.pictures import (
+    from molere_cli.data.image_files import (
         inspect_picture,
         is_picture,
         picture_endings,
         picture_size,
         read_picture,
     )
+    from molere_cli.data.names import ordered_names, plain_name
     from molere_cli.data.walk import Walk
     from molere_cli.engine.hypergradient import alignment, hypergradient
     from molere_cli.engine.layers import classification_layer
@@ -66,14 +73,14 @@ if TYPE_CHECKING:
         stacked,
         training_positions,
     )
-    from molere_cli.engine.predict import predict_batches, predict_feed
+    from molere_cli.engine.prediction import predict_batches, predict_feed
+    from molere_cli.engine.prediction_metrics import probabilistic_margin
     from molere_cli.engine.random_state import isolated_randomness
     from molere_cli.engine.step import Step
     from molere_cli.engine.validation_batches import ValidationBatches
+    from molere_cli.foundation.randomness import derived_generator, derived_seed
     from molere_cli.methods.auxiliary import erm_epochs
     from molere_cli.methods.splitter import balance_loss, gap_loss, ratio_loss
-    from molere_cli.metrics import probabilistic_margin
-    from molere_cli.randomness import derived_generator, derived_seed
     from molere_cli.splits.quota import select_by_quota
 
 __version__ = "0.1.0"
@@ -96,26 +103,26 @@ _LAZY = {
     "balance_loss": "molere_cli.methods.splitter",
     "classification_layer": "molere_cli.engine.layers",
     "csv_rows": "molere_cli.data.csv_rows",
-    "derived_generator": "molere_cli.randomness",
-    "derived_seed": "molere_cli.randomness",
+    "derived_generator": "molere_cli.foundation.randomness",
+    "derived_seed": "molere_cli.foundation.randomness",
     "epoch_batches": "molere_cli.data.feed",
     "erm_epochs": "molere_cli.methods.auxiliary",
     "gap_loss": "molere_cli.methods.splitter",
     "hypergradient": "molere_cli.engine.hypergradient",
-    "inspect_picture": "molere_cli.data.pictures",
-    "is_picture": "molere_cli.data.pictures",
+    "inspect_picture": "molere_cli.data.image_files",
+    "is_picture": "molere_cli.data.image_files",
     "isolated_randomness": "molere_cli.engine.random_state",
     "num_steps": "molere_cli.engine.method",
     "ordered_names": "molere_cli.data.names",
-    "picture_endings": "molere_cli.data.pictures",
-    "picture_size": "molere_cli.data.pictures",
+    "picture_endings": "molere_cli.data.image_files",
+    "picture_size": "molere_cli.data.image_files",
     "plain_name": "molere_cli.data.names",
     "positions_of": "molere_cli.engine.method",
-    "predict_batches": "molere_cli.engine.predict",
-    "predict_feed": "molere_cli.engine.predict",
-    "probabilistic_margin": "molere_cli.metrics",
+    "predict_batches": "molere_cli.engine.prediction",
+    "predict_feed": "molere_cli.engine.prediction",
+    "probabilistic_margin": "molere_cli.engine.prediction_metrics",
     "ratio_loss": "molere_cli.methods.splitter",
-    "read_picture": "molere_cli.data.pictures",
+    "read_picture": "molere_cli.data.image_files",
     "select_by_quota": "molere_cli.splits.quota",
     "split_off": "molere_cli.data.holdout",
     "stacked": "molere_cli.engine.method",

@@ -16,7 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from molere_cli import BackboneSpec, Dataset, DatasetSpec, Examples, hookimpl
-from molere_cli import __main__ as entry
+from molere_cli.commands import app as entry
 from molere_cli.registry.registry import Registry, load_plugins
 
 TINY_SIZE, TINY_CLASSES = 64, 4

@@ -20,17 +20,17 @@ from typing import Any
 from safetensors import safe_open
 from torch import nn
 
-from molere_cli.config.files import load_config
+from molere_cli.config.config_file import load_config
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.noise import labels_from_file
 from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.engine.checkpoint import load_classifier, load_state
-from molere_cli.errors import MolereError
+from molere_cli.foundation.errors import MolereError
+from molere_cli.hardness.hardness_scores import has_score, read_score
 from molere_cli.registry.registry import Registry
 from molere_cli.report.records import load_record
-from molere_cli.run_dir import RunDir
-from molere_cli.splits.artefact import load_split
-from molere_cli.tasks.scores import has_score, read_score
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.splits.split_file import load_split
 from molere_cli_tests.fake_runs import drop_digests
 
 SECONDS, TIMES_ITS_SIZE, ROOM = 1.0, 10, 64 << 20

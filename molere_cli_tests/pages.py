@@ -6,10 +6,10 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+from molere_cli.api.report_page import report
+from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.run_config import RunConfig
-from molere_cli.progress import NoProgress
-from molere_cli.tasks.report import report
-from molere_cli.tasks.seeds import train_seeds
+from molere_cli.foundation.progress import NoProgress
 from molere_cli_tests.test_strangers import REGISTRY, draw
 
 HOSTILE = ("<script>alert(1)<", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }} & café")

@@ -21,8 +21,8 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 
 from molere_cli.registry.registry import load_plugins
-from molere_cli.run_dir import RunDir
-from molere_cli.tasks.load import load_for_evaluation
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.training.trained_model import load_for_evaluation
 
 
 class Done(NamedTuple):
@@ -89,9 +89,9 @@ def is_whole(path: Path, *, epochs: int = 1) -> bool:
 
 
 def _serve(end: Connection, barrier: multiprocessing.synchronize.Barrier) -> None:
-    from molere_cli import __main__ as entry
+    from molere_cli.commands import app as entry
 
-    importlib.import_module("molere_cli.tasks.seeds")
+    importlib.import_module("molere_cli.api.run_seeds")
     load_plugins()
     end.send("ready")
     while True:

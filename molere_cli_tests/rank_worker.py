@@ -21,14 +21,14 @@ from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import make_feed
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.method import Fit
-from molere_cli.engine.predict import predict_feed
+from molere_cli.engine.prediction import predict_feed
+from molere_cli.foundation.ranks import ALONE, Ranks
 from molere_cli.methods.auxiliary import fit_loop
-from molere_cli.ranks import ALONE, Ranks
 from molere_cli.registry.registry import load_plugins
 from molere_cli.registry.specs import Examples
-from molere_cli.splits.artefact import read_split
-from molere_cli.tasks.build import Engine
-from molere_cli.tasks.train import engine_on_split
+from molere_cli.splits.split_file import read_split
+from molere_cli.training.build_engine import Engine
+from molere_cli.training.train_run import engine_on_split
 
 FLOAT = torch.Tensor.float
 

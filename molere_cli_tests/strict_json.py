@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from molere_cli.run_dir import RunDir
+from molere_cli.runs.run_directory import RunDir
 
 
 def strict(text: str):

@@ -13,8 +13,8 @@ from molere_cli import BackboneSpec, ConfigError, hookimpl
 from molere_cli.config.plan import make_plan
 from molere_cli.engine.hypergradient import alignment
 from molere_cli.engine.random_state import RandomState
-from molere_cli.ranks import Ranks
-from molere_cli.tasks.build import check_chunks
+from molere_cli.foundation.ranks import Ranks
+from molere_cli.training.build_engine import check_chunks
 from molere_cli_tests.conftest import TINY_SIZE
 from molere_cli_tests.test_baselines import RUNS, run_config
 from molere_cli_tests.test_training import check_resumed_to_the_same_bits, engine_for, tiny_config

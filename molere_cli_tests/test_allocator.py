@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from molere_cli.allocator import OWN_SETTINGS, keep_freed_memory
+from molere_cli.foundation.allocator import OWN_SETTINGS, keep_freed_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux is meant")
 
@@ -44,5 +44,5 @@ def test_another_c_library_has_no_such_thing(monkeypatch, asked):
 
 def test_the_command_line_does_so(molere, monkeypatch):
     called = []
-    monkeypatch.setattr("molere_cli.__main__.keep_freed_memory", lambda: called.append(True))
+    monkeypatch.setattr("molere_cli.commands.app.keep_freed_memory", lambda: called.append(True))
     assert molere("--version").code == 0 and called == [True]

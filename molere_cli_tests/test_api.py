@@ -17,11 +17,11 @@ from molere_cli.api.arrays import as_images, as_labels
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import ConfigError, DataError, MolereError
+from molere_cli.foundation.errors import ConfigError, DataError, MolereError
 from molere_cli.registry.registry import load_plugins
-from molere_cli.run_dir import RunDir
-from molere_cli.run_tables import RunTable
-from molere_cli.splits.artefact import read_split
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.runs.run_tables import RunTable
+from molere_cli.splits.split_file import read_split
 from molere_cli_tests.test_training import assert_same_tensors, tensors_of, without_times
 
 SMALL = {"epochs": 2, "device": "cpu", "precision": "fp32", "batch_size": 50}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-import molere_splits.asking as asking
+import molere_splits.target_selection as asking
 import pytest
 import torch
 from hypothesis import given
@@ -13,9 +13,9 @@ from molere_splits.evidence import Evidence, in_standard_errors, wrong_label_sha
 
 from molere_cli import SplitRequest
 from molere_cli.data.source import load_dataset
-from molere_cli.metrics import Predictions
-from molere_cli.progress import NoProgress
-from molere_cli.tasks.split import make_split
+from molere_cli.engine.prediction_metrics import Predictions
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.make_split import make_split
 from molere_cli_tests.test_training import tiny_config
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from molere_cli.progress import NoProgress
-from molere_cli.run_dir import RunDir
-from molere_cli.run_tables import RunTable
-from molere_cli.tasks.evaluate import evaluate_run
-from molere_cli.tasks.train import resume_run
+from molere_cli.api.evaluation import evaluate_run
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.runs.run_tables import RunTable
+from molere_cli.training.train_run import resume_run
 from molere_cli_tests.test_training import (
     KilledAfter,
     assert_same_tensors,

@@ -10,8 +10,8 @@ import molere_timm
 import pytest
 import torch
 from molere_timm.cifar_resnet import cifar_resnet
-from molere_timm.family import REFUSED, parse_value
 from molere_timm.small_cnn import SmallCNN
+from molere_timm.timm_networks import REFUSED, parse_value
 from molere_timm.wide_resnet import wide_resnet
 from torch import nn
 from torch.func import functional_call, jvp
@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from molere_cli import BackboneRequest, DataError, MolereError
-from molere_cli.config.explain import validate_options
-from molere_cli.errors import ConfigError, UnknownNameError
+from molere_cli.foundation.errors import ConfigError, UnknownNameError
+from molere_cli.registry.option_errors import validate_options
 from molere_cli.registry.registry import empty_registry
 
 SINGLE_NAMES = ("small_cnn", "wrn16_2", "wrn16_4", "wrn28_10", "resnet20", "resnet32")

@@ -13,17 +13,17 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from molere_cli.config.explain import validate_options
+from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.run_config import RunConfig
 from molere_cli.engine.classifier import Classifier, build_classifier
 from molere_cli.engine.hypergradient import alignment
 from molere_cli.engine.layers import classification_layer
 from molere_cli.engine.random_state import RandomState
-from molere_cli.errors import ConfigError, MolereError, TrainingError, UnknownNameError
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.errors import ConfigError, MolereError, TrainingError, UnknownNameError
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.registry.option_errors import validate_options
 from molere_cli.registry.registry import empty_registry
 from molere_cli.registry.specs import BackboneRequest
-from molere_cli.tasks.seeds import train_seeds
 from molere_cli_tests.test_training import INSTANCE
 
 # A few at a size that each takes; those of over five seconds are slow.

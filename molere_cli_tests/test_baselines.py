@@ -18,13 +18,13 @@ from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import FeedSettings, make_feed
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.classifier import Classifier
-from molere_cli.engine.predict import predict_feed
+from molere_cli.engine.prediction import predict_feed
+from molere_cli.engine.prediction_metrics import probabilistic_margin
 from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.step import Step
-from molere_cli.metrics import probabilistic_margin
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.specs import Examples
-from molere_cli.tasks.build import build_engine
+from molere_cli.training.build_engine import build_engine
 from molere_cli_tests.conftest import TINY_CLASSES, TINY_SIZE, tiny_dataset, tiny_examples
 from molere_cli_tests.test_training import (
     Notebook,

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from molere_cli import BackboneSpec, ConfigError, hookimpl
-from molere_cli.config.files import validate_config
+from molere_cli.config.config_file import validate_config
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
-from molere_cli.tasks.build import build_engine
-from molere_cli.tasks.scores import erm_config
-from molere_cli.tasks.train import collapse_of
+from molere_cli.hardness.hardness_scores import erm_config
+from molere_cli.training.build_engine import build_engine
+from molere_cli.training.train_run import collapse_of
 from molere_cli_tests.conftest import TINY_SIZE
 from molere_cli_tests.test_baselines import RUNS, run_config
 from molere_cli_tests.test_training import (

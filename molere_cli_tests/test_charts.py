@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molere_cli.errors import ConfigError, RunError
+from molere_cli.foundation.errors import ConfigError, RunError
 from molere_cli.report import compare_runs, drawing, find_runs
 from molere_cli.report.binned import calibration_bins, histogram, weight_bins
 from molere_cli.report.charts import (

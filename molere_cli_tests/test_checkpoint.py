@@ -21,16 +21,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load, load_file, save, save_file
 from typer.testing import CliRunner
 
-from molere_cli import __main__ as entry
+from molere_cli.api.evaluation import evaluate_run
+from molere_cli.commands import app as entry
 from molere_cli.engine.checkpoint import load_state, pack, save_state, unpack
-from molere_cli.errors import DamagedCheckpoint, RunError
-from molere_cli.files import json_text, parse_json
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.errors import DamagedCheckpoint, RunError
+from molere_cli.foundation.files import json_text, parse_json
+from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
-from molere_cli.run_dir import RunDir
-from molere_cli.tasks.evaluate import evaluate_run
-from molere_cli.tasks.load import load_for_evaluation
-from molere_cli.tasks.train import resume_run
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.training.train_run import resume_run
+from molere_cli.training.trained_model import load_for_evaluation
 from molere_cli_tests.fake_runs import drop_digests
 
 ROOT = Path(__file__).parents[1]

@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 
 import molere_cli
 from molere_cli import MethodSpec, hookimpl
-from molere_cli import __main__ as entry
+from molere_cli.commands import app as entry
 from molere_cli.commands import console
-from molere_cli.config.files import read_config_file
+from molere_cli.config.config_file import read_config_file
 from molere_cli.config.run_config import OWNERS, RunConfig, field_of, flag_name
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
 from molere_cli_tests.conftest import Done
 
@@ -837,7 +837,7 @@ def test_a_training_process_prints_nothing_but_the_path_on_stdout(tmp_path):
 
 HELP_WITHOUT_TORCH = """
 import sys
-from molere_cli.__main__ import main
+from molere_cli.commands.app import main
 sys.argv = ["molere", *sys.argv[1:]]
 try:
     main()

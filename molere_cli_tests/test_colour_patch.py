@@ -12,7 +12,7 @@ from molere_cli.config.run_config import RunConfig
 from molere_cli.config.sections import DataSettings
 from molere_cli.data.colour_patch import with_colour_patch
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.registry import load_plugins
 
 REGISTRY = load_plugins()

@@ -7,7 +7,7 @@ import typer
 from scipy.stats import ttest_rel
 
 from molere_cli.commands.compare import compare
-from molere_cli.errors import RunError
+from molere_cli.foundation.errors import RunError
 from molere_cli_tests.fake_runs import erm_run, lrw_run
 
 ERM_ACCURACIES = (0.70, 0.72, 0.69)

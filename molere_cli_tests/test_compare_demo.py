@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from molere_cli.tasks.demo import demo_commands, num_demo_runs
+from molere_cli.api.demo_study import demo_commands, num_demo_runs
 from molere_cli_tests.pages import Elements
 
 ROWS = ["ERM", "LRW-Random", "LRW-Hard", "LRW-Auto", "MOLERE (LRW-Opt)"]

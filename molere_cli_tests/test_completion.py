@@ -11,7 +11,7 @@ from molere_cli_tests import fake_runs
 
 SEEN = """
 import sys
-from molere_cli.__main__ import main
+from molere_cli.commands.app import main
 try:
     main()
 finally:

@@ -16,14 +16,14 @@ from threading import Timer
 
 import pytest
 
-from molere_cli import run_dir
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import RunError
-from molere_cli.progress import NoProgress
-from molere_cli.run_dir import RunDir, new_run
-from molere_cli.splits.artefact import read_split, write_new_split
-from molere_cli.tasks.scores import erm_run
-from molere_cli.tasks.train import resume_run
+from molere_cli.foundation.errors import RunError
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.hardness_scores import erm_run
+from molere_cli.runs import run_directory
+from molere_cli.runs.run_directory import RunDir, new_run
+from molere_cli.splits.split_file import read_split, write_new_split
+from molere_cli.training.train_run import resume_run
 from molere_cli_tests.processes import Together, is_whole
 from molere_cli_tests.test_locks import holder
 from molere_cli_tests.test_splits import a_split
@@ -288,7 +288,7 @@ def test_a_run_holds_its_lock_while_it_trains_and_leaves_none(registry, tmp_path
 TRAINER = """
 import sys
 from pathlib import Path
-from molere_cli.run_dir import RunDir
+from molere_cli.runs.run_directory import RunDir
 run = RunDir(Path(sys.argv[1]))
 for number in range(1, 10**9):
     run.write_metrics([{"epoch": epoch} for epoch in range(number % 7 + 1)])
@@ -306,14 +306,14 @@ def test_a_checkpoint_that_moves_while_one_looks_is_not_taken_for_the_one_before
     for name in ("checkpoint.new", "checkpoint.old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "state.json").write_text(name)
-    is_complete = run_dir._is_complete
+    is_complete = run_directory._is_complete
 
     def moving(checkpoint: Path) -> bool:
         if checkpoint.name == "checkpoint.new" and checkpoint.exists():
             checkpoint.rename(tmp_path / "checkpoint")
         return is_complete(checkpoint)
 
-    monkeypatch.setattr(run_dir, "_is_complete", moving)
+    monkeypatch.setattr(run_directory, "_is_complete", moving)
     assert run.checkpoint() == tmp_path / "checkpoint"
     assert (run.checkpoint() / "state.json").read_text() == "checkpoint.new"
 

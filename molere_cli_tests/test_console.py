@@ -158,7 +158,7 @@ def test_the_end_of_a_command_searches_for_no_garbage(tmp_path):
 import atexit, gc, sys
 atexit.register(lambda: print("frozen", gc.get_freeze_count() > 0))
 sys.argv = ["molere", "plugins", "methods"]
-from molere_cli.__main__ import main
+from molere_cli.commands.app import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from typer.testing import CliRunner
 
-from molere_cli.__main__ import app
+from molere_cli.commands.app import app
 from molere_cli.config.run_config import RunConfig
 from molere_cli.config.sections import DataSettings
 from molere_cli.data.noise import labels_from_file, noisy_labels
 from molere_cli.data.skew import skewed_positions
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import ConfigError, DataError
+from molere_cli.foundation.errors import ConfigError, DataError
 from molere_cli.registry.registry import load_plugins
 
 REGISTRY = load_plugins()

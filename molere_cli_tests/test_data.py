@@ -27,7 +27,7 @@ from molere_cli.data.feed import (
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import split_off, stratified_holdout, subset
 from molere_cli.data.source import limit_pool, load_dataset
-from molere_cli.errors import ConfigError, DataError
+from molere_cli.foundation.errors import ConfigError, DataError
 from molere_cli.registry.registry import Offer
 from molere_cli_tests.conftest import tiny_dataset, tiny_examples
 

@@ -19,7 +19,7 @@ from molere_cli.config.run_config import RunConfig
 from molere_cli.config.sections import DataSettings
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import ConfigError, DataError
+from molere_cli.foundation.errors import ConfigError, DataError
 from molere_cli.registry.registry import load_plugins
 
 REGISTRY = load_plugins()

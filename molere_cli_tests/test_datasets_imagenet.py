@@ -11,12 +11,12 @@ from molere_torchvision.imagenet import IMAGENET_100, IMAGENET_V2
 from torch import nn
 
 from molere_cli import BackboneSpec, hookimpl
+from molere_cli.api.evaluation import evaluate_run
+from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.run_config import RunConfig
-from molere_cli.errors import ConfigError, DataError
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.errors import ConfigError, DataError
+from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
-from molere_cli.tasks.evaluate import evaluate_run
-from molere_cli.tasks.seeds import train_seeds
 from molere_cli_tests.test_datasets_torchvision_more import (
     draw,
     draw_classes,

@@ -15,7 +15,7 @@ from molere_medmnist.kinds import KINDS
 
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import ConfigError, DataError
+from molere_cli.foundation.errors import ConfigError, DataError
 from molere_cli.registry.registry import load_plugins
 
 REGISTRY = load_plugins()

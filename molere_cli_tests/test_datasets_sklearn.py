@@ -10,7 +10,7 @@ from scipy.stats import chi2_contingency
 
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.registry import load_plugins
 
 REGISTRY = load_plugins()

@@ -16,7 +16,7 @@ from torchvision import datasets
 
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import DataError
+from molere_cli.foundation.errors import DataError
 from molere_cli.registry.registry import load_plugins
 
 REGISTRY = load_plugins()

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from molere_cli import __main__ as entry
+from molere_cli.commands import app as entry
 from molere_cli.config.sections import DataSettings
 from molere_cli.data.check import check_dataset
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import DataError
+from molere_cli.foundation.errors import DataError
 from molere_cli.registry.registry import load_plugins
 
 REGISTRY = load_plugins()

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from molere_cli.__main__ import app
+from molere_cli.commands.app import app
 from molere_cli.data.source import load_dataset
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.pool_diagnosis import diagnose, held_out_halves
 from molere_cli.methods.auxiliary import fit_loop
-from molere_cli.progress import NoProgress
-from molere_cli.run_dir import RunDir
-from molere_cli.splits.artefact import Split, SplitInfo, read_split
+from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.diagnosis import Accuracies, Diagnosis
-from molere_cli.tasks.diagnose import diagnose, held_out_halves
+from molere_cli.splits.split_file import Split, SplitInfo, read_split
 from molere_cli_tests.test_training import tiny_config
 
 

@@ -13,10 +13,10 @@ from types import ModuleType
 import pytest
 
 import molere_cli
-from molere_cli.progress import NoProgress
+from molere_cli.api.live_tracking import replay
+from molere_cli.api.run_seeds import train_seeds
+from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry import hookspecs
-from molere_cli.tasks.seeds import train_seeds
-from molere_cli.tasks.track import replay
 from molere_cli_tests.test_training import tiny_config
 
 ROOT = Path(__file__).parents[1]

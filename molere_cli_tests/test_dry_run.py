@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from molere_cli.errors import ConfigError
-from molere_cli.tasks.dry_run import estimates
+from molere_cli.api.cost_estimate import estimates
+from molere_cli.foundation.errors import ConfigError
 from molere_cli_tests.test_training import KilledAfter, tiny_config, train_one
 
 

@@ -15,14 +15,14 @@ import torch
 from molere_timm.small_cnn import SmallCNN
 from safetensors.torch import load_file, save_file
 
+from molere_cli.api import weight_export as export_task
+from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.weight_export import export_run
 from molere_cli.config.run_config import RunConfig
-from molere_cli.errors import MolereError
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.errors import MolereError
+from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
-from molere_cli.tasks import export as export_task
-from molere_cli.tasks.export import export_run
-from molere_cli.tasks.load import load_alone
-from molere_cli.tasks.seeds import train_seeds
+from molere_cli.training.trained_model import load_alone
 
 REGISTRY = load_plugins()
 SIZES = {"small_cnn": 8, "resnet18": 16, "vit_tiny_patch16_224": 32}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from molere_cli.errors import WriteError
-from molere_cli.files import (
+from molere_cli.foundation.errors import WriteError
+from molere_cli.foundation.files import (
     digest,
     digest_of_file,
     digest_of_values,

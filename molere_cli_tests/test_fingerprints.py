@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from molere_cli.api.evaluation import evaluate_run
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.colour_patch import PatchedReader
 from molere_cli.data.corruption import CorruptedReader
@@ -18,18 +19,17 @@ from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.folder_reader import SAMPLE, FolderReader
 from molere_cli.data.holdout import subset
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import DataError, RunError, SplitError
-from molere_cli.fingerprints import same_fingerprint
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.errors import DataError, RunError, SplitError
+from molere_cli.foundation.fingerprints import same_fingerprint
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.hardness_scores import erm_run
+from molere_cli.hardness.make_split import make_split
 from molere_cli.registry.specs import Examples
 from molere_cli.report import compare_runs
-from molere_cli.run_dir import RunDir
-from molere_cli.splits.artefact import Split, read_split, write_split
-from molere_cli.tasks.evaluate import evaluate_run
-from molere_cli.tasks.provenance import checked_split
-from molere_cli.tasks.scores import erm_run
-from molere_cli.tasks.split import make_split
-from molere_cli.tasks.train import resume_run
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.splits.split_file import Split, read_split, write_split
+from molere_cli.training.run_identity import checked_split
+from molere_cli.training.train_run import resume_run
 from molere_cli_tests.conftest import tiny_examples
 from molere_cli_tests.fake_runs import erm_run as fake_erm
 from molere_cli_tests.fake_runs import lrw_run as fake_lrw

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 import typer
 
-from molere_cli import __main__ as entry
+from molere_cli.api.run_seeds import MAX_SEEDS, parse_seeds
+from molere_cli.commands import app as entry
 from molere_cli.config.run_config import OWNERS, field_of
 from molere_cli.config.sections import MAX_SEED
-from molere_cli.errors import ConfigError
-from molere_cli.tasks.seeds import MAX_SEEDS, parse_seeds
+from molere_cli.foundation.errors import ConfigError
 
 # What comes before the flag, so that a value which is legal ends in a sentence about something else.
 BASES = {
@@ -163,7 +163,7 @@ def test_as_many_seeds_as_one_command_takes():
 
 def test_bounds_leave_what_saved_runs_have(tmp_path):
     """What machines have today, and the sizes of the largest batches and images in use."""
-    from molere_cli.config.files import validate_config
+    from molere_cli.config.config_file import validate_config
 
     generous = {"threads": 512, "workers": 256, "batch_size": 65536, "image_size": 1024, "epochs": 5000}
     assert validate_config({**generous, "seed": 2**32 - 1, "reweighter_interval": 100_000}).given == {

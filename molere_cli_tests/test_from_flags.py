@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from molere_cli.__main__ import app
+from molere_cli.commands.app import app
 from molere_cli.config.from_flags import swept
 from molere_cli.config.plan import make_plan
-from molere_cli.errors import ConfigError, UnknownNameError
+from molere_cli.foundation.errors import ConfigError, UnknownNameError
 from molere_cli.registry.registry import load_plugins
-from molere_cli.run_dir import RunDir
+from molere_cli.runs.run_directory import RunDir
 
 REGISTRY = load_plugins()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import RunError
+from molere_cli.foundation.errors import RunError
 from molere_cli.registry.registry import load_plugins
 from molere_cli_tests.conftest import TinyPlugin
 from molere_cli_tests.fuzzing import Target, fuzz, targets

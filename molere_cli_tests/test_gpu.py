@@ -17,11 +17,11 @@ from molere_cli.engine.forward_mode import fast_forward_mode
 from molere_cli.engine.hypergradient import alignment
 from molere_cli.engine.layer_rule import StepTrace
 from molere_cli.engine.random_state import RandomState
-from molere_cli.errors import TrainingError
+from molere_cli.foundation.errors import TrainingError
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.make_split import split_for
 from molere_cli.methods.molere import random_split
-from molere_cli.progress import NoProgress
-from molere_cli.tasks.split import split_for
-from molere_cli.tasks.train import engine_on_split, resume_run
+from molere_cli.training.train_run import engine_on_split, resume_run
 from molere_cli_tests.test_hypergradient import NETWORKS, OPTIMIZERS, WAYS, Problem
 from molere_cli_tests.test_layer_rule import FOLLOWED, Followed
 from molere_cli_tests.test_training import (

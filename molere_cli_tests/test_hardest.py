@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molere_cli.errors import RunError
-from molere_cli.tasks.hardest import hardest_examples
+from molere_cli.api.hard_examples import hardest_examples
+from molere_cli.foundation.errors import RunError
 from molere_cli_tests.test_results import CLASSES, of_a_folder, trained  # noqa: F401 - a fixture
 
 NAMES = sorted(CLASSES)

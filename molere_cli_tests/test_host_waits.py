@@ -14,9 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
-from molere_cli.progress import NoProgress
-from molere_cli.tasks.split import split_for
-from molere_cli.tasks.train import engine_on_split
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.make_split import split_for
+from molere_cli.training.train_run import engine_on_split
 from molere_cli_tests.test_training import METHODS, tiny_config
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from molere_cli.engine.hypergradient import alignment, hypergradient
 from molere_cli.engine.layers import deterministic_layers
 from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.response import Clipping, check_response_known, kept_gradients, optimizer_response
-from molere_cli.errors import TrainingError
+from molere_cli.foundation.errors import TrainingError
 
 NUM_CLASSES, TRAIN, VAL = 5, 6, 4
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from molere_cli.api.cluster_jobs import independent_commands, submit
 from molere_cli.config.from_flags import swept
 from molere_cli.registry.registry import load_plugins
-from molere_cli.run_dir import RunDir
-from molere_cli.tasks.jobs import independent_commands, submit
+from molere_cli.runs.run_directory import RunDir
 from molere_cli_tests.test_training import without_times
 
 SMALL = "--dataset digits --limit-train 60 --epochs 2 --lr 0.02"
@@ -72,7 +72,7 @@ def test_a_mistake_is_one_sentence(in_tmp, molere, flags, sentence):
 
 
 def test_without_submitit_it_is_a_sentence(in_tmp, molere, monkeypatch):
-    monkeypatch.setattr("molere_cli.tasks.jobs.find_spec", lambda _name: None)
+    monkeypatch.setattr("molere_cli.api.cluster_jobs.find_spec", lambda _name: None)
     done = molere("train --method erm --dataset digits --submit local")
     assert (done.code, done.err.count("\n")) == (1, 1) and "pip install 'molere[slurm]'" in done.err
 

@@ -14,14 +14,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from molere_cli import __main__ as entry
+from molere_cli.api.evaluation import Evaluation
+from molere_cli.commands import app as entry
 from molere_cli.commands.console import summary
 from molere_cli.engine.pool_record import EpochTotals
-from molere_cli.errors import RunError
-from molere_cli.files import json_text, parse_json, with_nulls
+from molere_cli.foundation.errors import RunError
+from molere_cli.foundation.files import json_text, parse_json, with_nulls
 from molere_cli.report import compare_runs, render
-from molere_cli.run_dir import RunDir
-from molere_cli.tasks.evaluate import Evaluation
+from molere_cli.runs.run_directory import RunDir
 from molere_cli_tests.fake_runs import erm_run, lrw_run
 from molere_cli_tests.strict_json import check_json_of, strict
 from molere_cli_tests.test_baselines import run_config
@@ -61,7 +61,7 @@ def without_numbers(registry, tmp_path, monkeypatch) -> RunDir:
     def summarize(predictions):
         return {"accuracy": 0.25, "margin": math.nan, "nll": math.inf}
 
-    monkeypatch.setattr("molere_cli.tasks.train.summarize", summarize)
+    monkeypatch.setattr("molere_cli.training.train_run.summarize", summarize)
     return train_one(tiny_config(epochs=2), registry, tmp_path / "runs")
 
 
@@ -88,7 +88,7 @@ def test_a_line_of_progress_shows_what_is_no_number():
 
 
 def test_train_prints_json(without_numbers, monkeypatch):
-    monkeypatch.setattr("molere_cli.tasks.train.resume_run", lambda *_args, **_rest: without_numbers)
+    monkeypatch.setattr("molere_cli.training.train_run.resume_run", lambda *_args, **_rest: without_numbers)
     done = CliRunner().invoke(entry.app, ["train", "--resume", str(without_numbers.path), "--json"])
     (printed,) = strict(done.stdout)
     assert printed["test/margin"] is None
@@ -105,7 +105,7 @@ def test_eval_prints_json(monkeypatch):
         by_class={"test": {"a": math.nan, "b": 1.0}},
         by_group={"test": {"g": 0.0, "h": 1.0}},
     )
-    monkeypatch.setattr("molere_cli.tasks.evaluate.evaluate_run", lambda *_args, **_rest: found)
+    monkeypatch.setattr("molere_cli.api.evaluation.evaluate_run", lambda *_args, **_rest: found)
     printed = strict(CliRunner().invoke(entry.app, ["eval", "run", "--json"]).stdout)
     assert printed["metrics"]["test"] == {"accuracy": 0.5, "nll": None}
     assert printed["accuracy_by_class"]["test"] == {"a": None, "b": 1.0}

@@ -15,9 +15,9 @@ from torch import nn
 from molere_cli import BackboneSpec, SplitRequest, hookimpl
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
-from molere_cli.progress import NoProgress
-from molere_cli.tasks.build import training_context
-from molere_cli.tasks.split import make_split
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.make_split import make_split
+from molere_cli.training.build_engine import training_context
 from molere_cli_tests.test_training import tiny_config
 
 

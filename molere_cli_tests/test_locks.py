@@ -16,14 +16,14 @@ from threading import Timer
 
 import pytest
 
-from molere_cli import locks
-from molere_cli.errors import RunError, WriteError
-from molere_cli.locks import SILENCE, beat, locked
+from molere_cli.foundation import locks
+from molere_cli.foundation.errors import RunError, WriteError
+from molere_cli.foundation.locks import SILENCE, beat, locked
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from molere_cli.locks import locked
+from molere_cli.foundation.locks import locked
 with locked(Path(sys.argv[1]), doing="is at it", note=print):
     print("held", flush=True)
     if sys.argv[2] == "forking":
@@ -35,7 +35,7 @@ with locked(Path(sys.argv[1]), doing="is at it", note=print):
 COUNT = """
 import sys
 from pathlib import Path
-from molere_cli.locks import locked
+from molere_cli.foundation.locks import locked
 lock, inside, counter = (Path(sys.argv[1]) / name for name in ("lock", "inside", "counter"))
 for _ in range(int(sys.argv[2])):
     with locked(lock, doing="is at it", note=lambda message: None, wait=True):
@@ -194,7 +194,7 @@ def test_who_holds_a_lock_touches_it_now_and_then(tmp_path, monkeypatch):
         os.utime(path, (0, 0))
         beat()
         assert path.stat().st_mtime == 0
-        monkeypatch.setattr("molere_cli.locks.BEAT", 0)
+        monkeypatch.setattr("molere_cli.foundation.locks.BEAT", 0)
         beat()
         assert time.time() - path.stat().st_mtime < 60
     beat()

@@ -11,7 +11,7 @@ import weakref
 import pytest
 import torch
 
-from molere_cli.engine.predict import predict_batches, predict_feed
+from molere_cli.engine.prediction import predict_batches, predict_feed
 from molere_cli.report import compare_runs, find_runs, render
 from molere_cli_tests.fake_runs import erm_run, lrw_run
 from molere_cli_tests.test_training import engine_for, tiny_config, train_one

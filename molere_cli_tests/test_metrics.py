@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from molere_cli.metrics import Predictions, group_accuracies, summarize
+from molere_cli.engine.prediction_metrics import Predictions, group_accuracies, summarize
 
 
 def predictions_of(predicted, labels, *, num_classes, groups=None) -> Predictions:

@@ -12,10 +12,10 @@ from molere_cli import Dataset, DatasetSpec, Examples, hookimpl
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
-from molere_cli.progress import NoProgress
-from molere_cli.tasks.build import build_engine
-from molere_cli.tasks.split import split_for
-from molere_cli.tasks.train import engine_on_split
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.make_split import split_for
+from molere_cli.training.build_engine import build_engine
+from molere_cli.training.train_run import engine_on_split
 from molere_cli_tests.test_training import INSTANCE, engine_for, tiny_config
 
 PLANTED = 0.08

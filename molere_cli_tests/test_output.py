@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from molere_cli import __main__ as entry
+from molere_cli.commands import app as entry
 from molere_cli.commands import console, output
 from molere_cli.commands.console import progress_display
+from molere_cli.foundation.plain_text import harmless, in_encoding
+from molere_cli.foundation.text_table import table_text
 from molere_cli.report import compare_runs, find_runs, render
-from molere_cli.shown import harmless, in_encoding
-from molere_cli.tables import table_text
 from molere_cli_tests.fake_runs import erm_run, lrw_run
 
 # As they stand on a disk, and as they are shown.

@@ -19,13 +19,14 @@ import torch
 from PIL import Image
 
 from molere_cli.data.thumbnails import thumbnail
-from molere_cli.errors import ConfigError, RunError
+from molere_cli.foundation.errors import ConfigError, RunError
 from molere_cli.page import words
-from molere_cli.report import compare_runs, drawing, find_runs, picks
-from molere_cli.report.for_whom import for_whom
+from molere_cli.report import compare_runs, drawing, find_runs
+from molere_cli.report.subgroups import for_whom
 from molere_cli.report.suspects import find_suspects
-from molere_cli.run_dir import RunDir
-from molere_cli.run_tables import POOL, write_pool, write_thumbnails
+from molere_cli.runs import gallery_choice
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.runs.run_tables import POOL, write_pool, write_thumbnails
 from molere_cli_tests import pages
 from molere_cli_tests.fake_runs import erm_run, lrw_run, molere_run
 from molere_cli_tests.pages import HOSTILE, Elements, page_of
@@ -326,9 +327,9 @@ def test_many_runs_and_rows_stay_small(tmp_path):
 
 
 def test_pictures_have_a_budget(with_groups, tmp_path, monkeypatch):
-    from molere_cli.page import pictures
+    from molere_cli.page import gallery
 
-    monkeypatch.setattr(pictures, "MAX_BYTES", 5000)
+    monkeypatch.setattr(gallery, "MAX_BYTES", 5000)
     elements = Elements(page_of(with_groups, tmp_path / "report.html"))
     images = elements.of("img")
     # Those of the first screen are shown again below.
@@ -355,7 +356,9 @@ def test_a_million_examples_stay_small_and_quick(tmp_path):
     }
     noise = thumbnail(torch.randint(256, (3, 128, 128), dtype=torch.uint8)).ljust(6000, b"\0")
     aum, weight = (np.asarray(score[name], dtype=np.float64) for name in ("aum", "mean_weight"))
-    rows = picks.together([*picks.hardest_and_easiest(label, aum), *picks.raised_and_lowered(weight)])
+    rows = gallery_choice.together(
+        [*gallery_choice.hardest_and_easiest(label, aum), *gallery_choice.raised_and_lowered(weight)]
+    )
     environment = {"class_names": [f"class {number}" for number in range(num_classes)], "num_pool": size}
     for path in (
         erm_run(tmp_path / "runs" / "erm", 0.7, environment=environment),

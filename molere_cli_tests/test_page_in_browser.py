@@ -12,7 +12,7 @@ import shutil
 import pytest
 
 from molere_cli.report.suspects import find_suspects
-from molere_cli.run_dir import RunDir
+from molere_cli.runs.run_directory import RunDir
 from molere_cli_tests import pages
 from molere_cli_tests.pages import page_of
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from molere_cli.__main__ import app
-from molere_cli.config.files import read_config_file
+from molere_cli.commands.app import app
+from molere_cli.config.config_file import read_config_file
 from molere_cli.config.from_flags import configured
 from molere_cli.config.plan import make_plan
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.registry import load_plugins
 
 ROOT = Path(__file__).parents[1]

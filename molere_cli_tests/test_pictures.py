@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from molere_cli.data.pictures import (
+from molere_cli.data.image_files import (
     MAX_PIXELS,
     inspect_picture,
     is_picture,
@@ -22,7 +22,7 @@ from molere_cli.data.pictures import (
     picture_size,
     read_picture,
 )
-from molere_cli.errors import DataError, ImageError
+from molere_cli.foundation.errors import DataError, ImageError
 
 HEIGHT, WIDTH = 6, 9
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from molere_cli import ReweighterSpec, hookimpl
 from molere_cli.methods.pool_hardness import PoolHardness, hardness_ranks
-from molere_cli.splits.artefact import read_split
+from molere_cli.splits.split_file import read_split
 from molere_cli_tests.test_training import tiny_config, train_one
 
 EXAMPLES = st.lists(st.tuples(st.integers(0, 3), st.integers(-1000, 1000)), min_size=1, max_size=40)

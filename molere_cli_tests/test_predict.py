@@ -14,13 +14,13 @@ from molere_timm.small_cnn import SmallCNN
 from timm.models import load_checkpoint
 from torchvision.transforms.v2 import functional as transforms
 
+from molere_cli.api.predictions import pictures_at
+from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.walk import Walk
-from molere_cli.errors import DataError
-from molere_cli.progress import NoProgress
-from molere_cli.run_dir import RunDir
-from molere_cli.tasks.predict import pictures_at
-from molere_cli.tasks.seeds import train_seeds
+from molere_cli.foundation.errors import DataError
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.runs.run_directory import RunDir
 from molere_cli_tests.test_strangers import REGISTRY, draw, picture
 
 CLASSES = ("cat", "dog", "[red] newt")

@@ -15,19 +15,19 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform, resolve_model_data_config
 
+from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import FeedSettings, make_feed
 from molere_cli.data.folder_reader import FolderReader
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import ConfigError, RunError
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.errors import ConfigError, RunError
+from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
 from molere_cli.registry.specs import Examples, PretrainedInput
-from molere_cli.run_dir import RunDir
-from molere_cli.tasks.load import load_alone, load_for_evaluation
-from molere_cli.tasks.preprocessing import feed_settings
-from molere_cli.tasks.seeds import train_seeds
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.training.input_preprocessing import feed_settings
+from molere_cli.training.trained_model import load_alone, load_for_evaluation
 
 REGISTRY = load_plugins()
 # Bicubic and bilinear, 88% to 100% kept, ImageNet's mean and Inception's.
@@ -285,7 +285,7 @@ def test_a_run_that_starts_from_it_has_its_input(first, tmp_path):
 
 
 def test_a_run_does_not_go_on_with_another_input(first, tmp_path):
-    from molere_cli.tasks.train import resume_run
+    from molere_cli.training.train_run import resume_run
 
     run, path = first
     copy = RunDir(tmp_path / "run")
@@ -318,7 +318,7 @@ def test_a_user_is_told(weights, tmp_path):
 
 
 def test_what_is_exported_says_how_pictures_are_read(first, tmp_path):
-    from molere_cli.tasks.export import export_run
+    from molere_cli.api.weight_export import export_run
 
     run, _ = first
     export_run(run.path, tmp_path / "out", REGISTRY, format="timm", note=lambda _: None)

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from molere_cli.engine.classifier import Classifier
-from molere_cli.errors import TrainingError
-from molere_cli.ranks import Ranks
+from molere_cli.foundation.errors import TrainingError
+from molere_cli.foundation.ranks import Ranks
 
 ROOT = Path(__file__).parents[1]
 SIZES = (1, 2, 4)

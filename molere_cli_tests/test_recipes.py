@@ -150,7 +150,7 @@ def test_fine_tuning_from_a_run_is_the_recipe(molere, in_tmp):
         f"train --method erm {small} --weights first/checkpoint/classifier.safetensors --out second"
     )
     assert done.code == 0, done.err
-    from molere_cli.run_dir import RunDir
+    from molere_cli.runs.run_directory import RunDir
 
     config = RunDir(in_tmp / "second").config()
     assert (config["optimizer"], config["layer_decay"], config["epochs"]) == ("adamw", 0.75, 15)

@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 import pytest
 
 from molere_cli import BackboneFamily, BackboneSpec, MethodSpec, SplitSpec, hookimpl
-from molere_cli.errors import PluginError, UnknownNameError
+from molere_cli.foundation.errors import PluginError, UnknownNameError
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry, empty_registry, is_first_party, load_plugins
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from molere_cli.errors import RunError
+from molere_cli.foundation.errors import RunError
 from molere_cli.report import compare_runs, find_runs, render
-from molere_cli.report.rows import seeds_text
+from molere_cli.report.comparison_rows import seeds_text
 from molere_cli.report.statistics import estimate, gain, spread
-from molere_cli.run_dir import RunDir
+from molere_cli.runs.run_directory import RunDir
 from molere_cli_tests.fake_runs import erm_run, lrw_run, molere_run
 
 ERM_ACCURACIES = (0.70, 0.72, 0.69, 0.75)

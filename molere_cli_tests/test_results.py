@@ -13,15 +13,15 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 
+from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.origins import path_as_text
-from molere_cli.metrics import Predictions
-from molere_cli.progress import NoProgress
+from molere_cli.engine.prediction_metrics import Predictions
+from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.specs import Examples
-from molere_cli.run_dir import RunDir
-from molere_cli.tasks.load import load_for_evaluation
-from molere_cli.tasks.results import _of_examples
-from molere_cli.tasks.seeds import train_seeds
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.training.run_outputs import _of_examples
+from molere_cli.training.trained_model import load_for_evaluation
 from molere_cli_tests.test_strangers import REGISTRY, draw, picture
 
 CLASSES = ("newt", "cat", "dog")

@@ -14,10 +14,10 @@ from molere_reweighters.hardness import KNOTS
 from torch import nn
 
 from molere_cli import ReweighterInput, ReweighterRequest
-from molere_cli.config.explain import validate_options
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
+from molere_cli.registry.option_errors import validate_options
 from molere_cli.registry.registry import empty_registry, load_plugins
 
 NAMES = ("instance", "hardness", "image", "features", "loss")

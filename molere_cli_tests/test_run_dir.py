@@ -9,14 +9,14 @@ import time
 
 import pytest
 
+from molere_cli.api.evaluation import evaluate_run
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import RunError
-from molere_cli.locks import take
-from molere_cli.progress import NoProgress
-from molere_cli.run_dir import RECORDS, RunDir, dataset_slug, finished_runs, new_run, run_name
-from molere_cli.tasks.evaluate import evaluate_run
-from molere_cli.tasks.scores import erm_run, has_score, read_score
-from molere_cli.tasks.train import resume_run
+from molere_cli.foundation.errors import RunError
+from molere_cli.foundation.locks import take
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.hardness_scores import erm_run, has_score, read_score
+from molere_cli.runs.run_directory import RECORDS, RunDir, dataset_slug, finished_runs, new_run, run_name
+from molere_cli.training.train_run import resume_run
 from molere_cli_tests.fake_runs import erm_run as fake_erm_run
 from molere_cli_tests.test_training import Notebook, tiny_config, train_one
 

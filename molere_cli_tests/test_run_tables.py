@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molere_cli.errors import RunError
-from molere_cli.report import examples
-from molere_cli.run_dir import RunDir
-from molere_cli.run_tables import METADATA_KEY, POOL, PREDICTIONS, VERSION, RunTable, write_pool
-from molere_cli.tasks.hardest import hardest_examples
-from molere_cli.tasks.scores import read_score
+from molere_cli.api.hard_examples import hardest_examples
+from molere_cli.foundation.errors import RunError
+from molere_cli.hardness.hardness_scores import read_score
+from molere_cli.report import prediction_outcomes
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.runs.run_tables import METADATA_KEY, POOL, PREDICTIONS, VERSION, RunTable, write_pool
 from molere_cli_tests.test_results import trained
 
 
@@ -108,7 +108,7 @@ def test_scores_come_from_no_such_table(changed, change):
 @pytest.mark.parametrize("change", [nulls("label"), nulls("prediction"), of_version({"version": 9})])
 def test_nor_does_a_comparison(changed, change):
     with pytest.raises(RunError, match=r"damaged|later version"):
-        examples.tested_examples(changed("predictions.parquet", change), "test")
+        prediction_outcomes.tested_examples(changed("predictions.parquet", change), "test")
 
 
 def test_an_example_of_no_group_had_a_number_once(changed):

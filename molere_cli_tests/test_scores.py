@@ -18,12 +18,12 @@ from molere_cli.data.source import load_dataset
 from molere_cli.engine.pool_record import PoolRecord
 from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.step import Step
-from molere_cli.errors import RunError
-from molere_cli.progress import NoProgress
-from molere_cli.splits.scores import hardness
-from molere_cli.tasks.provenance import as_planned
-from molere_cli.tasks.scores import erm_run, read_score
-from molere_cli.tasks.split import make_split
+from molere_cli.foundation.errors import RunError
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.hardness_scores import erm_run, read_score
+from molere_cli.hardness.make_split import make_split
+from molere_cli.splits.score_direction import hardness
+from molere_cli.training.run_identity import as_planned
 from molere_cli_tests.test_training import tiny_config, train_one
 
 CPU = torch.device("cpu")

@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from molere_cli.api.rate_search import parse_rates
+from molere_cli.api.run_schedule import train_methods
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
-from molere_cli.errors import ConfigError
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.errors import ConfigError
+from molere_cli.foundation.progress import NoProgress
 from molere_cli.report.comparison import compare_runs
-from molere_cli.run_dir import RunDir, run_paths
-from molere_cli.tasks.grid import parse_rates
-from molere_cli.tasks.selection import check_selection
-from molere_cli.tasks.sweep import train_methods
-from molere_cli.tasks.train import resume_run, train_run
+from molere_cli.runs.run_directory import RunDir, run_paths
+from molere_cli.training.model_selection import check_selection
+from molere_cli.training.train_run import resume_run, train_run
 from molere_cli_tests.test_training import (
     KilledAfter,
     assert_same_tensors,

@@ -15,7 +15,7 @@ from scipy.stats import t, ttest_1samp, ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 from molere_cli.report import compare_runs, find_runs, render
 from molere_cli.report.significance import MOST_SEEDS, Flips, holm, p_value, verdicts
 from molere_cli.report.statistics import crossed_estimate, example_estimate

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from molere_cli import Selection, SplitRequest
-from molere_cli.errors import DataError, MolereError, SplitError, WriteError
+from molere_cli.foundation.errors import DataError, MolereError, SplitError, WriteError
 from molere_cli.registry.registry import Registry, empty_registry
-from molere_cli.splits.artefact import Split, SplitInfo, load_split, read_split, verify_split, write_split
 from molere_cli.splits.quota import select_by_quota, validation_size
+from molere_cli.splits.split_file import Split, SplitInfo, load_split, read_split, verify_split, write_split
 
 FINGERPRINT = "0123456789abcdef"
 
@@ -477,7 +477,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         Path(where).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "Error writing bytes to file")
 
-    monkeypatch.setattr("molere_cli.splits.artefact.pq.write_table", broken)
+    monkeypatch.setattr("molere_cli.splits.split_file.pq.write_table", broken)
     with pytest.raises(WriteError, match=r"^cannot write .*a\.parquet: No space left on device; make room"):
         write_split(a_split(score=None), path)
     assert_same(a_split(), read_split(path))
@@ -682,7 +682,7 @@ def test_more_rows_than_the_pool_has_are_refused_unread(tmp_path, monkeypatch):
 def test_a_header_that_promises_more_than_its_rows_can_hold_is_refused_unread(tmp_path, monkeypatch):
     path = tmp_path / "a.parquet"
     write_split(a_split(), path)
-    monkeypatch.setattr("molere_cli.splits.artefact.SLACK", 0)
-    monkeypatch.setattr("molere_cli.splits.artefact.BYTES_A_ROW", 1)
+    monkeypatch.setattr("molere_cli.splits.split_file.SLACK", 0)
+    monkeypatch.setattr("molere_cli.splits.split_file.BYTES_A_ROW", 1)
     with pytest.raises(SplitError, match=r"its 12 rows cannot take \d+ bytes$"):
         read_split(path)

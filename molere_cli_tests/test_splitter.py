@@ -9,7 +9,7 @@ import torch
 from scipy.special import rel_entr
 from torch.nn import functional as F
 
-from molere_cli.errors import TrainingError
+from molere_cli.foundation.errors import TrainingError
 from molere_cli.methods.splitter import (
     FeaturesSplitter,
     balance_loss,

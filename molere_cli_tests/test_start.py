@@ -17,25 +17,25 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from molere_cli import BackboneSpec, hookimpl
-from molere_cli.__main__ import app
+from molere_cli.api.evaluation import evaluate_run
+from molere_cli.commands.app import app
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.checkpoint import classifier_tensors
 from molere_cli.engine.classifier import Classifier, build_classifier
 from molere_cli.engine.hypergradient import hypergradient
-from molere_cli.engine.predict import predict_feed
+from molere_cli.engine.prediction import predict_feed
 from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.response import optimizer_response
 from molere_cli.engine.start import load_weights
-from molere_cli.errors import ConfigError, TrainingError
+from molere_cli.foundation.errors import ConfigError, TrainingError
+from molere_cli.foundation.progress import NoProgress
 from molere_cli.methods.erm import ERM
-from molere_cli.progress import NoProgress
 from molere_cli.registry.specs import BackboneRequest
+from molere_cli.report.comparison_rows import find_baselines, make_rows
 from molere_cli.report.records import load_record
-from molere_cli.report.rows import find_baselines, make_rows
-from molere_cli.tasks.build import build_engine
-from molere_cli.tasks.evaluate import evaluate_run
-from molere_cli.tasks.train import resume_run
+from molere_cli.training.build_engine import build_engine
+from molere_cli.training.train_run import resume_run
 from molere_cli_tests.conftest import tiny_net
 from molere_cli_tests.fake_runs import drop_digests
 from molere_cli_tests.test_training import (

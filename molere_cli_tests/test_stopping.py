@@ -16,19 +16,19 @@ import pytest
 import torch
 
 from molere_cli import MethodSpec, hookimpl
-from molere_cli.config.files import validate_config
+from molere_cli.api.run_schedule import train_methods
+from molere_cli.config.config_file import validate_config
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.checkpoint import load_state
 from molere_cli.engine.method import Method
-from molere_cli.errors import ConfigError, MolereError, RunError
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.errors import ConfigError, MolereError, RunError
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.foundation.stopping import Stopped, signals_heeded
+from molere_cli.hardness.hardness_scores import erm_run
 from molere_cli.report.records import load_record
-from molere_cli.run_dir import RunDir
-from molere_cli.stopping import Stopped, signals_heeded
-from molere_cli.tasks import train as train_task
-from molere_cli.tasks.scores import erm_run
-from molere_cli.tasks.sweep import train_methods
-from molere_cli.tasks.train import resume_run
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.training import train_run as train_task
+from molere_cli.training.train_run import resume_run
 from molere_cli_tests.test_training import (
     METHODS,
     KilledAfter,
@@ -275,7 +275,7 @@ def test_checkpoints_are_written_by_steps_or_by_time(registry, tmp_path, monkeyp
     written.clear()
     seconds = iter(range(0, 10**6, 45))
     clock = SimpleNamespace(monotonic=lambda: next(seconds))
-    monkeypatch.setattr("molere_cli.tasks.checkpoints.time", clock)
+    monkeypatch.setattr("molere_cli.training.checkpoint_writer.time", clock)
     train_one(tiny_config(epochs=1, checkpoint_every="90s"), registry, tmp_path)
     assert written == [2, 4, 0]
 

@@ -21,7 +21,7 @@ from molere_cli.config.sections import DataSettings
 from molere_cli.data.feed import FeedSettings, _transform, batches_in_order, make_feed
 from molere_cli.data.names import plain_name
 from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
-from molere_cli.errors import ConfigError, DataError
+from molere_cli.foundation.errors import ConfigError, DataError
 from molere_cli.registry.registry import load_plugins
 from molere_cli.registry.specs import Examples
 

@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
-from molere_cli.__main__ import app
+from molere_cli.commands.app import app
 from molere_cli.config.sections import DataSettings
-from molere_cli.data.account import account_of
 from molere_cli.data.corruption import KINDS, corrupt, corrupted_examples
+from molere_cli.data.dataset_summary import account_of
 from molere_cli.data.source import LoadedDataset, load_dataset, with_classes_of
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.registry import load_plugins
 from molere_cli.registry.specs import Dataset, Examples
 

@@ -14,12 +14,12 @@ from PIL import Image
 
 from molere_cli.data import thumbnails
 from molere_cli.data.thumbnails import MAX_BYTES, MAX_SIDE, thumbnail
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.registry import load_plugins
-from molere_cli.report import picks
-from molere_cli.run_dir import RunDir
-from molere_cli.run_tables import RunTable
-from molere_cli.tasks.load import load_for_evaluation
+from molere_cli.runs import gallery_choice
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.runs.run_tables import RunTable
+from molere_cli.training.trained_model import load_for_evaluation
 from molere_cli_tests.test_results import trained
 
 
@@ -84,7 +84,7 @@ def test_the_hardest_and_the_easiest_of_every_class_are_there(noisy):
     for label in range(10):
         members = sorted((row for row in pool if row["label"] == label), key=lambda row: row["aum"])
         assert {row["index"] for row in members[:30] + members[-10:]} <= kept
-    assert len(kept) <= picks.HARDEST + picks.EASIEST + 2 * picks.MOVED
+    assert len(kept) <= gallery_choice.HARDEST + gallery_choice.EASIEST + 2 * gallery_choice.MOVED
     assert len(kept) < len(pool)
 
 
@@ -93,7 +93,7 @@ def test_of_a_test_set_what_is_wrong(noisy):
     kept = {row["index"] for row in kept if row["set"] == "test/test"}
     tested = [row for row in pq.read_table(noisy.predictions_path).to_pylist() if row["test_set"] == "test"]
     wrong = [row for row in tested if row["label"] != row["prediction"]]
-    nearest = sorted(wrong, key=lambda row: -row["margin"])[: picks.WRONG // 2]
+    nearest = sorted(wrong, key=lambda row: -row["margin"])[: gallery_choice.WRONG // 2]
     assert kept == {row["index"] for row in nearest} and kept
 
 
@@ -106,7 +106,7 @@ def test_none_where_none_are_wanted(tmp_path):
 def test_those_that_are_lost_are_missed(noisy, tmp_path):
     import shutil
 
-    from molere_cli.errors import RunError
+    from molere_cli.foundation.errors import RunError
 
     copy = RunDir(tmp_path / "run")
     shutil.copytree(noisy.path, copy.path)
@@ -122,7 +122,7 @@ scores = st.one_of(st.floats(-1, 1), st.just(float("nan")))
 def test_every_class_gives_as_many(rows, most):
     labels = np.array([label for label, _ in rows], dtype=np.int64)
     score = np.array([value for _, value in rows])
-    found = picks.by_class(labels, score, most=most).tolist()
+    found = gallery_choice.by_class(labels, score, most=most).tolist()
     known = [row for row in range(len(rows)) if score[row] == score[row]]
     classes = sorted({labels[row] for row in known})
     assert len(found) == len(set(found)) <= most and set(found) <= set(known)
@@ -136,7 +136,7 @@ def test_every_class_gives_as_many(rows, most):
 
 def test_equal_weights_move_nothing():
     for weight in (np.ones(9), np.full(9, np.nan), np.array([])):
-        assert [len(rows) for rows in picks.raised_and_lowered(weight)] == [0, 0]
+        assert [len(rows) for rows in gallery_choice.raised_and_lowered(weight)] == [0, 0]
     weight = np.array([1.0, 3.0, np.nan, 0.5, 2.0, 0.1])
-    raised, lowered = picks.raised_and_lowered(weight, most=2)
+    raised, lowered = gallery_choice.raised_and_lowered(weight, most=2)
     assert (raised.tolist(), lowered.tolist()) == ([1, 4], [5, 3])

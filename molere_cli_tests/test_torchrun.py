@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from molere_cli.run_dir import RunDir
+from molere_cli.runs.run_directory import RunDir
 from molere_cli_tests.test_training import assert_same_tensors, without_times
 
 pytestmark = pytest.mark.slow
@@ -24,8 +24,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 LISTENING = """
 import json
 import os
-from molere_cli.__main__ import main
-from molere_cli.tasks import processes
+from molere_cli.commands.app import main
+from molere_cli.training import process_group as processes
 
 hear = processes._hear
 

@@ -14,10 +14,10 @@ from importlib.util import find_spec
 import pytest
 
 from molere_cli import TrackerSpec, hookimpl
-from molere_cli.progress import NoProgress
+from molere_cli.api.live_tracking import Tracked, replay
+from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
-from molere_cli.run_dir import RunDir
-from molere_cli.tasks.track import Tracked, replay
+from molere_cli.runs.run_directory import RunDir
 
 SMALL = "--dataset digits --limit-train 60 --epochs 3 --eval-interval 2 --quiet"
 

@@ -11,18 +11,18 @@ from safetensors.torch import load_file
 from torch import nn
 
 from molere_cli import BackboneSpec, hookimpl
+from molere_cli.api.run_seeds import parse_seeds, train_seeds
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.checkpoint import load_state
 from molere_cli.engine.method import Method
-from molere_cli.errors import ConfigError, RunError, TrainingError
+from molere_cli.foundation.errors import ConfigError, RunError, TrainingError
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.make_split import make_split, split_for
 from molere_cli.methods.erm import ERM
-from molere_cli.progress import NoProgress
-from molere_cli.tasks.build import build_engine
-from molere_cli.tasks.seeds import parse_seeds, train_seeds
-from molere_cli.tasks.split import make_split, split_for
-from molere_cli.tasks.train import collapse_of, engine_on_split, harm_of, resume_run
+from molere_cli.training.build_engine import build_engine
+from molere_cli.training.train_run import collapse_of, engine_on_split, harm_of, resume_run
 from molere_cli_tests.strict_json import check_json_of
 
 
@@ -164,7 +164,7 @@ def test_methods_that_need_the_same_split_share_one(registry, tmp_path, monkeypa
         asked.append((config.split.split, config.machine.seed, config.split.delta))
         return make_split(config, *arguments, **options)
 
-    monkeypatch.setattr("molere_cli.tasks.split.make_split", counted)
+    monkeypatch.setattr("molere_cli.hardness.make_split.make_split", counted)
     made = {}
     for method, delta in (("lrw", 0.25), ("molere", 0.25), ("lrw", 0.125)):
         config = tiny_config(method=method, split="hard", delta=delta, epochs=2)

@@ -17,9 +17,9 @@ from typing import Any, Literal
 from lines import Line, read_lines
 from pydantic import BaseModel, ConfigDict, Field
 
-from molere_cli.config.files import validate_config
+from molere_cli.api.run_seeds import parse_seeds
+from molere_cli.config.config_file import validate_config
 from molere_cli.config.run_config import RunConfig
-from molere_cli.tasks.seeds import parse_seeds
 
 HERE = Path(__file__).resolve().parent
 EXPERIMENTS, RESULTS = HERE / "experiments", HERE / "results"

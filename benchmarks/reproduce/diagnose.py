@@ -16,13 +16,13 @@ from cells import Cell, results_of
 from evidence import unmeasured
 from lines import write_line
 
+from molere_cli.api.run_seeds import parse_seeds
 from molere_cli.data.source import load_dataset
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.hardness.make_split import make_split
+from molere_cli.hardness.pool_diagnosis import diagnose
 from molere_cli.registry.registry import load_plugins
-from molere_cli.tasks.diagnose import diagnose
-from molere_cli.tasks.provenance import describe_environment
-from molere_cli.tasks.seeds import parse_seeds
-from molere_cli.tasks.split import make_split
+from molere_cli.training.run_identity import describe_environment
 
 POOLS = ("shortcut", "oracle-clean", "methods-skew", "shortcut-natural", "biased", "natural")
 

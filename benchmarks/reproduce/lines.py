@@ -17,8 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from molere_cli.errors import MolereError
-from molere_cli.files import replacing
+from molere_cli.foundation.errors import MolereError
+from molere_cli.foundation.files import replacing
 
 Line = dict[str, Any]
 Place = tuple[str, str, str, int]

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from molere_cli.data.source import LoadedDataset
-from molere_cli.run_dir import RunDir
-from molere_cli.run_tables import RunTable
+from molere_cli.hardness.hardness_scores import read_score
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.runs.run_tables import RunTable
 from molere_cli.splits.quota import select_by_quota
-from molere_cli.tasks.scores import read_score
 
 ENVIRONMENT = ("molere", "python", "torch", "torchvision", "timm", "numpy", "cpu", "threads", "precision")
 QUANTILES = tuple(number / 20 for number in range(21))

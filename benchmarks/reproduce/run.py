@@ -28,12 +28,12 @@ from typing import Any
 from cells import HERE, Cell, cells_of, experiments, filled_in, results_of, with_placeholder
 from lines import read_lines, write_line
 
-from molere_cli.config.files import validate_config
+from molere_cli.config.config_file import validate_config
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig, completed
-from molere_cli.errors import MolereError, TrainingError
+from molere_cli.foundation.errors import MolereError, TrainingError
+from molere_cli.hardness.make_split import MadeSplits
 from molere_cli.registry.registry import load_plugins
-from molere_cli.tasks.split import MadeSplits
 
 SCRATCH = HERE.parents[1] / "build" / "reproduce"
 # What decides a run's bits beside its settings.
@@ -136,10 +136,10 @@ def run_cell(
     """Train one run under `scratch` and measure it; ERM runs there are reused for scores."""
     from measure import measure_run
 
+    from molere_cli.api.run_seeds import train_seeds
     from molere_cli.data.source import load_dataset
-    from molere_cli.progress import NoProgress
-    from molere_cli.tasks.scores import erm_run
-    from molere_cli.tasks.seeds import train_seeds
+    from molere_cli.foundation.progress import NoProgress
+    from molere_cli.hardness.hardness_scores import erm_run
 
     registry = load_plugins()
     data = load_dataset(config.data, registry)

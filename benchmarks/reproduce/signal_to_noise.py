@@ -24,11 +24,11 @@ from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.hypergradient import alignment
 from molere_cli.engine.random_state import RandomState
-from molere_cli.randomness import derived_generator
+from molere_cli.foundation.randomness import derived_generator
+from molere_cli.hardness.hardness_scores import erm_config
 from molere_cli.registry.registry import load_plugins
 from molere_cli.splits.quota import select_by_quota
-from molere_cli.tasks.build import build_engine
-from molere_cli.tasks.scores import erm_config
+from molere_cli.training.build_engine import build_engine
 
 POOLS = ("shortcut", "oracle-clean", "shortcut-natural", "biased", "natural")
 EPOCHS = (1, 2, 4, 8, 12, 20, 30, 40)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from molere_cli.errors import DataError
+from molere_cli.foundation.errors import DataError
 
 IMAGE_COLUMNS, LABEL_COLUMNS = ("image", "img"), ("label", "labels", "fine_label")
 

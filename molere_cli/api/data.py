@@ -10,11 +10,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from molere_cli.api.arrays import as_images, as_labels, as_pairs
-from molere_cli.config.files import validate_config
+from molere_cli.config.config_file import validate_config
 from molere_cli.data.holdout import split_off
 from molere_cli.data.in_memory import hold
 from molere_cli.data.source import LoadedDataset, load_dataset
-from molere_cli.errors import DataError
+from molere_cli.foundation.errors import DataError
 from molere_cli.registry.registry import Registry, load_plugins
 from molere_cli.registry.specs import Dataset, Examples
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from molere_cli.progress import NoProgress
+from molere_cli.foundation.progress import NoProgress
 
 LOGGER = logging.getLogger("molere")
 LOGGER.addHandler(logging.NullHandler())

@@ -17,23 +17,23 @@ from torch.nn import functional as F
 
 from molere_cli.api.data import Data
 from molere_cli.api.logger import LoggedProgress
-from molere_cli.config.files import validate_config
+from molere_cli.config.config_file import validate_config
 from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import Batch
 from molere_cli.engine.pool_record import PoolRecord
+from molere_cli.engine.prediction_metrics import probabilistic_margin
 from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.step import Step
-from molere_cli.errors import ConfigError, DataError
-from molere_cli.metrics import probabilistic_margin
-from molere_cli.run_dir import RunDir
-from molere_cli.run_tables import RunTable
-from molere_cli.splits.artefact import Split
+from molere_cli.foundation.errors import ConfigError, DataError
+from molere_cli.hardness.hardness_scores import erm_run, read_score
+from molere_cli.hardness.make_split import NewSplit, ScoreOf, make_split, write_split_file
+from molere_cli.hardness.pool_diagnosis import diagnose_file
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.runs.run_tables import RunTable
 from molere_cli.splits.diagnosis import Diagnosis
-from molere_cli.splits.scores import hardness
-from molere_cli.tasks.diagnose import diagnose_file
-from molere_cli.tasks.scores import erm_run, read_score
-from molere_cli.tasks.split import NewSplit, ScoreOf, make_split, write_split_file
+from molere_cli.splits.score_direction import hardness
+from molere_cli.splits.split_file import Split
 
 
 @dataclass(frozen=True, eq=False, repr=False)

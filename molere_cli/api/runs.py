@@ -15,18 +15,18 @@ import torch
 from molere_cli.api.arrays import as_images
 from molere_cli.api.data import Data
 from molere_cli.api.logger import LOGGER, LoggedProgress
+from molere_cli.api.predictions import prepare_predictions
 from molere_cli.api.ranking import MadeSplit
+from molere_cli.api.run_schedule import train_methods
 from molere_cli.config.from_flags import swept
 from molere_cli.config.recipes import Recipe
 from molere_cli.data.feed import batches_in_order, make_feed
-from molere_cli.errors import ConfigError, TrainingError
+from molere_cli.foundation.errors import ConfigError, TrainingError
 from molere_cli.registry.registry import load_plugins
 from molere_cli.registry.specs import Examples
-from molere_cli.run_dir import RunDir
-from molere_cli.run_tables import RunTable
-from molere_cli.tasks.load import load_alone
-from molere_cli.tasks.predict import prepare_predictions
-from molere_cli.tasks.sweep import train_methods
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.runs.run_tables import RunTable
+from molere_cli.training.trained_model import load_alone
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import typer
 from molere_cli.commands.completion import run_directories
 from molere_cli.commands.flags import RunsDir
 from molere_cli.commands.output import say, show, stdout_encoding, stdout_width
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 
 
 def compare(
@@ -55,10 +55,10 @@ def compare(
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Compare runs with ERM, seed by seed."""
+    from molere_cli.api.find_and_compare import compare as compared
     from molere_cli.config.paths import comma_separated
     from molere_cli.report import render
     from molere_cli.report.columns import OF_EXAMPLES
-    from molere_cli.tasks.compare import compare as compared
 
     if by is not None and test_set is not None:
         raise ConfigError("--by test-set compares on every test set; leave --test-set out")

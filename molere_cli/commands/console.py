@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Column
 from rich.text import Text
 
-from molere_cli.progress import NoProgress
-from molere_cli.progress import Progress as ProgressProtocol
-from molere_cli.shown import harmless
+from molere_cli.foundation.plain_text import harmless
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.foundation.progress import Progress as ProgressProtocol
 
 BAR_WIDTH = 24
 SILENCE = 30.0

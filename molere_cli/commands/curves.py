@@ -33,9 +33,9 @@ def curves(
     as_json: Annotated[bool, typer.Option("--json", help="Print epochs and values as JSON.")] = False,
 ) -> None:
     """Show how metrics went over the epochs, each as a line, with its first, lowest, highest, last value."""
-    from molere_cli.files import json_text
+    from molere_cli.api.training_curves import curves_of, line_of
+    from molere_cli.foundation.files import json_text
     from molere_cli.report.records import find_runs
-    from molere_cli.tasks.curves import curves_of, line_of
 
     found = curves_of(paths or find_runs(runs), metrics.split(","))
     if as_json:

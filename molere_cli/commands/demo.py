@@ -21,14 +21,14 @@ def demo(
     """Tell the whole story on colour-digits."""
     from rich.progress import track
 
+    from molere_cli.api.demo_study import demo_commands, demo_runs, num_demo_runs
+    from molere_cli.api.find_and_compare import compare
+    from molere_cli.api.report_page import report
+    from molere_cli.api.run_seeds import parse_seeds
     from molere_cli.commands.console import stderr
-    from molere_cli.files import claim_name, make_folder, writing
+    from molere_cli.foundation.files import claim_name, make_folder, writing
     from molere_cli.report import render
     from molere_cli.report.drawing import missing_extra
-    from molere_cli.tasks.compare import compare
-    from molere_cli.tasks.demo import demo_commands, demo_runs, num_demo_runs
-    from molere_cli.tasks.report import report
-    from molere_cli.tasks.seeds import parse_seeds
 
     numbers = parse_seeds(seeds)
     make_folder(out.parent)

@@ -12,7 +12,7 @@ from molere_cli.commands.flags import Average, RunsDir
 from molere_cli.commands.output import say, show, show_table
 
 if TYPE_CHECKING:
-    from molere_cli.tasks.evaluate import Evaluation
+    from molere_cli.api.evaluation import Evaluation
 
 SHOWN_PARTS = 20
 
@@ -50,12 +50,12 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all classes.")] = False,
 ) -> None:
     """Evaluate a run from its checkpoint alone."""
+    from molere_cli.api.evaluation import evaluate_run
     from molere_cli.commands.console import Notes
     from molere_cli.commands.flags import key_values
     from molere_cli.config.paths import comma_separated
-    from molere_cli.files import json_text
+    from molere_cli.foundation.files import json_text
     from molere_cli.registry.registry import load_plugins
-    from molere_cli.tasks.evaluate import evaluate_run
 
     found = evaluate_run(
         run,

@@ -10,7 +10,7 @@ import typer
 from molere_cli.commands.completion import run_directories
 from molere_cli.commands.flags import Average
 from molere_cli.commands.output import say
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 
 
 def export(
@@ -44,10 +44,10 @@ def export(
     ] = False,
 ) -> None:
     """Export a run's classifier, checked against its checkpoint, with a model card."""
+    from molere_cli.api.hub_upload import check_repository, push_folder
+    from molere_cli.api.weight_export import export_run
     from molere_cli.commands.console import Notes
     from molere_cli.registry.registry import load_plugins
-    from molere_cli.tasks.export import export_run
-    from molere_cli.tasks.push import check_repository, push_folder
 
     if push is not None:
         check_repository(push)

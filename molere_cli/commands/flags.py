@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from molere_cli.commands import completion
 from molere_cli.config.run_config import OWNERS, SECTIONS, field_of, flag_name
 from molere_cli.config.sections import Section
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 
 Average = Annotated[
     bool,

@@ -9,7 +9,7 @@ import typer
 
 from molere_cli.commands.completion import run_directories
 from molere_cli.commands.output import say, show, show_table
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 
 
 def hardest(
@@ -37,8 +37,8 @@ def hardest(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the hardest examples of a run's pool, with path, label, prediction and score."""
-    from molere_cli.files import json_text
-    from molere_cli.tasks.hardest import hardest_examples, write_hardest_csv
+    from molere_cli.api.hard_examples import hardest_examples, write_hardest_csv
+    from molere_cli.foundation.files import json_text
 
     if suspects:
         if score is not None or class_name is not None:
@@ -74,8 +74,8 @@ def hardest(
 
 
 def _show_suspects(run: Path, *, top: int, csv: Path | None, as_json: bool) -> None:
-    from molere_cli.files import json_text
-    from molere_cli.tasks.hardest import suspects, write_suspects_csv
+    from molere_cli.api.hard_examples import suspects, write_suspects_csv
+    from molere_cli.foundation.files import json_text
 
     found = suspects(run)
     examples = found.examples[:top]

@@ -31,9 +31,9 @@ def log(
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Show what runs have recorded by a tracker, whenever that is wanted."""
+    from molere_cli.api.live_tracking import replay
     from molere_cli.registry.registry import load_plugins
     from molere_cli.report.records import find_runs
-    from molere_cli.tasks.track import replay
 
     shown = replay(paths or find_runs(runs), to, load_plugins(), out=out)
     say(f"{len(shown)} runs shown by {to}" + (f" in {out}" if out.exists() else ""))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from molere_cli.shown import NARROW, harmless
+from molere_cli.foundation.plain_text import NARROW, harmless
 
 PIPE_WIDTH = 120
 REPLACED_HANDLERS = {"strict", "surrogateescape", "backslashreplace"}
@@ -32,7 +32,7 @@ def show_table(
     title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_texts: int = 1
 ) -> None:
     """Print a table (`table_text`) that fits stdout."""
-    from molere_cli.tables import table_text
+    from molere_cli.foundation.text_table import table_text
 
     width = stdout_width() or PIPE_WIDTH
     show(table_text(title, headings, rows, width=width, encoding=stdout_encoding(), num_texts=num_texts))

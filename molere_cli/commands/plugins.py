@@ -29,8 +29,8 @@ def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List what plugins offer."""
-    from molere_cli.errors import ConfigError
-    from molere_cli.files import json_text
+    from molere_cli.foundation.errors import ConfigError
+    from molere_cli.foundation.files import json_text
     from molere_cli.registry.offers import PluginWarning
     from molere_cli.registry.registry import load_plugins
 

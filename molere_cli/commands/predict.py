@@ -34,10 +34,10 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Predict the classes of new pictures."""
+    from molere_cli.api.predictions import prepare_predictions, write_predictions_csv
     from molere_cli.commands.console import Notes, watched
-    from molere_cli.files import json_text
+    from molere_cli.foundation.files import json_text
     from molere_cli.registry.registry import load_plugins
-    from molere_cli.tasks.predict import prepare_predictions, write_predictions_csv
 
     prepared = prepare_predictions(run, images, load_plugins(), average=ema, note=Notes().note)
     for remark in prepared.remarks:

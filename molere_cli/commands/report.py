@@ -40,7 +40,7 @@ def report(
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Write a page: did it help, for whom, at what cost, and on which images?"""
-    from molere_cli.tasks.report import report as written
+    from molere_cli.api.report_page import report as written
 
     command = shlex.join(["molere", *sys.argv[1:]])
     comparison = written(paths or (), runs=runs, out=out, gain=gain, test_set=test_set, command=command)

@@ -12,12 +12,12 @@ from molere_cli.commands.completion import run_directories, splits
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
 from molere_cli.commands.output import say, show, show_table
 from molere_cli.config.sections import ClassifierSettings, DataSettings, MachineSettings, SplitSettings
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 
 if TYPE_CHECKING:
+    from molere_cli.hardness.make_split import NewSplit
     from molere_cli.splits.diagnosis import Diagnosis
     from molere_cli.splits.summary import Part
-    from molere_cli.tasks.split import NewSplit
 
 SECTIONS_OF_A_SPLIT = (DataSettings, ClassifierSettings, SplitSettings, MachineSettings)
 
@@ -59,10 +59,10 @@ def split(
     """Rank the pool and write a split file."""
     from molere_cli.commands.console import progress_display
     from molere_cli.config.from_flags import configured_split
-    from molere_cli.files import json_text
+    from molere_cli.foundation.files import json_text
+    from molere_cli.hardness.make_split import new_split_file
     from molere_cli.registry.registry import load_plugins
     from molere_cli.splits.summary import summarize_whole
-    from molere_cli.tasks.split import new_split_file
 
     registry = load_plugins()
     settings = configured_split(config, {**flags, "split": strategy}, registry)
@@ -77,7 +77,7 @@ def split(
                 _show_parts(kind, made.split.info.score_name, [*of_it, *end])
         diagnosis: Diagnosis | None = None
         if diagnose:
-            from molere_cli.tasks.diagnose import diagnose_file
+            from molere_cli.hardness.pool_diagnosis import diagnose_file
 
             diagnosis = diagnose_file(made, registry, progress=progress)
     if as_json:

@@ -15,13 +15,13 @@ from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_fl
 from molere_cli.commands.output import say, show, show_table
 from molere_cli.config.run_config import field_of
 from molere_cli.config.sections import ClassifierSettings
-from molere_cli.progress import Progress
-from molere_cli.stopping import Stopped
+from molere_cli.foundation.progress import Progress
+from molere_cli.foundation.stopping import Stopped
 
 if TYPE_CHECKING:
+    from molere_cli.api.cost_estimate import Estimate
     from molere_cli.config.run_config import RunConfig
     from molere_cli.registry.registry import Registry
-    from molere_cli.tasks.dry_run import Estimate
 
 OF_A_RESUME = {"epochs", "checkpoint_every"}
 
@@ -125,18 +125,18 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train by ERM, LRW, MOLERE or another method; `--method erm,lrw,mwn` trains one after the other."""
+    from molere_cli.api.live_tracking import OUT, Tracked
+    from molere_cli.api.rate_search import parse_rates
+    from molere_cli.api.run_schedule import Outcome, train_methods
+    from molere_cli.api.run_seeds import parse_seeds
     from molere_cli.commands.console import progress_display
     from molere_cli.config.as_toml import configs_as_toml
     from molere_cli.config.from_flags import swept
-    from molere_cli.errors import ConfigError
-    from molere_cli.files import json_text
+    from molere_cli.foundation.errors import ConfigError
+    from molere_cli.foundation.files import json_text
     from molere_cli.registry.registry import load_plugins
-    from molere_cli.tasks.grid import parse_rates
-    from molere_cli.tasks.processes import is_started_again
-    from molere_cli.tasks.seeds import parse_seeds
-    from molere_cli.tasks.sweep import Outcome, train_methods
-    from molere_cli.tasks.track import OUT, Tracked
-    from molere_cli.tasks.train import resume_run
+    from molere_cli.training.process_group import is_started_again
+    from molere_cli.training.train_run import resume_run
 
     for name, given_value in {"mixup": mixup, "cutmix": cutmix}.items():
         if given_value is not None:
@@ -180,7 +180,7 @@ def train(
                 hand_out(several, wanted, registry, runs=runs, track=track, to=submit, options=submit_option)
                 return
             if dry_run:
-                from molere_cli.tasks.dry_run import estimates
+                from molere_cli.api.cost_estimate import estimates
 
                 wanted = parse_seeds(seeds) if seeds else None
                 show_estimates(
@@ -222,8 +222,8 @@ def hand_out(
     options: list[str] | None,
 ) -> None:
     """A command for each method and seed: printed, or submitted."""
+    from molere_cli.api.cluster_jobs import independent_commands, submit
     from molere_cli.commands.flags import key_values
-    from molere_cli.tasks.jobs import independent_commands, submit
 
     commands = independent_commands(configs, seeds, registry, runs=runs)
     if track is not None:
@@ -245,7 +245,7 @@ def hand_out(
 
 def show_estimates(found: Sequence[Estimate], *, as_json: bool) -> None:
     """A row for each method: what a run takes, what comes before it, and all of it."""
-    from molere_cli.files import json_text
+    from molere_cli.foundation.files import json_text
 
     if as_json:
         show(json_text([each.as_json() for each in found], indent=2))
@@ -277,7 +277,7 @@ def duration(seconds: float) -> str:
 
 def next_step(finished: Sequence[Path]) -> str | None:
     """What to type next, in a line: a comparison, once there is something beside these runs or among them."""
-    from molere_cli.run_dir import finished_runs
+    from molere_cli.runs.run_directory import finished_runs
 
     if not finished:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.registry import Registry
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 
 Precision = Literal["fp32", "tf32", "bf16"]
 

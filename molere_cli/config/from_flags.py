@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from molere_cli.config.files import overridden, read_config_file, validate_config
+from molere_cli.config.config_file import overridden, read_config_file, validate_config
 from molere_cli.config.plan import in_play
 from molere_cli.config.recipes import Recipe, recipe_settings
 from molere_cli.config.run_config import RunConfig, flag_name
 from molere_cli.config.sections import InPlay
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.registry import Registry
 
 

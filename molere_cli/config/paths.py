@@ -9,7 +9,7 @@ from typing import Any
 
 from molere_cli.config.run_config import RunConfig
 from molere_cli.config.sections import NO_START
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.registry import Registry
 
 SPELLED_AS_PATH = ("./", "../", "~", os.sep)

@@ -12,7 +12,6 @@ from typing import Any, Self
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from molere_cli.config.explain import explain_validation
 from molere_cli.config.sections import (
     NO_START,
     ClassifierSettings,
@@ -26,7 +25,8 @@ from molere_cli.config.sections import (
     SplitSettings,
     SplitterSettings,
 )
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
+from molere_cli.registry.option_errors import explain_validation
 
 
 @dataclass(frozen=True, kw_only=True)

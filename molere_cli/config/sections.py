@@ -255,7 +255,7 @@ class ClassifierSettings(Section):
 
 
 class SelectionSettings(Section):
-    """Which epoch's classifier counts, and when training stops: for `tasks/selection.py`."""
+    """Which epoch's classifier counts, and when training stops: for `training/model_selection.py`."""
 
     panel: ClassVar[str] = "Selection"
 
@@ -302,7 +302,7 @@ class MethodSettings(Section):
 
 
 class SplitSettings(Section):
-    """Which examples are validation, and whether they train too: for `tasks/split.py` and the methods."""
+    """Which examples are validation, and whether they train too: for `hardness/make_split.py` and methods."""
 
     panel: ClassVar[str] = "Split"
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from molere_cli.data.augmentation import Augment, CropMode
 from molere_cli.data.inspection import InspectedReader
-from molere_cli.errors import DataError
+from molere_cli.foundation.errors import DataError
 from molere_cli.registry.specs import Dataset, Examples
 
 

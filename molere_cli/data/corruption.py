@@ -21,8 +21,8 @@ from torch import Tensor
 from molere_cli.data.fingerprint import sample_of
 from molere_cli.data.inspection import inspection_of
 from molere_cli.data.origins import origin_of
-from molere_cli.errors import ConfigError
-from molere_cli.randomness import derived_generator
+from molere_cli.foundation.errors import ConfigError
+from molere_cli.foundation.randomness import derived_generator
 from molere_cli.registry.specs import Examples, ImageReader
 
 SMALL = 64

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from molere_cli.errors import DataError, on_one_line, shown
+from molere_cli.foundation.errors import DataError, on_one_line, shown
 
 DELIMITERS = ",;\t"
 MOST_DIGITS = 19

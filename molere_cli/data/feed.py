@@ -22,11 +22,11 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from molere_cli.data.as_timm import seeded, timm_transform
 from molere_cli.data.augmentation import Augment, CropMode, ImageStore, crop_padding, sent
-from molere_cli.errors import ConfigError, DataError
-from molere_cli.randomness import derived_generator, derived_seed
-from molere_cli.ranks import ALONE, Ranks
+from molere_cli.foundation.errors import ConfigError, DataError
+from molere_cli.foundation.randomness import derived_generator, derived_seed
+from molere_cli.foundation.ranks import ALONE, Ranks
+from molere_cli.foundation.stopping import SIGNALS
 from molere_cli.registry.specs import Examples, ImageReader, PretrainedInput
-from molere_cli.stopping import SIGNALS
 
 # Two megabytes of float32 in three channels.
 CACHED_PIXELS = 2**21 // 12

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from molere_cli.data.image_files import inspect_picture, read_picture
 from molere_cli.data.origins import path_as_text
-from molere_cli.data.pictures import inspect_picture, read_picture
-from molere_cli.errors import ImageError
+from molere_cli.foundation.errors import ImageError
 
 SAMPLE = 1024
 

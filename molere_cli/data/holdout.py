@@ -10,7 +10,7 @@ from torch import Tensor
 from molere_cli.data.fingerprint import sample_of
 from molere_cli.data.inspection import inspection_of
 from molere_cli.data.origins import origin_of
-from molere_cli.errors import DataError
+from molere_cli.foundation.errors import DataError
 from molere_cli.registry.specs import Examples, ImageReader
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from molere_cli.errors import DataError
+from molere_cli.foundation.errors import DataError
 from molere_cli.registry.specs import Dataset, DatasetRequest
 
 NAME = "arrays"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, runtime_checkable
 
-from molere_cli.errors import DataError, ImageError
+from molere_cli.foundation.errors import DataError, ImageError
 from molere_cli.registry.specs import Examples, ImageReader
 
 # Files wait for a disk or a network, not for a processor.

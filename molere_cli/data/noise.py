@@ -13,8 +13,8 @@ from torch import Tensor
 
 from molere_cli.data.csv_rows import CsvRow, csv_rows
 from molere_cli.data.names import plain_name
-from molere_cli.errors import ConfigError, DataError, shown
-from molere_cli.randomness import derived_generator, derived_seed
+from molere_cli.foundation.errors import ConfigError, DataError, shown
+from molere_cli.foundation.randomness import derived_generator, derived_seed
 
 INSTANCE_DEVIATION = 0.1
 

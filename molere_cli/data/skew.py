@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from molere_cli.errors import ConfigError
-from molere_cli.randomness import derived_generator
+from molere_cli.foundation.errors import ConfigError
+from molere_cli.foundation.randomness import derived_generator
 
 SMALLEST = 2
 

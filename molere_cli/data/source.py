@@ -11,17 +11,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from molere_cli.config.explain import validate_options
 from molere_cli.config.sections import DataSettings
-from molere_cli.data.account import Account, account_of
 from molere_cli.data.check import check_dataset
 from molere_cli.data.colour_patch import with_colour_patch
+from molere_cli.data.dataset_summary import Account, account_of
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import split_off, stratified_holdout, subset
 from molere_cli.data.inspection import inspect_images
 from molere_cli.data.noise import labels_from_file, noisy_labels
 from molere_cli.data.skew import skewed_positions
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
+from molere_cli.registry.option_errors import validate_options
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Dataset, DatasetRequest, Examples
 

@@ -7,7 +7,7 @@ import io
 from PIL import Image, features
 from torch import Tensor
 
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 
 MAX_SIDE = 128
 """Pixels of the longer side at most."""

@@ -10,9 +10,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from molere_cli.data.image_files import is_picture, picture_endings
 from molere_cli.data.names import plain_name
-from molere_cli.data.pictures import is_picture, picture_endings
-from molere_cli.errors import DataError
+from molere_cli.foundation.errors import DataError
 
 TOOL_NAMES = frozenset(
     {

@@ -18,9 +18,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from molere_cli.errors import DamagedCheckpoint, RunError, on_one_line
-from molere_cli.files import digest, digest_of_file, json_text, parse_json, read_text, replacing, write_text
-from molere_cli.run_dir import CHECKPOINT_COMPLETE
+from molere_cli.foundation.errors import DamagedCheckpoint, RunError, on_one_line
+from molere_cli.foundation.files import (
+    digest,
+    digest_of_file,
+    json_text,
+    parse_json,
+    read_text,
+    replacing,
+    write_text,
+)
+from molere_cli.runs.run_directory import CHECKPOINT_COMPLETE
 
 TENSORS = "state.safetensors"
 CLASSIFIER = "classifier.safetensors"

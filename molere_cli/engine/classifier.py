@@ -32,8 +32,8 @@ from molere_cli.engine.layers import (
 )
 from molere_cli.engine.random_state import RandomState, isolated_randomness
 from molere_cli.engine.shared_batch_norm import shared_batch_norm
-from molere_cli.errors import TrainingError
-from molere_cli.ranks import ALONE, Ranks
+from molere_cli.foundation.errors import TrainingError
+from molere_cli.foundation.ranks import ALONE, Ranks
 from molere_cli.registry.specs import BackboneRequest, BackboneSpec
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from molere_cli.engine.method import Method
 from molere_cli.engine.step import Step
-from molere_cli.errors import TrainingError
+from molere_cli.foundation.errors import TrainingError
 
 STEPS_BETWEEN_LOOKS = 50
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from molere_cli.errors import TrainingError
+from molere_cli.foundation.errors import TrainingError
 
 
 def classification_layer(module: nn.Module) -> nn.Module:

@@ -27,8 +27,8 @@ from molere_cli.engine.pool_record import EpochTotals, PoolRecord
 from molere_cli.engine.random_state import RandomState, isolated_randomness
 from molere_cli.engine.response import Clipping, kept_gradients
 from molere_cli.engine.step import Step
-from molere_cli.errors import TrainingError
-from molere_cli.randomness import derived_seed
+from molere_cli.foundation.errors import TrainingError
+from molere_cli.foundation.randomness import derived_seed
 
 OnStep = Callable[[int, int, float], None]
 

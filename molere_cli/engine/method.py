@@ -20,7 +20,7 @@ from molere_cli.engine.step import Step
 from molere_cli.engine.validation_batches import ValidationBatches
 from molere_cli.registry.references import Spec
 from molere_cli.registry.specs import ReweighterSpec
-from molere_cli.splits.artefact import Split
+from molere_cli.splits.split_file import Split
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from molere_cli.config.sections import ClassifierSettings
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 
 
 def build_optimizer(settings: ClassifierSettings, module: nn.Module) -> Optimizer:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from molere_cli.engine.prediction_metrics import error_norm, probabilistic_margin
 from molere_cli.engine.step import Step
-from molere_cli.metrics import error_norm, probabilistic_margin
 
 
 class PoolRecord:

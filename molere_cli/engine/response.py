@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from molere_cli.errors import TrainingError
+from molere_cli.foundation.errors import TrainingError
 
 SUPPORTED = "momentum, sgd (Nesterov), adam, adamw"
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from molere_cli.engine.forward_mode import batch_norm_sums, batch_norm_tangent, parts_of_dual
-from molere_cli.ranks import Ranks
+from molere_cli.foundation.ranks import Ranks
 
 
 class shared_batch_norm(TorchFunctionMode):

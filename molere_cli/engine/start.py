@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from molere_cli.engine.checkpoint import check_weights
 from molere_cli.engine.layers import classification_layer
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 
 # Batch norm counts its batches, for nothing that a run uses; converted files often leave the counts out.
 COUNTER = ".num_batches_tracked"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from molere_cli.data.feed import Batch, Feed
-from molere_cli.randomness import derived_generator, derived_seed
+from molere_cli.foundation.randomness import derived_generator, derived_seed
 
 
 @dataclass

@@ -13,10 +13,10 @@ from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.method import Fit, TrainingContext, positions_of
 from molere_cli.engine.optimizer import build_optimizer
+from molere_cli.foundation.randomness import derived_generator
+from molere_cli.foundation.ranks import ALONE, Ranks
+from molere_cli.foundation.stopping import stop_if_asked
 from molere_cli.methods.erm import ERM
-from molere_cli.randomness import derived_generator
-from molere_cli.ranks import ALONE, Ranks
-from molere_cli.stopping import stop_if_asked
 
 
 class FittedERM(ERM):

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from molere_cli.engine.method import Method, TrainingContext, num_steps, positions_of, training_positions
 from molere_cli.engine.step import Step
+from molere_cli.foundation.randomness import derived_generator
 from molere_cli.methods.reweighting import make_reweighting
 from molere_cli.methods.splitter import SplitterTraining
-from molere_cli.randomness import derived_generator
 from molere_cli.splits.quota import select_by_quota
 
 

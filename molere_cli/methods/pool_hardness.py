@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from molere_cli.engine.prediction_metrics import probabilistic_margin
 from molere_cli.engine.step import Step
-from molere_cli.metrics import probabilistic_margin
 from molere_cli.splits.quota import rank_within_class
 
 

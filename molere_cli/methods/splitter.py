@@ -22,10 +22,10 @@ from molere_cli.data.feed import Feed, batches_in_order, epoch_batches
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.layers import captured_input, classification_layer
 from molere_cli.engine.validation_batches import ValidationCycle
-from molere_cli.errors import TrainingError
-from molere_cli.randomness import derived_seed
+from molere_cli.foundation.errors import TrainingError
+from molere_cli.foundation.randomness import derived_seed
+from molere_cli.foundation.stopping import stop_if_asked
 from molere_cli.splits.quota import select_by_quota, validation_size
-from molere_cli.stopping import stop_if_asked
 
 MIN_BATCH_SIZE, MIN_STEPS = 16, 64
 

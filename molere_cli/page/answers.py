@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from molere_cli.page.pictures import Picture
+from molere_cli.page.gallery import Picture
 from molere_cli.page.study import Study
 from molere_cli.page.words import (
     MOST_ROWS,
@@ -20,7 +20,7 @@ from molere_cli.report.comparison import Result
 from molere_cli.report.statistics import GainKind
 
 if TYPE_CHECKING:
-    from molere_cli.page.build import StudyView
+    from molere_cli.page.page_content import StudyView
 
 STRIP = 6
 """Pictures in an answer."""

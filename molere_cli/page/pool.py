@@ -13,9 +13,9 @@ import numpy
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from molere_cli.page.pictures import Picture, Shelf
-from molere_cli.run_dir import RunDir
-from molere_cli.run_tables import POOL_SET, RunTable
+from molere_cli.page.gallery import Picture, Shelf
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.runs.run_tables import POOL_SET, RunTable
 
 COLUMNS = [
     *("index", "label", "prediction", "probability", "group", "path"),

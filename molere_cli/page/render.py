@@ -7,9 +7,9 @@ import hashlib
 from importlib.resources import files
 from urllib.parse import quote
 
-from molere_cli.files import json_text
-from molere_cli.page.build import Page
-from molere_cli.shown import harmless
+from molere_cli.foundation.files import json_text
+from molere_cli.foundation.plain_text import harmless
+from molere_cli.page.page_content import Page
 
 MOST_SWITCHES = 12
 LINKED_JSON = 2_000_000

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from molere_cli.report.comparison import Comparison, Result
-from molere_cli.report.rows import Row, SeedPair
-from molere_cli.run_dir import RunDir
+from molere_cli.report.comparison_rows import Row, SeedPair
+from molere_cli.runs.run_directory import RunDir
 
 MOST_STUDIES = 3
 """Datasets and backbones that are looked into; all are in the tables."""

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from molere_cli.errors import RunError
-from molere_cli.page.examples import Gallery
-from molere_cli.page.pictures import Picture, Shelf
+from molere_cli.foundation.errors import RunError
+from molere_cli.page.gallery import Picture, Shelf
+from molere_cli.page.hard_examples_section import Gallery
+from molere_cli.page.html_table import Table
 from molere_cli.page.pool import Pool
 from molere_cli.page.study import Study, run_beside
-from molere_cli.page.tables import Table
 from molere_cli.report.suspects import Suspect, Suspects, find_suspects, held_out_columns, suspects_csv
-from molere_cli.run_dir import RunDir
-from molere_cli.run_tables import POOL_SET
+from molere_cli.runs.run_directory import RunDir
+from molere_cli.runs.run_tables import POOL_SET
 
 MOST_PICTURES, MOST_ROWS, MOST_IN_FILE = 36, 50, 2000
 FILE = "suspects.csv"

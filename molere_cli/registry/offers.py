@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
-from molere_cli.errors import UnknownNameError
+from molere_cli.foundation.errors import UnknownNameError
 from molere_cli.registry.references import Spec
 
 SpecT = TypeVar("SpecT", bound=Spec)

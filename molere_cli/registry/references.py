@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from inspect import getattr_static
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
-from molere_cli.errors import MolereError, PluginError
+from molere_cli.foundation.errors import MolereError, PluginError
 
 T = TypeVar("T")
 

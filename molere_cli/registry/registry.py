@@ -16,7 +16,7 @@ from typing import Any
 
 import pluggy
 
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry import hookspecs
 from molere_cli.registry.hookspecs import PROJECT_NAME
 from molere_cli.registry.offers import Offer, PluginWarning, Shelf, chosen, unknown

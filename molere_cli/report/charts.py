@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from numpy.typing import NDArray
 
-from molere_cli.errors import RunError
+from molere_cli.foundation.errors import RunError
+from molere_cli.foundation.plain_text import harmless
 from molere_cli.report.binned import CalibrationBin, WeightBin, histogram
 from molere_cli.report.columns import GAIN_UNITS
 from molere_cli.report.comparison import Comparison, Result
-from molere_cli.shown import harmless
 
 if TYPE_CHECKING:
     import altair

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from molere_cli.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError
 from molere_cli.report.comparison import Result
+from molere_cli.report.comparison_rows import seeds_text
 from molere_cli.report.footnotes import Footnotes
 from molere_cli.report.measures import MEASURES, Measure
-from molere_cli.report.rows import seeds_text
 from molere_cli.report.statistics import Estimate, GainKind, Spread
 
 NOT_AVAILABLE = "n/a"

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from molere_cli.errors import RunError
-from molere_cli.report.examples import Flipped, flipped
+from molere_cli.foundation.errors import RunError
+from molere_cli.report.comparison_rows import Baseline, Row, SeedPair, find_baselines, make_rows, seeds_text
 from molere_cli.report.measures import MEASURES, Measure
+from molere_cli.report.prediction_outcomes import Flipped, flipped
 from molere_cli.report.records import RunRecord, load_runs
-from molere_cli.report.rows import Baseline, Row, SeedPair, find_baselines, make_rows, seeds_text
 from molere_cli.report.significance import Flips, Verdict, verdicts
 from molere_cli.report.statistics import Estimate, GainKind, Spread, estimate, gain, have_spread, spread
 

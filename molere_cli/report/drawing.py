@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from xml.etree import ElementTree
 
-from molere_cli.errors import ConfigError
-from molere_cli.files import replacing
-from molere_cli.shown import harmless
+from molere_cli.foundation.errors import ConfigError
+from molere_cli.foundation.files import replacing
+from molere_cli.foundation.plain_text import harmless
 
 if TYPE_CHECKING:
     import altair

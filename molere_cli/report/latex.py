@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from molere_cli.foundation.plain_text import harmless
 from molere_cli.report.cells import Grid
-from molere_cli.shown import harmless
 
 SPECIAL = str.maketrans(
     {

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from molere_cli.config.run_config import completed
-from molere_cli.errors import ConfigError, RunError
-from molere_cli.run_dir import RunDir, dataset_title, run_paths
+from molere_cli.foundation.errors import ConfigError, RunError
+from molere_cli.runs.run_directory import RunDir, dataset_title, run_paths
 
 # What may differ between runs that count as the same experiment; `split` holds a path as often as a name,
 # so the split's provenance takes its place.

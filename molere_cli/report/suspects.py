@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy
 from numpy.typing import NDArray
 
-from molere_cli.run_dir import RunDir
+from molere_cli.runs.run_directory import RunDir
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,7 +89,7 @@ def find_suspects(run: RunDir, held_out_of: RunDir | None = None) -> Suspects:
         RunError: the table is missing, damaged, or of a version that did not record this.
     """
     # Here, since it reads tables.
-    from molere_cli.run_tables import RunTable
+    from molere_cli.runs.run_tables import RunTable
 
     table = RunTable.pool(run)
     found = table.read(COLUMNS)
@@ -101,7 +101,7 @@ def find_suspects(run: RunDir, held_out_of: RunDir | None = None) -> Suspects:
 def held_out_columns(run: RunDir, index_N: NDArray[numpy.int64]) -> pa.Table | None:
     """What a run's table says out of fold of the examples with these indices, in their order; None where it
     says nothing, or has other examples."""
-    from molere_cli.run_tables import RunTable
+    from molere_cli.runs.run_tables import RunTable
 
     table = RunTable.pool(run)
     if not set(HELD_OUT) <= set(table.columns()):

@@ -7,17 +7,17 @@ import io
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from molere_cli.files import json_text
+from molere_cli.foundation.files import json_text
+from molere_cli.foundation.plain_text import harmless
+from molere_cli.foundation.text_table import table_text
 from molere_cli.report.cells import Grid, explanation, grids
 from molere_cli.report.comparison import Comparison, Result
+from molere_cli.report.comparison_rows import seeds_text
 from molere_cli.report.footnotes import Footnotes
 from molere_cli.report.latex import as_latex
 from molere_cli.report.measures import MEASURES
-from molere_cli.report.rows import seeds_text
 from molere_cli.report.significance import Verdict
 from molere_cli.report.statistics import Estimate, Spread
-from molere_cli.shown import harmless
-from molere_cli.tables import table_text
 
 Format = Literal["table", "markdown", "csv", "json", "latex"]
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from molere_cli.errors import SplitError
+from molere_cli.foundation.errors import SplitError
 
 # Fine enough for any delta that is typed, and small enough that N times it fits into int64.
 LARGEST_DENOMINATOR = 10**9

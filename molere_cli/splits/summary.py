@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from molere_cli.splits.artefact import Split
+from molere_cli.splits.split_file import Split
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from molere_cli import (
     Options,
     split_off,
 )
-from molere_huggingface.rows import Labels, Rows, images_from_rows, labels_from_rows
+from molere_huggingface.arrow_rows import Labels, Rows, images_from_rows, labels_from_rows
 
 CHUNK = 4096
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from molere_cli import DataError, Dataset, DatasetRequest
+from molere_huggingface.arrow_rows import Rows, is_image
 from molere_huggingface.assemble import ParquetOptions, assemble
-from molere_huggingface.rows import Rows, is_image
 
 TEST_SPLITS, TUNING_SPLITS = ("test",), ("validation", "valid", "val")
 

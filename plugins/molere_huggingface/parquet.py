@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molere_cli import DataError, Dataset, DatasetRequest
+from molere_huggingface.arrow_rows import Rows
 from molere_huggingface.assemble import assemble
-from molere_huggingface.rows import Rows
 
 TRAIN_PREFIXES, TEST_PREFIXES = ("train", "training"), ("test", "testing")
 TUNING_PREFIXES = ("validation", "valid", "val")

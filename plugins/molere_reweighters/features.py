@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from molere_cli import Options, ReweighterInput, ReweighterRequest
-from molere_reweighters.layers import join_label, zero_linear
+from molere_reweighters.label_input import join_label, zero_linear
 
 
 class FeaturesOptions(Options):

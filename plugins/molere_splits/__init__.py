@@ -52,7 +52,7 @@ def register_splits(register: Callable[[SplitSpec], None]) -> None:
         SplitSpec(
             name="errors",
             description="What ERM gets wrong early, at most the share of every class",
-            choose="molere_splits.asking:choose_errors",
+            choose="molere_splits.target_selection:choose_errors",
             needs_score=True,
             score="early-aum",
         )
@@ -61,7 +61,7 @@ def register_splits(register: Callable[[SplitSpec], None]) -> None:
         SplitSpec(
             name="learnable",
             description="A random share of every class, of those whose label does not seem to be wrong",
-            choose="molere_splits.asking:choose_learnable",
+            choose="molere_splits.target_selection:choose_learnable",
             needs_score=True,
             needs_training=True,
             score="early-aum",
@@ -71,7 +71,7 @@ def register_splits(register: Callable[[SplitSpec], None]) -> None:
         SplitSpec(
             name="auto",
             description="errors, learnable or random, whichever the pool has evidence for",
-            choose="molere_splits.asking:choose_auto",
+            choose="molere_splits.target_selection:choose_auto",
             needs_score=True,
             needs_training=True,
             score="early-aum",

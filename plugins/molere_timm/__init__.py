@@ -17,11 +17,11 @@ def register_backbones(register: Callable[[BackboneSpec | BackboneFamily], None]
         BackboneFamily(
             prefix="timm",
             description="Any timm network; options go to timm.create_model (pretrained=true, drop_rate=0.1)",
-            list_names="molere_timm.family:list_names",
-            build="molere_timm.family:build",
-            has_also="molere_timm.family:has_weights",
-            options="molere_timm.family:TimmOptions",
-            pretrained_input="molere_timm.family:pretrained_input",
+            list_names="molere_timm.timm_networks:list_names",
+            build="molere_timm.timm_networks:build",
+            has_also="molere_timm.timm_networks:has_weights",
+            options="molere_timm.timm_networks:TimmOptions",
+            pretrained_input="molere_timm.timm_networks:pretrained_input",
         )
     )
     register(

@@ -20,8 +20,8 @@ def register_backbones(register: Callable[[BackboneSpec | BackboneFamily], None]
         BackboneFamily(
             prefix="torchvision",
             description="Any classification network of torchvision, from random weights",
-            list_names="molere_torchvision.family:list_names",
-            build="molere_torchvision.family:build",
+            list_names="molere_torchvision.torchvision_networks:list_names",
+            build="molere_torchvision.torchvision_networks:build",
             plain_names=False,
         )
     )

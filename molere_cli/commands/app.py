@@ -1,0 +1,173 @@
+"""The `molere` command, and the one place that turns a MolereError into a sentence."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import gc
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from molere_cli import __version__
+from molere_cli.commands.compare import compare
+from molere_cli.commands.curves import curves
+from molere_cli.commands.demo import demo
+from molere_cli.commands.evaluate import evaluate
+from molere_cli.commands.export import export
+from molere_cli.commands.hardest import hardest
+from molere_cli.commands.log import log
+from molere_cli.commands.output import ready_streams, say, written_out
+from molere_cli.commands.plugins import plugins
+from molere_cli.commands.predict import predict
+from molere_cli.commands.report import report
+from molere_cli.commands.split import split
+from molere_cli.commands.train import train
+from molere_cli.foundation.allocator import keep_freed_memory
+from molere_cli.foundation.errors import ConfigError, MolereError, PluginError
+from molere_cli.foundation.plain_text import harmless
+from molere_cli.foundation.stopping import Stopped, signals_heeded
+from molere_cli.registry.offers import PluginWarning
+
+UsageError: Any = typer.BadParameter.__base__
+"""What Typer raises for wrong usage; it has no name of its own in Typer."""
+
+
+class Root(TyperGroup):
+    """The command whose complaints about its arguments show them as harmless text."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            error.message = harmless(error.message)
+            raise
+
+
+app = typer.Typer(
+    name="molere",
+    cls=Root,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Find the hard examples of a dataset, and train on them by learned reweighting.",
+)
+app.command()(train)
+app.command()(split)
+app.command("eval")(evaluate)
+app.command()(compare)
+app.command()(report)
+app.command()(log)
+app.command()(curves)
+app.command()(hardest)
+app.command()(predict)
+app.command()(export)
+app.command()(plugins)
+app.command()(demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(__version__)
+        raise typer.Exit
+
+
+class Shown:
+    """How much of an error is shown."""
+
+    traceback = False
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error comes from: molere --debug train ...")
+    ] = False,
+) -> None:
+    """Find the hard examples of a dataset, and train on them by learned reweighting."""
+    context.ensure_object(Shown).traceback = debug
+    try:
+        Path.cwd()  # torch ends the process where there is none
+    except OSError as error:
+        raise ConfigError(
+            f"the working directory cannot be used ({error.strerror}); change to another one"
+        ) from error
+
+
+def main() -> None:
+    """Run the command line; a user's mistake becomes one sentence on stderr and exit code 1, and so does a
+    signal, with 128 plus its number."""
+    ready_streams()
+    warnings.showwarning = warning_display()
+    # At its end the interpreter would spend a second or two on the search for unused objects among torch's
+    # hundreds of thousands, although the system takes all of them back at once.
+    atexit.register(gc.freeze)
+    keep_freed_memory()
+    with written_out():
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            _run_together(Shown())
+        else:
+            _run(Shown())
+
+
+def _run_together(shown: Shown) -> None:
+    """Under torchrun: the first process runs the command line, the others train with it."""
+    from molere_cli.foundation.ranks import RanksLost
+    from molere_cli.training.process_group import follow, leading, under_torchrun
+
+    if not under_torchrun():
+        _run(shown)
+        return
+    rank = os.environ["RANK"]
+    try:
+        if rank == "0":
+            with leading():
+                _run(shown)
+        else:
+            follow()
+    except (MolereError, RanksLost) as error:
+        say(f"molere: process {rank}: {error}", err=True)
+        sys.exit(1)
+
+
+def _run(shown: Shown) -> None:
+    try:
+        with signals_heeded():
+            app(prog_name="molere", obj=shown)
+    except Stopped as stopped:
+        if stopped.sentence is not None:
+            with suppress(OSError):  # of a terminal that has been closed
+                say(f"molere: {stopped.sentence}", err=True)
+        sys.exit(stopped.code)
+    except MolereError as error:
+        if shown.traceback:
+            traceback.print_exception(error)
+        of_a_plugin = isinstance(error, PluginError) and error.__cause__ is not None
+        hint = " (molere --debug shows where)" if of_a_plugin and not shown.traceback else ""
+        say(f"molere: {error}{hint}", err=True)
+        sys.exit(1)
+
+
+def warning_display() -> Callable[..., None]:
+    """What shows a warning as one line, once for every text: Python's own count of which have been shown
+    starts anew whenever a library changes the filters."""
+
+    @functools.cache
+    def echo(line: str) -> None:
+        say(line, err=True)
+
+    def show(message: Warning | str, category: type[Warning], *_place: object, **_rest: object) -> None:
+        echo(f"{'warning' if category is PluginWarning else category.__name__}: {message}")
+
+    return show

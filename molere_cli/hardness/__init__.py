@@ -1,0 +1,1 @@
+"""How hard each example is, and the target set chosen from that."""

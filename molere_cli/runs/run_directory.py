@@ -1,0 +1,716 @@
+"""A run on disk: what is where, written so that a reader never sees half a file.
+
+config.json           the settings in effect; `--config` takes it back
+environment.json      versions, machine, resolved device and precision, fingerprints of the data, digests of
+                      settings and split, split provenance
+split.parquet         the split trained against (the last one, under MOLERE)
+metrics.jsonl         one line an epoch
+checkpoint/           classifier.safetensors, state.safetensors, state.json
+checkpoint.old/       the one before it, for when the newest is damaged
+pool.parquet          per pool example: label, prediction, margin, loss, path, aum, weight, side of the split
+predictions.parquet   per test example: label, prediction, margin, loss, group, path
+thumbnails.parquet    small pictures of some of both, unless they were not wanted
+grid.json             how the tuning set chose the learning rate, where several were tried
+DONE                  written last: when, and digests of the files above but those of the checkpoint
+lock                  who is training it, while somebody is
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from molere_cli.foundation.errors import DamagedCheckpoint, MolereError, RunError, on_one_line, shown
+from molere_cli.foundation.files import (
+    HIDDEN,
+    JSON_LIMIT,
+    claim_folder,
+    claim_name,
+    digest,
+    digest_of_file,
+    digest_of_values,
+    hidden_beside,
+    json_text,
+    leftovers,
+    make_folder,
+    parse_json,
+    read_text,
+    sweep,
+    sync_folder,
+    with_nulls,
+    write_json,
+    write_text,
+    writing,
+)
+from molere_cli.foundation.locks import Lock, Note, locked, take_left_behind
+from molere_cli.foundation.stopping import Stopped
+
+CHECKPOINT_COMPLETE = "state.json"
+# In the order in which a reader looks: the one in place; the next, while the two are moving; the one before.
+CHECKPOINTS = ("checkpoint", "checkpoint.new", "checkpoint.old")
+LOOKS = 100
+LAST_STATE = f"{CHECKPOINTS[0]}/{CHECKPOINT_COMPLETE}"
+"""What has digests of the other files of a finished run's checkpoint."""
+RECORDS = (
+    *("environment.json", "metrics.jsonl", "split.parquet", "pool.parquet", "predictions.parquet"),
+    "thumbnails.parquet",
+    LAST_STATE,
+)
+"""The files that `DONE` has digests of, beside that of the settings."""
+BEGINNING = {*RECORDS, *CHECKPOINTS, "config.json", "lock"}
+"""All that a run may hold that has no checkpoint yet."""
+PLACE_SETTINGS = {"data_dir", "download", "workers", "check", "checkpoint_every", "thumbnails"}
+"""Settings that no number hangs on, and that may change when a run moves to another machine."""
+METRICS_LIMIT = 1 << 26
+"""Bytes of `metrics.jsonl` that are read at most."""
+SLUG_LENGTH = 80
+"""Characters of a dataset's name in the name of a file; file systems take 255 in all."""
+
+T = TypeVar("T")
+Integer = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+"""Of 64 bits, signed or not: what other readers of JSON have too."""
+Pixels = Annotated[int, Field(ge=1, le=1 << 14)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """What `config.json` says at least."""
+
+    model_config = ConfigDict(strict=True)
+
+    dataset: str
+    backbone: str
+    method: str
+    seed: Integer
+    data_seed: Integer = 0
+
+
+class MadeFrom(BaseModel):
+    """What `environment.json` says of a split at least."""
+
+    model_config = ConfigDict(strict=True)
+
+    strategy: str
+    score: str | None
+    delta: float
+
+
+class Gpu(BaseModel):
+    """What `environment.json` says of a GPU at least."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+
+
+class Input(BaseModel):
+    """What `environment.json` says of how an image becomes the network's input.
+
+    image_size: (height, width) in pixels; crop_mode: how it gets to that (`DataSettings.crop_mode`);
+    mean, std: of pixels in [0, 1], per channel. interpolation, crop_share: as of a `PretrainedInput`, where
+    images are as pretrained weights expect them.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    image_size: Annotated[list[Pixels], Field(min_length=2, max_length=2)]
+    crop_mode: Literal["squash", "center", "border"]
+    interpolation: str | None = None
+    crop_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+
+
+class Environment(BaseModel):
+    """What `environment.json` says at least; versions of before did not record what has a default."""
+
+    model_config = ConfigDict(strict=True)
+
+    label: str
+    precision: str
+    device: str
+    fingerprint: str
+    started: str
+    split: MadeFrom | None
+    gpu: Gpu | None = None
+    cpu: str = ""
+    num_pool: Integer | None = None
+    class_names: list[str] = []
+    input: Input | None = None
+    test_fingerprints: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    extended_from: list[Integer] = []
+
+
+class Grid(BaseModel):
+    """How a learning rate was chosen: of each that could be trained, what `by` was on the tuning set, for
+    every seed."""
+
+    lr: dict[str, list[float]]
+    by: str
+    chosen: float
+
+
+class Finished(BaseModel):
+    """What `DONE` says: when the run was finished (ISO 8601), and a digest of each of its files."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    finished: str
+    digests: dict[str, str]
+
+
+METRICS = TypeAdapter(dict[str, bool | Integer | float | None], config=ConfigDict(strict=True))
+
+
+class RunDir:
+    """One run directory. Readers raise RunError naming the file that is missing or broken."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def is_done(self) -> bool:
+        return os.path.isfile(self.path / "DONE")  # False where the system refuses an answer
+
+    @property
+    def split_path(self) -> Path:
+        return self.path / "split.parquet"
+
+    @property
+    def pool_path(self) -> Path:
+        return self.path / "pool.parquet"
+
+    @property
+    def predictions_path(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    @property
+    def thumbnails_path(self) -> Path:
+        return self.path / "thumbnails.parquet"
+
+    def has_thumbnails(self) -> bool:
+        """Whether the run kept some, by what it says itself of a finished one.
+
+        Raises:
+            RunError: they are missing or damaged.
+        """
+        if not os.path.isfile(self.thumbnails_path) and self.thumbnails_path.name not in self._digests():
+            return False
+        self.check(self.thumbnails_path.name)
+        return True
+
+    @property
+    def classifier_path(self) -> Path:
+        return self.path / "checkpoint" / "classifier.safetensors"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.path / "lock"
+
+    @contextmanager
+    def locked(self, *, note: Note, wait: bool = False) -> Iterator[Lock]:
+        """Keep others from training this run; see `locks.locked`. What a killed trainer left is deleted.
+
+        Raises:
+            RunError: somebody is training it, and it is not to be waited for.
+        """
+        with locked(self.lock_path, doing=f"is training {self.path}", note=note, wait=wait) as lock:
+            sweep(self.path, age=0)
+            yield lock
+
+    def is_being_trained(self) -> bool:
+        """Whether somebody holds its lock; what a process that was killed has left of one is removed."""
+        if (lock := take_left_behind(self.lock_path)) is not None:
+            lock.release()
+        return self.lock_path.exists()
+
+    def config(self) -> dict[str, Any]:
+        """The settings in effect.
+
+        Raises:
+            RunError: they are not those that the run began with.
+        """
+        settings = self._object("config.json", Settings)
+        found, digests = settings_digest(settings), self.environment().get("digests", {})
+        began_with = {digests.get("settings"), digests.get("extended")} - {None}
+        finished_with = {self._digests().get("config.json")} - {None}
+        if any(known and found not in known for known in (began_with, finished_with)):
+            path = self.path / "config.json"
+            raise RunError(
+                f"{path} has been edited since the run began, and no longer says how it was trained; put it "
+                f"back, or train a new run with `molere train --config {path}`"
+            )
+        return settings
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, machine, fingerprint and split provenance."""
+        self.check("environment.json")
+        environment = self._object("environment.json", Environment)
+        recorded = environment.get("digests", {}).get("environment")
+        if recorded not in {None, digest_of_values(_without_digests(environment))}:
+            raise self._damaged("environment.json", "it is not what the run wrote; put it back from a copy")
+        return environment
+
+    def write_beginning(self, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Write `config.json` and, with digests of all that the run begins with, `environment.json`; the
+        split, if there is one, has been written."""
+        write_json(self.path / "config.json", settings)
+        began_with = {
+            "settings": settings_digest(settings),
+            "environment": digest_of_values(_without_digests(environment)),
+        }
+        if os.path.isfile(self.split_path):
+            began_with["split"] = self.digest_of(self.split_path.name)
+        write_json(self.path / "environment.json", {**environment, "digests": began_with})
+
+    def extend(self, epochs: int) -> None:
+        """Give the run so many epochs, with which it is not finished; `environment.json` says under
+        `extended_from` how many it had before.
+
+        For the one process that trains.
+        """
+        settings, environment = self.config(), self.environment()
+        longer, before = {**settings, "epochs": epochs}, settings["epochs"]
+        earlier = [number for number in environment.get("extended_from", []) if number < before]
+        environment["extended_from"] = [*earlier, before]
+        # Settings and their digest lie in two files: whoever is killed between them leaves a run that is
+        # still what it was, since either digest is right.
+        if "settings" in environment.setdefault("digests", {}):
+            environment["digests"] |= {
+                "settings": settings_digest(settings),
+                "extended": settings_digest(longer),
+                "environment": digest_of_values(_without_digests(environment)),
+            }
+        with writing(self.path / "DONE"):
+            (self.path / "DONE").unlink(missing_ok=True)
+        write_json(self.path / "environment.json", environment)
+        write_json(self.path / "config.json", longer)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One record an epoch, oldest first; None for what was no number."""
+        name = "metrics.jsonl"
+        self.check(name)
+        records = [self._parsed(line, name) for line in self._text(name, METRICS_LIMIT).splitlines()]
+        for record in records:
+            self._validate(record, name, METRICS.validate_python)
+        if not records and self.is_done:
+            raise RunError(f"{self.path / name} is empty, although the run is marked as finished")
+        return records
+
+    def num_records(self) -> int:
+        """How many epochs have a record."""
+        return len(self.metrics()) if (self.path / "metrics.jsonl").is_file() else 0
+
+    def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Replace the records of all epochs; what is no number, such as the loss of a classifier that has
+        none, becomes null."""
+        lines = [json_text(with_nulls(record)) + "\n" for record in records]
+        write_text(self.path / "metrics.jsonl", "".join(lines))
+
+    def grid(self) -> dict[str, Any] | None:
+        """How its learning rate was chosen (`Grid`); None where there was one alone."""
+        name = "grid.json"
+        return self._object(name, Grid) if os.path.isfile(self.path / name) else None
+
+    def write_grid(self, grid: Mapping[str, Any]) -> None:
+        """Say how its learning rate was chosen."""
+        write_json(self.path / "grid.json", grid)
+
+    def mark_done(self) -> None:
+        """Say that everything else has been written, and what it is."""
+        found = {name: self.digest_of(name) for name in RECORDS if os.path.isfile(self.path / name)}
+        done = Finished(
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            digests={"config.json": settings_digest(self.config()), **found},
+        )
+        write_json(self.path / "DONE", done.model_dump())
+
+    def check(self, name: str) -> None:
+        """Raise RunError if a file of a finished run is missing or not what the run wrote; one of a version
+        that kept no digests passes."""
+        recorded = self._digests().get(name)
+        if recorded is None or name == "config.json":
+            return
+        if self.digest_of(name) != recorded:
+            raise self._damaged(name, "it is not what the run wrote; put it back from a copy, or train again")
+
+    def digest_of(self, name: str) -> str:
+        """The digest of a file as it is now."""
+        try:
+            return digest_of_file(self.path / name)
+        except OSError as error:
+            raise RunError(f"{self.path / name} cannot be read: {error.strerror}") from error
+
+    def _digests(self) -> dict[str, str]:
+        """Of the files of a finished run, by name; empty for an unfinished one, or of a version without."""
+        if not self.is_done:
+            return {}
+        text = self._text("DONE", JSON_LIMIT)
+        if _is_time(text.strip()):
+            return {}
+        digests: dict[str, str] = self._validated(text, "DONE", Finished)["digests"]
+        return digests
+
+    @contextmanager
+    def new_checkpoint(self) -> Iterator[Path]:
+        """A folder to write the next checkpoint into, `state.json` last; it takes the place of the newest,
+        and that one the place of the one before.
+
+        For the one process that trains. At every moment two of `checkpoint/`, `checkpoint.new/` and
+        `checkpoint.old/` are complete, or one, once there have been so many.
+        """
+        current, fresh, old = (self.path / name for name in CHECKPOINTS)
+        self.settle_checkpoint()
+        with writing(self.path / CHECKPOINTS[0]):
+            fresh.mkdir(parents=True)
+            yield fresh
+            sync_folder(fresh)
+            if current.exists():
+                _remove_checkpoint(old)
+                current.replace(old)
+            fresh.replace(current)
+            sync_folder(self.path)
+
+    def settle_checkpoint(self) -> None:
+        """Put the newest complete checkpoint in its place, after a process was killed in `new_checkpoint`.
+
+        For the one process that trains.
+        """
+        current, fresh, old = (self.path / name for name in CHECKPOINTS)
+        with writing(current):
+            if not _is_complete(current) and (left := self._newest_checkpoint()) is not None:
+                _remove_checkpoint(current)
+                left.replace(current)
+            _remove_checkpoint(fresh)
+            if not _is_complete(old):
+                _remove_checkpoint(old)
+
+    def use_old_checkpoint(self) -> None:
+        """Put the checkpoint before the newest in its place, since that one is damaged.
+
+        For the one process that trains.
+        """
+        current, _, old = (self.path / name for name in CHECKPOINTS)
+        with writing(current):
+            _remove_checkpoint(current)
+            old.replace(current)
+
+    def checkpoint(self) -> Path | None:
+        """The newest complete checkpoint, None before the first; read it by `read_checkpoint`."""
+        # A look at three places one after the other can miss a checkpoint that moves from one to another.
+        for _ in range(LOOKS):
+            if (found := self._newest_checkpoint()) is not None:
+                break
+        # One that moved meanwhile is in its place by now, and the one before it is not the newest.
+        if found is not None and found.name == CHECKPOINTS[-1]:
+            return self._newest_checkpoint() or found
+        return found
+
+    def _newest_checkpoint(self) -> Path | None:
+        paths = (self.path / name for name in CHECKPOINTS)
+        return next((path for path in paths if _is_complete(path)), None)
+
+    def read_checkpoint(self, read: Callable[[Path], T], *, note: Note) -> T | None:
+        """What `read` makes of the newest complete checkpoint's folder, None before the first; if that one is
+        damaged, of the folder of the one before it, which `note` is told.
+
+        A trainer may replace the checkpoint meanwhile; then `read` is called again, on the newer one, so
+        that all it has opened is of one moment.
+
+        Raises:
+            RunError: no checkpoint is whole, or can be read.
+        """
+        while (folder := self.checkpoint()) is not None:
+            if self.is_done:
+                self._check_last_state()
+            if (state := _state_of(folder)) is None:
+                continue
+            try:
+                found, damage = self._read_either(folder, read)
+            except Exception:
+                if self.checkpoint() == folder and _state_of(folder) == state:
+                    raise
+            else:
+                if _state_of(folder) == state:
+                    if damage is not None:
+                        note(f"{damage}; the checkpoint before it is used")
+                    return found
+        return None
+
+    def _check_last_state(self) -> None:
+        # A finished run's results are of one checkpoint, and no other will do.
+        try:
+            self.check(LAST_STATE)
+        except RunError as error:
+            if self.is_done:  # else somebody has begun to train it further
+                raise RunError(f"{error}, or {self._again}") from error
+
+    @property
+    def _again(self) -> str:
+        return (
+            f"delete {self.path / 'DONE'} and train the end of the run again with "
+            f"`molere train --resume {self.path}`"
+        )
+
+    def _read_either(self, folder: Path, read: Callable[[Path], T]) -> tuple[T, DamagedCheckpoint | None]:
+        """What `read` makes of a checkpoint or, if that is damaged, of the old one, with what is damaged."""
+        old = self.path / CHECKPOINTS[-1]
+        try:
+            return read(folder), None
+        except DamagedCheckpoint as damage:
+            if folder == old or not _is_complete(old):
+                raise RunError(f"{damage}; put it back from a copy, or train a new run") from damage
+            if self.is_done:  # the results are of the newest
+                raise RunError(f"{damage}; put it back from a copy, or {self._again}") from damage
+            try:
+                return read(old), damage
+            except DamagedCheckpoint as other:
+                raise RunError(f"{damage}, and {other}; train a new run") from other
+
+    def _object(self, name: str, model: type[BaseModel]) -> dict[str, Any]:
+        return self._validated(self._text(name, JSON_LIMIT), name, model)
+
+    def _text(self, name: str, limit: int) -> str:
+        try:
+            return read_text(self.path / name, limit=limit)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RunError(f"{self.path} is not a run directory: no readable {name} in it") from error
+        except OSError as error:
+            raise RunError(f"{self.path / name} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise self._damaged(name, error) from error
+
+    def _parsed(self, text: str, name: str) -> dict[str, Any]:
+        try:
+            value = parse_json(text)
+        except ValueError as error:
+            raise self._damaged(name, error) from error
+        if not isinstance(value, dict):
+            raise self._damaged(name, "it holds no JSON object")
+        return value
+
+    def _validated(self, text: str, name: str, model: type[BaseModel]) -> dict[str, Any]:
+        """The object in `text` as it is, once the model has found nothing wrong with it."""
+        value = self._parsed(text, name)
+        self._validate(value, name, model.model_validate)
+        return value
+
+    def _validate(self, value: dict[str, Any], name: str, validate: Callable[[Any], Any]) -> None:
+        try:
+            validate(value)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "missing":
+                raise RunError(
+                    f"{self.path} was not written by this version of MOLERE: it has no {shown(key)}; "
+                    "train it again"
+                ) from error
+            raise self._damaged(name, f"{on_one_line(key)}: {problem['msg'].lower()}") from error
+
+    def _damaged(self, name: str, reason: object) -> RunError:
+        return RunError(f"{self.path / name} is damaged: {reason}")
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """A digest of the settings that a number hangs on."""
+    return digest_of_values(without_place(settings))
+
+
+def without_place(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: without_place(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if name not in PLACE_SETTINGS
+    }
+
+
+def _without_digests(environment: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in environment.items() if name != "digests"}
+
+
+def _is_time(text: str) -> bool:
+    """Whether it is what `DONE` was in versions that kept no digests."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def new_run(path: Path, begin: Callable[[RunDir], None], *, numbered: bool, note: Note) -> Iterator[RunDir]:
+    """A run directory that is ours alone, and locked until the block ends.
+
+    Args:
+        begin: writes its first files; only then does it get its name, so that nobody sees it half made.
+        numbered: whether to add a number to a name that is taken.
+
+    Nothing is left of a run that a mistake or a signal ends before its first checkpoint.
+
+    Raises:
+        RunError: the name is taken.
+        WriteError: the system refuses.
+    """
+    sweep_runs(path.parent)
+    hidden = hidden_beside(path)
+    make_folder(hidden)
+    try:
+        with RunDir(hidden).locked(note=note) as lock:
+            begin(RunDir(hidden))
+            run = RunDir(_claimed(hidden, path, numbered=numbered))
+            lock.path = run.lock_path
+            try:
+                yield run
+            except (MolereError, Stopped):
+                # What the system does not let us tidy up, the next command does.
+                with suppress(OSError):
+                    if run.checkpoint() is None:
+                        run.path.rename(hidden)
+                raise
+    finally:
+        if hidden.exists():
+            _remove_run(hidden)
+
+
+def clear_beginning(path: Path, *, note: Note) -> bool:
+    """Remove a run that has no checkpoint yet and that nobody trains, so that its name is free; whether there
+    was one. A folder that holds anything else is left alone."""
+    run = RunDir(path)
+    if run.is_done or run.checkpoint() is not None or not os.path.isfile(path / "config.json"):
+        return False
+    if any(name not in BEGINNING and not HIDDEN.fullmatch(name) for name in os.listdir(path)):
+        return False
+    try:
+        with run.locked(note=note):
+            hidden = hidden_beside(path)
+            with writing(path):
+                path.rename(hidden)
+            _remove_run(hidden)
+    except RunError:  # somebody trains it
+        return False
+    return True
+
+
+def sweep_runs(root: Path) -> None:
+    """Delete what processes that were killed while they began a run, or removed one, have left in `root`."""
+    for path in leftovers(root, age=0):
+        with suppress(OSError):
+            path.rmdir()  # whoever was about to lock it makes it anew
+        if (lock := take_left_behind(path / "lock")) is not None:
+            _remove_run(path)
+            lock.release()
+
+
+def _remove_run(path: Path) -> None:
+    # The lock last, so that what a kill leaves is known for a run.
+    with suppress(OSError):
+        for each in path.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            elif each.name != "lock":
+                each.unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _claimed(hidden: Path, path: Path, *, numbered: bool) -> Path:
+    try:
+        with writing(path):
+            return claim_name(path, partial(claim_folder, hidden), numbered=numbered)
+    except FileExistsError as error:
+        raise taken(path) from error
+
+
+def taken(path: Path) -> RunError:
+    """What to say of a run directory that is to be made and is there already."""
+    return RunError(f"{path} exists already; choose another --out, or `--resume {path}` if it is unfinished")
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    return (checkpoint / CHECKPOINT_COMPLETE).is_file()
+
+
+def _remove_checkpoint(path: Path) -> None:
+    # First what says that it is complete, so that nobody takes the rest for one.
+    (path / CHECKPOINT_COMPLETE).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _state_of(checkpoint: Path) -> bytes | None:
+    """What tells one checkpoint of a run from another, since it counts the epochs; None if it has moved."""
+    try:
+        return (checkpoint / CHECKPOINT_COMPLETE).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunError(f"the checkpoint {checkpoint} cannot be read: {error.strerror}") from error
+
+
+def finished_runs(root: Path) -> list[RunDir]:
+    """The finished runs directly under `root`, oldest first."""
+    runs = [run for run in map(RunDir, run_paths(root)) if run.is_done]
+    return sorted(runs, key=lambda run: (_finished_at(run), run.path.name))
+
+
+def _finished_at(run: RunDir) -> float:
+    try:
+        return (run.path / "DONE").stat().st_mtime
+    except OSError:  # just deleted
+        return 0.0
+
+
+def unfinished_runs(root: Path) -> list[RunDir]:
+    """The runs directly under `root` that have begun and are not finished, in name order."""
+    return [run for run in map(RunDir, run_paths(root)) if not run.is_done]
+
+
+def run_paths(root: Path) -> list[Path]:
+    """The run directories directly under `root`, finished or not, in name order; damaged ones too.
+
+    Raises:
+        RunError: the system does not let us look.
+    """
+    try:
+        folders = [Path(entry.path) for entry in os.scandir(root) if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RunError(f"cannot look for runs in {root}: {error.strerror}") from error
+    names = ("config.json", "environment.json", "metrics.jsonl", "DONE")
+    return sorted(path for path in folders if any(os.path.isfile(path / name) for name in names))
+
+
+def dataset_title(dataset: str) -> str:
+    """A dataset's name as tables show it: of a path its last part, however it was spelled.
+
+    What lies in two folders of one name is told apart by its fingerprint.
+    """
+    name, colon, argument = dataset.partition(":")
+    spelled = (
+        Path(argument).is_absolute() or argument.startswith(("./", "../", "~")) or argument.endswith("/")
+    )
+    return f"{name}{colon}{Path(argument).name}" if spelled else dataset
+
+
+def dataset_slug(dataset: str) -> str:
+    """A dataset's name as part of a file name: `parquet:/a/cifar100` is `parquet-cifar100`; a long one is
+    cut, with a digest of the whole."""
+    name, _, argument = dataset.partition(":")
+    text = f"{name}-{Path(argument).name}" if argument else name
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    return slug if len(slug) <= SLUG_LENGTH else f"{slug[:SLUG_LENGTH]}-{digest(text.encode())[:8]}"
+
+
+def run_name(*, dataset: str, method: str, seed: int) -> str:
+    """The default name of a run's directory."""
+    return f"{dataset_slug(dataset)}-{method}-s{seed}"

@@ -1,0 +1,1 @@
+"""One run: built, trained, checkpointed, selected, evaluated, written."""

@@ -1,0 +1,433 @@
+"""One run: a plan and a split in, a run directory out; and a run that goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from molere_cli.config.config_file import saved_config, validate_config
+from molere_cli.config.plan import Plan, make_plan
+from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
+from molere_cli.engine.average import SUFFIX
+from molere_cli.engine.checkpoint import load_average, load_state, load_trained
+from molere_cli.engine.loop import TrainingLoop
+from molere_cli.engine.prediction_metrics import Predictions, group_accuracies, summarize
+from molere_cli.foundation.errors import RunError, SplitError
+from molere_cli.foundation.fingerprints import same_fingerprint
+from molere_cli.foundation.locks import beat
+from molere_cli.foundation.progress import Progress
+from molere_cli.foundation.ranks import ALONE, Ranks
+from molere_cli.foundation.stopping import Stopped, stop_if_asked
+from molere_cli.registry.registry import Registry
+from molere_cli.registry.specs import Examples
+from molere_cli.runs.run_directory import CHECKPOINTS, RunDir, new_run
+from molere_cli.splits.split_file import Split, SplitInfo, read_split, write_split
+from molere_cli.training.build_engine import Engine, build_engine
+from molere_cli.training.checkpoint_writer import Checkpoints, digest_of_records, stopping_well
+from molere_cli.training.extend import check_extension, new_schedule
+from molere_cli.training.model_selection import Selection
+from molere_cli.training.process_group import (
+    check_shares,
+    joined_ranks,
+    led_epochs,
+    predict_pool,
+    predict_tests,
+)
+from molere_cli.training.run_identity import (
+    check_fingerprint,
+    check_input,
+    check_split,
+    check_test_sets,
+    checked_split,
+    describe_environment,
+    describe_gpu,
+    describe_input,
+    other_machine,
+)
+from molere_cli.training.run_outputs import (
+    learned_split,
+    split_provenance,
+    write_pool_results,
+    write_run_thumbnails,
+    write_test_results,
+)
+
+COLLAPSE_CHECK_UPDATES = 100
+HARM_EPOCHS = 3
+HARM_SHARE = 2 / 3
+
+
+def train_run(
+    plan: Plan,
+    data: LoadedDataset,
+    split: Split | None,
+    path: Path,
+    *,
+    numbered: bool = False,
+    like: RunDir | None = None,
+    progress: Progress,
+) -> RunDir:
+    """Train as planned and write a new run directory.
+
+    Args:
+        numbered: whether `path` gets a number if it is taken.
+        like: a run of the same settings that could be taken or gone on with instead, which the user is told.
+
+    Raises:
+        RunError: `path` is taken.
+    """
+    engine = engine_on_split(plan, data, split, ranks=joined_ranks(), note=progress.note)
+    check_shares(engine)
+    begin = partial(_write_beginning, engine.plan.settings, _environment(engine, split), split)
+    with new_run(path, begin, numbered=numbered, note=progress.note) as run:
+        if like is not None:
+            state, instead = ("finished", "take") if like.is_done else ("unfinished", "go on with")
+            progress.note(
+                f"{like.path} has these very settings and is {state}; {run.path} starts anew, while "
+                f"--resume-unfinished would {instead} it"
+            )
+        return _train(engine, run, split, [], [], Selection(engine), progress=progress)
+
+
+def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
+    plan, data = engine.plan, engine.data
+    return {
+        **describe_environment(),
+        "device": str(plan.device),
+        "gpu": describe_gpu(plan.device),
+        "precision": plan.precision,
+        "fingerprint": data.fingerprint,
+        "test_fingerprints": data.test_fingerprints(),
+        "num_pool": len(data.dataset.pool),
+        "num_mislabelled": data.num_mislabelled,
+        "class_names": list(data.dataset.class_names),
+        "group_names": list(data.dataset.group_names),
+        "input": describe_input(engine.feed_settings),
+        "data": data.account.as_json(),
+        "label": plan.label(split.info.strategy if split else None),
+        "split": split_provenance(split.info) if split else None,
+    }
+
+
+def _write_beginning(
+    settings: dict[str, Any], environment: dict[str, Any], split: Split | None, run: RunDir
+) -> None:
+    if split is not None:
+        write_split(split, run.split_path)
+    run.write_beginning(settings, environment)
+
+
+def resume_run(
+    path: Path,
+    registry: Registry,
+    *,
+    data: LoadedDataset | None = None,
+    epochs: int | None = None,
+    checkpoint_every: str | None = None,
+    wait: bool = False,
+    progress: Progress,
+) -> RunDir:
+    """Go on with an unfinished run from its last checkpoint; a finished one is returned as it is.
+
+    Args:
+        data: the run's dataset, if it has been loaded already.
+        epochs: how many it is to have in all: its own number, or more, finished or not.
+        checkpoint_every: in place of its own.
+        wait: for another process that is training it.
+
+    Raises:
+        RunError: `path` is no run, its settings, split, metrics or dataset are not what they were, or another
+            process is training it.
+        SplitError: its split is none of this dataset.
+        ConfigError: it has more than `epochs`.
+    """
+    run = RunDir(path)
+    settings = run.config()  # raises for what is no run
+    if run.is_done and epochs in {None, settings["epochs"]}:
+        progress.note(f"{path} is finished; nothing to resume")
+        return run
+    with run.locked(note=progress.note, wait=wait):
+        if run.is_done and epochs in {None, run.config()["epochs"]}:
+            return run
+        given = {"epochs": epochs, "checkpoint_every": checkpoint_every}
+        given = {name: value for name, value in given.items() if value is not None}
+        return _go_on(run, registry, data, given, progress=progress)
+
+
+def _go_on(
+    run: RunDir,
+    registry: Registry,
+    data: LoadedDataset | None,
+    given: Mapping[str, Any],
+    *,
+    progress: Progress,
+) -> RunDir:
+    config = saved_config(run.config(), source=str(run.path / "config.json"))
+    had = config.classifier.epochs
+    config = validate_config({**config.given, **given})
+    epochs = config.classifier.epochs
+    check_extension(run, had, epochs)
+    plan = make_plan(config, registry, precision=run.environment()["precision"])
+    data = data or load_dataset(plan.config.data, registry)
+    check_fingerprint(run, data)
+    check_test_sets(run, data)
+    split = None
+    if plan.needs_split:
+        split = checked_split(run.split_path, data, note=progress.note)
+        check_split(run)
+    engine = engine_on_split(plan, data, split, ranks=joined_ranks(), note=progress.note)
+    check_shares(engine)
+    check_input(run, engine.feed_settings)
+    if (sentence := other_machine(run, plan.device)) is not None:
+        progress.note(sentence)
+    selection = Selection(engine)
+    unevaluated, recorded = _load_checkpoint(engine, selection, run, note=progress.note)
+    records = _records(run, engine.loop.next_epoch - len(unevaluated), recorded)
+    if epochs > had:
+        run.extend(epochs)
+        progress.note(new_schedule(engine, run, had))
+    return _train(engine, run, split, records, unevaluated, selection, progress=progress)
+
+
+def _load_checkpoint(
+    engine: Engine, selection: Selection, run: RunDir, *, note: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Put the last checkpoint into the engine.
+
+    Returns:
+        The metrics of an epoch that it has and that was not evaluated yet, and the digest of those of the
+        epochs before, None in one of a version that kept none.
+    """
+
+    Tensors = dict[str, Tensor] | None
+
+    def read(folder: Path) -> tuple[Path, dict[str, Any], Tensors, Tensors]:
+        state = load_state(folder)
+        return folder, state, load_trained(engine.classifier.module, folder), load_average(folder)
+
+    run.settle_checkpoint()
+    if (found := run.read_checkpoint(read, note=note)) is None:
+        return [], None
+    folder, state, selected, average = found
+    if folder.name != CHECKPOINTS[0]:
+        run.use_old_checkpoint()
+    engine.loop.load_state_dict(state, average)
+    selection.load_state_dict(state, selected)
+    return [state["unevaluated"]] if "unevaluated" in state else [], state.get("records")
+
+
+def _records(run: RunDir, num_epochs: int, recorded: str | None) -> list[dict[str, Any]]:
+    """The metrics of the first epochs; a run may have been killed after it wrote those of one more.
+
+    Args:
+        recorded: their digest in the checkpoint, None in one of a version that kept none.
+    """
+    records = run.metrics()[:num_epochs] if num_epochs else []
+    if [record.get("epoch") for record in records] != list(range(num_epochs)):
+        raise RunError(
+            f"{run.path / 'metrics.jsonl'} is damaged: it lacks some of the {num_epochs} epochs that the "
+            "checkpoint has; train a new run"
+        )
+    if recorded not in {None, digest_of_records(records)}:
+        raise RunError(
+            f"{run.path / 'metrics.jsonl'} is damaged: its first {num_epochs} epochs are not those that the "
+            "checkpoint was written with; train a new run"
+        )
+    return records
+
+
+def engine_on_split(
+    plan: Plan,
+    data: LoadedDataset,
+    split: Split | None,
+    *,
+    ranks: Ranks = ALONE,
+    note: Callable[[str], None] | None = None,
+) -> Engine:
+    """The engine with the split's validation examples, of the pool or of another dataset.
+
+    Args:
+        ranks: the processes that train it together.
+        note: told what a user should know of how the classifier starts.
+
+    Raises:
+        SplitError: that other dataset is not what the split was made with.
+    """
+    if split is None:
+        return build_engine(plan, data, None, ranks=ranks, note=note)
+    validation = _other_validation(plan, data, split.info)
+    return build_engine(
+        plan, data, split.in_validation, validation=validation, split=split, ranks=ranks, note=note
+    )
+
+
+def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examples | None:
+    if info.val_dataset is None:
+        return None
+    other = load_other_dataset(
+        plan.config.data, data, plan.registry, info.val_dataset, {}, purpose="validate"
+    )
+    if not same_fingerprint(other.fingerprint, str(info.val_fingerprint)):
+        raise SplitError(
+            f"dataset {info.val_dataset!r}, which the split validates on, has changed since it was made: "
+            f"fingerprint {other.fingerprint}, recorded {info.val_fingerprint}; make a new split"
+        )
+    return other.dataset.pool
+
+
+def _train(
+    engine: Engine,
+    run: RunDir,
+    split: Split | None,
+    records: list[dict[str, Any]],
+    unevaluated: list[dict[str, Any]],
+    selection: Selection,
+    *,
+    progress: Progress,
+) -> RunDir:
+    """Train to the end.
+
+    Args:
+        records, unevaluated: the metrics of the epochs so far; those of the last one may still lack what its
+            evaluation says.
+    """
+    config, label = engine.plan.config, run.environment()["label"]
+    progress.data_taken(engine.data.account.line(), engine.data.account.remarks())
+    checkpoints, warned = Checkpoints(engine, run, records, selection), set[str]()
+    on_step = partial(_report_step, engine.loop, checkpoints, progress)
+    with stopping_well(run), closing(led_epochs(engine, split, on_step)) as epochs:
+        num_epochs = config.classifier.epochs
+        progress.run_started(label, seed=config.machine.seed, num_epochs=num_epochs, path=run.path)
+        # A run that was stopped between its last checkpoint and its end has no epoch left.
+        going = () if selection.has_stopped and not unevaluated else chain(unevaluated, epochs)
+        for trained in going:
+            metrics = _recorded(engine, run, trained, checkpoints, selection)
+            checkpoints.write()
+            progress.epoch_ended(metrics)
+            for kind, warning in {
+                "collapse": collapse_of(metrics),
+                "harm": harm_of(checkpoints.records),
+            }.items():
+                if warning is not None and kind not in warned:
+                    progress.note(warning)
+                    warned.add(kind)
+            if selection.has_stopped:
+                break
+        if selection.has_stopped:
+            progress.note(selection.why_stopped())
+        run.mark_done()
+    progress.run_ended(run.path)
+    return run
+
+
+def _recorded(
+    engine: Engine, run: RunDir, trained: dict[str, Any], checkpoints: Checkpoints, selection: Selection
+) -> dict[str, Any]:
+    """The metrics of an epoch with its evaluation, if one is due, written; after the last, all results."""
+    machine, epoch = engine.plan.config.machine, engine.loop.next_epoch
+    try:
+        stop_if_asked()
+        metrics = {**trained, **selection.look(epoch - 1)}
+        if epoch == engine.plan.config.classifier.epochs or selection.has_stopped:
+            with selection.in_place() as found:
+                metrics |= found | _evaluate(engine, run, write=True)
+                _write_results(engine, run)
+        elif machine.eval_interval and epoch % machine.eval_interval == 0:
+            metrics |= _evaluate(engine, run, write=False)
+    except Stopped:
+        checkpoints.write(unevaluated=trained)
+        raise
+    checkpoints.records.append(metrics)
+    run.write_metrics(checkpoints.records)
+    return metrics
+
+
+def _report_step(
+    loop: TrainingLoop, checkpoints: Checkpoints, progress: Progress, step: int, num_steps: int, loss: float
+) -> None:
+    beat()
+    progress.step_taken(epoch=loop.next_epoch, step=step, num_steps=num_steps, loss=loss)
+    checkpoints.step_taken()
+
+
+def _evaluate(engine: Engine, run: RunDir, *, write: bool) -> dict[str, float]:
+    sets = engine.data.test_sets()
+    found = predict_tests(engine, sets)
+    if (average := engine.loop.average) is not None:
+        with average.in_place(engine.classifier.module):
+            of_average = predict_tests(engine, sets)
+        found |= {f"{name}{SUFFIX}": predictions for name, predictions in of_average.items()}
+        sets |= {f"{name}{SUFFIX}": sets[name] for name in of_average}
+    if write:
+        write_test_results(found, sets, run.predictions_path)
+    return {
+        f"{name}/{key}": value
+        for name, predictions in found.items()
+        for key, value in {**summarize(predictions), **_by_group(predictions)}.items()
+    }
+
+
+def _by_group(predictions: Predictions) -> dict[str, float]:
+    # By number, as all metrics of groups are; `environment.json` has the names.
+    if predictions.groups is None:
+        return {}
+    return {f"group_accuracy_{group}": accuracy for group, accuracy in group_accuracies(predictions).items()}
+
+
+def _write_results(engine: Engine, run: RunDir) -> None:
+    in_validation = engine.loop.method.in_validation()
+    held_out = None
+    if run.environment()["split"] is not None:
+        split = read_split(run.split_path)
+        held_out = split.aligned(engine.data.pool_indices, source=str(run.split_path)).held_out
+    elif in_validation is not None:
+        write_split(learned_split(engine, in_validation), run.split_path)
+    pool = predict_pool(engine)
+    write_pool_results(engine, pool, in_validation, held_out, run.pool_path)
+    if engine.plan.config.machine.thumbnails:
+        write_run_thumbnails(run, engine.data.dataset.pool, engine.data.test_sets())
+
+
+def harm_of(records: Sequence[Mapping[str, float]]) -> str | None:
+    """A sentence if the weights make training worse, by the records of all epochs so far; None if not."""
+    # Training accuracy counts each example once, whatever its weight, and rises or stays under weights that
+    # help. In sane runs it dips by up to a sixth while they settle; a third, for several epochs, is a
+    # classifier that unlearns much of the pool. Their spread is measured by the effective sample size, which
+    # knows no scale.
+    best = max(range(len(records)), key=lambda epoch: records[epoch]["train/accuracy"])
+    then, recent = records[best], records[best + 1 :][-HARM_EPOCHS:]
+    now = recent[-1] if recent else then
+    has_fallen = len(recent) == HARM_EPOCHS and all(
+        record["train/accuracy"] < HARM_SHARE * then["train/accuracy"] for record in recent
+    )
+    ess_then, ess_now = (record.get("weights/ess", 1.0) for record in (then, now))
+    if not has_fallen or ess_now >= ess_then:
+        return None
+    return (
+        f"training accuracy has fallen from {100 * then['train/accuracy']:.0f}% in epoch {best + 1} to "
+        f"{100 * now['train/accuracy']:.0f}% in epoch {len(records)}, while the weights have spread "
+        f"(effective sample size {100 * ess_then:.0f}% then, {100 * ess_now:.0f}% now): they make training "
+        "worse; lower the learning rate of the weights, or use another split or --method erm"
+    )
+
+
+def collapse_of(metrics: Mapping[str, float]) -> str | None:
+    """A sentence if a reweighter's weights of an epoch are all near 0, or still all equal; None if they are
+    well, or no reweighter's."""
+    if "reweighter/updates" not in metrics:
+        return None
+    num_updates = metrics["reweighter/updates"]
+    if num_updates >= COLLAPSE_CHECK_UPDATES and metrics["weights/std"] < 1e-6:
+        return (
+            f"all weights are still equal after {num_updates:.0f} meta-updates: the hypergradient does not "
+            "reach the reweighter; raise --reweighter-lr or use --hypergradient-scale batch"
+        )
+    if metrics.get("weights/mean", 1.0) < 1e-3:
+        return "the weights have collapsed towards 0; use --weight-normalization mean"
+    return None
