@@ -35,12 +35,12 @@ from harness import ROOT, print_header, print_table, progress
 
 sys.path.insert(0, str(ROOT))
 from molere_cli.api.evaluation import evaluate_run
+from molere_cli.api.new_split import new_split_file
 from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
 from molere_cli.foundation.errors import MolereError
 from molere_cli.foundation.progress import NoProgress
-from molere_cli.hardness.make_split import new_split_file
 from molere_cli.registry.registry import load_plugins
 from molere_cli.report import compare_runs, render
 from molere_cli.runs.run_directory import RunDir

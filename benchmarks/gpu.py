@@ -23,10 +23,10 @@ from molere_cli.config.device import set_arithmetic
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset
-from molere_cli.methods.molere import random_split
 from molere_cli.registry.registry import load_plugins
+from molere_cli.splits.quota import random_split
 from molere_cli.training.build_engine import build_engine
-from molere_cli.training.run_identity import describe_gpu
+from molere_cli.training.run_environment import describe_gpu
 
 CUDA = torch.device("cuda")
 NUM_STEPS = 20

@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from molere_cli.training.run_identity import cpu_name, source_commit, versions
+from molere_cli.training.run_environment import cpu_name, source_commit, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("MOLERE_DATA", ROOT.parent / "shared" / "data"))

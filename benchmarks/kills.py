@@ -34,7 +34,8 @@ from harness import ROOT, print_header, print_table, progress
 sys.path.insert(0, str(ROOT))
 from molere_cli.commands import app as entry
 from molere_cli.engine.checkpoint import load_state
-from molere_cli.runs.run_directory import RunDir, run_paths
+from molere_cli.runs.find_runs import run_paths
+from molere_cli.runs.run_directory import RunDir
 
 COMMON = "--limit-train 200 --batch-size 32 --epochs 3 --precision fp32 --device cpu --threads 1 --quiet"
 LINES = {

@@ -24,11 +24,11 @@ from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.classifier import Classifier
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.make_split import make_split
-from molere_cli.methods.molere import random_split
 from molere_cli.methods.splitter import FeaturesSplitter, SplitterTraining
 from molere_cli.registry.registry import load_plugins
 from molere_cli.report import compare_runs, find_runs, render
 from molere_cli.runs.run_directory import RunDir
+from molere_cli.splits.quota import random_split
 from molere_cli.splits.split_file import load_split, write_split
 
 sys.path.insert(0, str(harness.ROOT))

@@ -33,7 +33,7 @@ from molere_cli.foundation.ranks import Ranks
 from molere_cli.hardness.make_split import make_split
 from molere_cli.registry.registry import load_plugins
 from molere_cli.splits.split_file import Split
-from molere_cli.training.train_run import engine_on_split
+from molere_cli.training.build_engine import engine_on_split
 
 BACKBONES = {
     "resnet20": {"backbone": "resnet20"},

@@ -18,8 +18,8 @@ from molere_cli import Dataset, DatasetSpec, Examples, hookimpl
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset
-from molere_cli.methods.molere import random_split
 from molere_cli.registry.registry import Registry, load_plugins
+from molere_cli.splits.quota import random_split
 from molere_cli.training.build_engine import Engine, build_engine
 
 NUM_CLASSES, SIZE, DELTA = 10, 32, 0.1

@@ -70,8 +70,8 @@ def dataset_pages() -> str:
 MODULES = """
 # Every module
 
-Written by `make docs` from the first line of each module: the core from the top floor down, where a room imports
-only from floors below its own, then the plugins.
+Written by `make docs` from the first line of each module: the core from the top floor down, where a room
+imports only from floors below its own, then the plugins.
 """
 
 

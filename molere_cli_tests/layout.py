@@ -1,7 +1,7 @@
 """Who imports whom in the core, read off the sources: rooms, floors, arrows, circles.
 
 A room is a folder of `molere_cli`. An arrow: one room imports another. A floor: the rooms that stand on one
-another in as many steps; each imports only from floors below. `python -m molere_cli_tests.layout` prints them.
+another in as many steps; each imports only from floors below. `python -m molere_cli_tests.layout` prints all.
 """
 
 from __future__ import annotations

@@ -27,8 +27,7 @@ from molere_cli.methods.auxiliary import fit_loop
 from molere_cli.registry.registry import load_plugins
 from molere_cli.registry.specs import Examples
 from molere_cli.splits.split_file import read_split
-from molere_cli.training.build_engine import Engine
-from molere_cli.training.train_run import engine_on_split
+from molere_cli.training.build_engine import Engine, engine_on_split
 
 FLOAT = torch.Tensor.float
 

@@ -16,7 +16,7 @@ from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
 from molere_cli.hardness.hardness_scores import erm_config
 from molere_cli.training.build_engine import build_engine
-from molere_cli.training.train_run import collapse_of
+from molere_cli.training.training_health import collapse_of
 from molere_cli_tests.conftest import TINY_SIZE
 from molere_cli_tests.test_baselines import RUNS, run_config
 from molere_cli_tests.test_training import (

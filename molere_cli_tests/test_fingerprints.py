@@ -20,7 +20,7 @@ from molere_cli.data.folder_reader import SAMPLE, FolderReader
 from molere_cli.data.holdout import subset
 from molere_cli.data.source import load_dataset
 from molere_cli.foundation.errors import DataError, RunError, SplitError
-from molere_cli.foundation.fingerprints import same_fingerprint
+from molere_cli.foundation.files import same_fingerprint
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.hardness_scores import erm_run
 from molere_cli.hardness.make_split import make_split

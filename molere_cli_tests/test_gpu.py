@@ -20,8 +20,9 @@ from molere_cli.engine.random_state import RandomState
 from molere_cli.foundation.errors import TrainingError
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.make_split import split_for
-from molere_cli.methods.molere import random_split
-from molere_cli.training.train_run import engine_on_split, resume_run
+from molere_cli.splits.quota import random_split
+from molere_cli.training.build_engine import engine_on_split
+from molere_cli.training.train_run import resume_run
 from molere_cli_tests.test_hypergradient import NETWORKS, OPTIMIZERS, WAYS, Problem
 from molere_cli_tests.test_layer_rule import FOLLOWED, Followed
 from molere_cli_tests.test_training import (

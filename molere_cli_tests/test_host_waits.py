@@ -16,7 +16,7 @@ from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.make_split import split_for
-from molere_cli.training.train_run import engine_on_split
+from molere_cli.training.build_engine import engine_on_split
 from molere_cli_tests.test_training import METHODS, tiny_config
 
 ROOT = Path(__file__).parents[1]

@@ -15,8 +15,8 @@ from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.layer_rule import StepTrace, mixes_no_examples
 from molere_cli.engine.random_state import RandomState
-from molere_cli.methods.molere import random_split
 from molere_cli.registry.hookspecs import hookimpl
+from molere_cli.splits.quota import random_split
 from molere_cli.training.build_engine import build_engine
 from molere_cli_tests import test_hypergradient
 from molere_cli_tests.test_hypergradient import NUM_CLASSES, OPTIMIZERS, Problem, dropout_net

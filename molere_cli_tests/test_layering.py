@@ -26,8 +26,8 @@ from molere_cli_tests.layout import (
     target,
 )
 
-# The floors from the bottom up: a room imports only from floors below its own; rooms on one floor know nothing
-# of one another.
+# The floors from the bottom up: a room imports only from floors below its own; rooms on one floor know
+# nothing of one another.
 FLOORS = [
     ["foundation"],
     ["registry", "runs"],

@@ -14,8 +14,7 @@ from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.make_split import split_for
-from molere_cli.training.build_engine import build_engine
-from molere_cli.training.train_run import engine_on_split
+from molere_cli.training.build_engine import build_engine, engine_on_split
 from molere_cli_tests.test_training import INSTANCE, engine_for, tiny_config
 
 PLANTED = 0.08

@@ -8,15 +8,17 @@ import pytest
 import torch
 
 from molere_cli import Dataset, DatasetSpec, Examples, hookimpl
+from molere_cli.api.new_split import new_split_file
 from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.plan import make_plan
 from molere_cli.data.feed import normalize
 from molere_cli.data.source import load_dataset
 from molere_cli.foundation.errors import ConfigError, MolereError, SplitError
 from molere_cli.foundation.progress import NoProgress
-from molere_cli.hardness.make_split import make_split, new_split_file, split_for
+from molere_cli.hardness.make_split import make_split, split_for
 from molere_cli.splits.split_file import read_split, write_split
-from molere_cli.training.train_run import engine_on_split, resume_run
+from molere_cli.training.build_engine import engine_on_split
+from molere_cli.training.train_run import resume_run
 from molere_cli_tests.conftest import tiny_dataset, tiny_examples
 from molere_cli_tests.test_training import (
     INSTANCE,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from molere_cli.training.run_identity import source_commit
+from molere_cli.training.run_environment import source_commit
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,7 +10,7 @@ import pytest
 
 from molere_cli.config.plan import make_plan
 from molere_cli.registry.registry import load_plugins
-from molere_cli.training.run_identity import describe_environment
+from molere_cli.training.run_environment import describe_environment
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "reproduce"
 

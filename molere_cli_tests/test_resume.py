@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 from molere_cli.api.evaluation import evaluate_run
+from molere_cli.api.new_split import new_split_file
 from molere_cli.data.source import load_dataset
 from molere_cli.foundation.errors import MolereError, RunError, SplitError
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.hardness_scores import erm_run
-from molere_cli.hardness.make_split import new_split_file
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import Split, read_split, write_split
-from molere_cli.training.run_identity import cpu_name, source_commit
+from molere_cli.training.run_environment import cpu_name, source_commit
 from molere_cli.training.train_run import resume_run
 from molere_cli_tests.test_training import (
     METHODS,

@@ -17,7 +17,8 @@ from molere_cli.data.source import load_dataset
 from molere_cli.foundation.errors import ConfigError
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.report.comparison import compare_runs
-from molere_cli.runs.run_directory import RunDir, run_paths
+from molere_cli.runs.find_runs import run_paths
+from molere_cli.runs.run_directory import RunDir
 from molere_cli.training.model_selection import check_selection
 from molere_cli.training.train_run import resume_run, train_run
 from molere_cli_tests.test_training import (

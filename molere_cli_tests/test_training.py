@@ -21,8 +21,9 @@ from molere_cli.foundation.errors import ConfigError, RunError, TrainingError
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.make_split import make_split, split_for
 from molere_cli.methods.erm import ERM
-from molere_cli.training.build_engine import build_engine
-from molere_cli.training.train_run import collapse_of, engine_on_split, harm_of, resume_run
+from molere_cli.training.build_engine import build_engine, engine_on_split
+from molere_cli.training.train_run import resume_run
+from molere_cli.training.training_health import collapse_of, harm_of
 from molere_cli_tests.strict_json import check_json_of
 
 

@@ -22,7 +22,7 @@ from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.make_split import make_split
 from molere_cli.hardness.pool_diagnosis import diagnose
 from molere_cli.registry.registry import load_plugins
-from molere_cli.training.run_identity import describe_environment
+from molere_cli.training.run_environment import describe_environment
 
 POOLS = ("shortcut", "oracle-clean", "methods-skew", "shortcut-natural", "biased", "natural")
 

@@ -65,7 +65,7 @@ from harness import print_table, progress
 
 from molere_cli.foundation.files import write_json
 from molere_cli.splits.quota import validation_size
-from molere_cli.training.run_identity import source_commit, versions
+from molere_cli.training.run_environment import source_commit, versions
 
 # Shapes: X points of the domain, 2 labels, N examples of the pool.
 Array = NDArray[Any]

@@ -16,9 +16,9 @@ from molere_cli.data.feed import Feed, batches_in_order, make_feed
 from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.engine.memory import PeakMemory
 from molere_cli.hardness.hardness_scores import erm_plan
-from molere_cli.methods.molere import random_split
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
+from molere_cli.splits.quota import random_split
 from molere_cli.training.build_engine import Engine, build_engine
 from molere_cli.training.model_selection import check_selection
 

@@ -19,7 +19,8 @@ from molere_cli.foundation.files import with_nulls
 from molere_cli.foundation.locks import Note
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Dataset, Examples
-from molere_cli.runs.run_directory import RunDir, finished_runs
+from molere_cli.runs.find_runs import finished_runs
+from molere_cli.runs.run_directory import RunDir
 from molere_cli.training.run_identity import check_test_sets
 from molere_cli.training.trained_model import load_for_evaluation
 

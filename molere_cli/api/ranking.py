@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from molere_cli.api.data import Data
 from molere_cli.api.logger import LoggedProgress
+from molere_cli.api.new_split import NewSplit, diagnose_file, write_split_file
 from molere_cli.config.config_file import validate_config
 from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.run_config import RunConfig
@@ -27,8 +28,7 @@ from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.step import Step
 from molere_cli.foundation.errors import ConfigError, DataError
 from molere_cli.hardness.hardness_scores import erm_run, read_score
-from molere_cli.hardness.make_split import NewSplit, ScoreOf, make_split, write_split_file
-from molere_cli.hardness.pool_diagnosis import diagnose_file
+from molere_cli.hardness.make_split import ScoreOf, make_split
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.runs.run_tables import RunTable
 from molere_cli.splits.diagnosis import Diagnosis

@@ -17,7 +17,8 @@ from molere_cli.foundation.files import claim_folder, claim_name, hidden_beside,
 from molere_cli.foundation.progress import Progress
 from molere_cli.hardness.make_split import MadeSplits
 from molere_cli.registry.registry import Registry
-from molere_cli.runs.run_directory import RunDir, run_paths
+from molere_cli.runs.find_runs import run_paths
+from molere_cli.runs.run_directory import RunDir
 from molere_cli.training.model_selection import TUNING
 
 CANDIDATES = ".grid"

@@ -20,7 +20,8 @@ from molere_cli.foundation.progress import Progress
 from molere_cli.hardness.hardness_scores import announced
 from molere_cli.hardness.make_split import MadeSplits, split_for
 from molere_cli.registry.registry import Registry
-from molere_cli.runs.run_directory import RunDir, clear_beginning, run_paths, taken
+from molere_cli.runs.find_runs import run_paths
+from molere_cli.runs.run_directory import RunDir, clear_beginning, taken
 from molere_cli.splits.split_file import read_split
 from molere_cli.training.model_selection import check_selection
 from molere_cli.training.run_identity import (

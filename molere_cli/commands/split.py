@@ -15,7 +15,7 @@ from molere_cli.config.sections import ClassifierSettings, DataSettings, Machine
 from molere_cli.foundation.errors import ConfigError
 
 if TYPE_CHECKING:
-    from molere_cli.hardness.make_split import NewSplit
+    from molere_cli.api.new_split import NewSplit
     from molere_cli.splits.diagnosis import Diagnosis
     from molere_cli.splits.summary import Part
 
@@ -57,10 +57,10 @@ def split(
     quiet: Quiet = False,
 ) -> None:
     """Rank the pool and write a split file."""
+    from molere_cli.api.new_split import new_split_file
     from molere_cli.commands.console import progress_display
     from molere_cli.config.from_flags import configured_split
     from molere_cli.foundation.files import json_text
-    from molere_cli.hardness.make_split import new_split_file
     from molere_cli.registry.registry import load_plugins
     from molere_cli.splits.summary import summarize_whole
 
@@ -77,7 +77,7 @@ def split(
                 _show_parts(kind, made.split.info.score_name, [*of_it, *end])
         diagnosis: Diagnosis | None = None
         if diagnose:
-            from molere_cli.hardness.pool_diagnosis import diagnose_file
+            from molere_cli.api.new_split import diagnose_file
 
             diagnosis = diagnose_file(made, registry, progress=progress)
     if as_json:

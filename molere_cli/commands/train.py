@@ -277,7 +277,7 @@ def duration(seconds: float) -> str:
 
 def next_step(finished: Sequence[Path]) -> str | None:
     """What to type next, in a line: a comparison, once there is something beside these runs or among them."""
-    from molere_cli.runs.run_directory import finished_runs
+    from molere_cli.runs.find_runs import finished_runs
 
     if not finished:
         return None

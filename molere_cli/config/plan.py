@@ -11,12 +11,12 @@ from pydantic import BaseModel
 
 from molere_cli.config.device import Precision, resolve_device, resolve_precision
 from molere_cli.config.run_config import RunConfig
+from molere_cli.config.run_names import run_name
 from molere_cli.config.sections import InPlay, SplitSettings
 from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.option_errors import validate_options
 from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import BackboneSpec, MethodSpec, ReweighterSpec
-from molere_cli.runs.run_directory import run_name
 
 
 @dataclass(frozen=True, eq=False)

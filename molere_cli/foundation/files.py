@@ -319,3 +319,8 @@ def claim_name(path: Path, claim: Callable[[Path], None], *, numbered: bool, suf
             claim(name)
             return name
     raise FileExistsError(path)
+
+
+def same_fingerprint(one: str, other: str) -> bool:
+    """Whether two fingerprints agree in all that both cover."""
+    return all(mine == theirs for mine, theirs in zip(one.split("+"), other.split("+"), strict=False))

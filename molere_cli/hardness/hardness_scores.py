@@ -21,15 +21,15 @@ from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.method import Fit, TrainingContext, positions_of
 from molere_cli.engine.prediction import predict_feed
 from molere_cli.foundation.errors import ConfigError, RunError, SplitError
-from molere_cli.foundation.files import digest_of_values
-from molere_cli.foundation.fingerprints import same_fingerprint
+from molere_cli.foundation.files import digest_of_values, same_fingerprint
 from molere_cli.foundation.locks import Note, locked, take_left_behind
 from molere_cli.foundation.progress import Progress
 from molere_cli.foundation.randomness import derived_seed
 from molere_cli.hardness.auxiliary_fits import fit_context, fitted
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry
-from molere_cli.runs.run_directory import RunDir, finished_runs, unfinished_runs
+from molere_cli.runs.find_runs import finished_runs, unfinished_runs
+from molere_cli.runs.run_directory import RunDir
 from molere_cli.runs.run_tables import RunTable
 from molere_cli.splits.split_file import HeldOut
 from molere_cli.training.run_identity import as_planned, has_settings

@@ -12,7 +12,6 @@ Shapes: N examples of the pool.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -25,10 +24,9 @@ from molere_cli.foundation.progress import Progress
 from molere_cli.foundation.randomness import derived_generator
 from molere_cli.hardness.auxiliary_fits import fitted
 from molere_cli.hardness.hardness_scores import erm_context
-from molere_cli.hardness.make_split import NewSplit
 from molere_cli.registry.registry import Registry
 from molere_cli.splits.diagnosis import MULTIPLICITY, Accuracies, Diagnosis
-from molere_cli.splits.split_file import Split, write_split
+from molere_cli.splits.split_file import Split
 
 
 def diagnose(
@@ -61,18 +59,6 @@ def diagnose(
         hard=Accuracies(plain=accuracy["hard", 1], upweighted=accuracy["hard", MULTIPLICITY]),
         others=Accuracies(plain=accuracy["others", 1], upweighted=accuracy["others", MULTIPLICITY]),
     )
-
-
-def diagnose_file(made: NewSplit, registry: Registry, *, progress: Progress) -> Diagnosis:
-    """Diagnose a hard split that has just been written, and keep what is found in its file.
-
-    Raises:
-        WriteError: the system refuses; the file is then as it was.
-    """
-    found = diagnose(made.config, registry, made.data, made.split, progress=progress)
-    info = made.split.info.model_copy(update={"diagnosis": found})
-    write_split(replace(made.split, info=info), made.path)
-    return found
 
 
 def held_out_halves(split: Split, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

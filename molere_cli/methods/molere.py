@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from molere_cli.engine.method import Method, TrainingContext, num_steps, positions_of, training_positions
 from molere_cli.engine.step import Step
-from molere_cli.foundation.randomness import derived_generator
 from molere_cli.methods.reweighting import make_reweighting
 from molere_cli.methods.splitter import SplitterTraining
-from molere_cli.splits.quota import select_by_quota
+from molere_cli.splits.quota import random_split
 
 
 class MOLERE(Method):
@@ -115,9 +113,3 @@ class MOLERE(Method):
         self._splitting.load_state_dict(state["splitting"])
         self._in_validation = state["in_validation"].cpu()
         self._split_metrics = state.get("split_metrics", {})
-
-
-def random_split(labels: Tensor, *, delta: float, seed: int) -> Tensor:
-    """A class-stratified random validation set, bool (N,)."""
-    priority = torch.rand(len(labels), generator=derived_generator(seed, "random split"))
-    return select_by_quota(labels, priority, delta=delta)

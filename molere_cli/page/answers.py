@@ -20,7 +20,7 @@ from molere_cli.report.comparison import Result
 from molere_cli.report.statistics import GainKind
 
 if TYPE_CHECKING:
-    from molere_cli.page.page_content import StudyView
+    from molere_cli.page.study_view import StudyView
 
 STRIP = 6
 """Pictures in an answer."""

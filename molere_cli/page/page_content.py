@@ -12,8 +12,6 @@ from molere_cli.page.answers import Answer, answers
 from molere_cli.page.gallery import Shelf
 from molere_cli.page.hard_examples_section import (
     Chart,
-    Hard,
-    Weights,
     all_weights,
     drawn,
     hard_examples,
@@ -23,8 +21,9 @@ from molere_cli.page.html_table import Table
 from molere_cli.page.pool import Pool
 from molere_cli.page.provenance_section import provenance
 from molere_cli.page.study import MOST_STUDIES, Study, first_run, studies
-from molere_cli.page.subgroups_section import Whom, classes, whom
-from molere_cli.page.suspicion import Suspicion, suspicion
+from molere_cli.page.study_view import Diagnosed, StudyView
+from molere_cli.page.subgroups_section import classes, whom
+from molere_cli.page.suspicion import suspicion
 from molere_cli.page.training_section import calibration, cost, curves
 from molere_cli.page.words import headline
 from molere_cli.report.cells import explanation, grids
@@ -48,35 +47,6 @@ CONTENTS = (
     ("provenance", "Provenance"),
     ("numbers", "Numbers"),
 )
-
-
-@dataclass(frozen=True)
-class Diagnosed:
-    """What `--diagnose` found of the split of a row."""
-
-    label: str
-    sentence: str
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class StudyView:
-    """All that the page shows of one dataset and backbone."""
-
-    title: str
-    test_set: str
-    tables: Sequence[tuple[str, Table]]
-    gains: Chart | None
-    whom: Sequence[Whom]
-    hard: Hard | None
-    sizes: Chart | None
-    weights: Sequence[Weights]
-    suspects: Suspicion | None
-    diagnoses: Sequence[Diagnosed]
-    findings: Sequence[str]
-    classes: Sequence[Table]
-    calibration: Chart | None
-    curves: Sequence[Chart]
-    cost: Table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from molere_cli.foundation.fingerprints import same_fingerprint
+from molere_cli.foundation.files import same_fingerprint
 from molere_cli.report.records import RunRecord
 
 SeedPair = tuple[int, int]

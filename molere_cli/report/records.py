@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from molere_cli.config.run_config import completed
+from molere_cli.config.run_names import dataset_title
 from molere_cli.foundation.errors import ConfigError, RunError
-from molere_cli.runs.run_directory import RunDir, dataset_title, run_paths
+from molere_cli.runs.find_runs import run_paths
+from molere_cli.runs.run_directory import RunDir
 
 # What may differ between runs that count as the same experiment; `split` holds a path as often as a name,
 # so the split's provenance takes its place.

@@ -18,16 +18,15 @@ lock                  who is training it, while somebody is
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from molere_cli.foundation.errors import DamagedCheckpoint, MolereError, RunError, on_one_line, shown
 from molere_cli.foundation.files import (
@@ -35,7 +34,6 @@ from molere_cli.foundation.files import (
     JSON_LIMIT,
     claim_folder,
     claim_name,
-    digest,
     digest_of_file,
     digest_of_values,
     hidden_beside,
@@ -53,6 +51,7 @@ from molere_cli.foundation.files import (
 )
 from molere_cli.foundation.locks import Lock, Note, locked, take_left_behind
 from molere_cli.foundation.stopping import Stopped
+from molere_cli.runs.run_schema import METRICS, Environment, Finished, Grid, Settings
 
 CHECKPOINT_COMPLETE = "state.json"
 # In the order in which a reader looks: the one in place; the next, while the two are moving; the one before.
@@ -72,104 +71,8 @@ PLACE_SETTINGS = {"data_dir", "download", "workers", "check", "checkpoint_every"
 """Settings that no number hangs on, and that may change when a run moves to another machine."""
 METRICS_LIMIT = 1 << 26
 """Bytes of `metrics.jsonl` that are read at most."""
-SLUG_LENGTH = 80
-"""Characters of a dataset's name in the name of a file; file systems take 255 in all."""
 
 T = TypeVar("T")
-Integer = Annotated[int, Field(ge=-(2**63), lt=2**64)]
-"""Of 64 bits, signed or not: what other readers of JSON have too."""
-Pixels = Annotated[int, Field(ge=1, le=1 << 14)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Settings(BaseModel):
-    """What `config.json` says at least."""
-
-    model_config = ConfigDict(strict=True)
-
-    dataset: str
-    backbone: str
-    method: str
-    seed: Integer
-    data_seed: Integer = 0
-
-
-class MadeFrom(BaseModel):
-    """What `environment.json` says of a split at least."""
-
-    model_config = ConfigDict(strict=True)
-
-    strategy: str
-    score: str | None
-    delta: float
-
-
-class Gpu(BaseModel):
-    """What `environment.json` says of a GPU at least."""
-
-    model_config = ConfigDict(strict=True)
-
-    name: str
-
-
-class Input(BaseModel):
-    """What `environment.json` says of how an image becomes the network's input.
-
-    image_size: (height, width) in pixels; crop_mode: how it gets to that (`DataSettings.crop_mode`);
-    mean, std: of pixels in [0, 1], per channel. interpolation, crop_share: as of a `PretrainedInput`, where
-    images are as pretrained weights expect them.
-    """
-
-    model_config = ConfigDict(strict=True)
-
-    image_size: Annotated[list[Pixels], Field(min_length=2, max_length=2)]
-    crop_mode: Literal["squash", "center", "border"]
-    interpolation: str | None = None
-    crop_share: Annotated[float, Field(gt=0, le=1)] | None = None
-    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
-    std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
-
-
-class Environment(BaseModel):
-    """What `environment.json` says at least; versions of before did not record what has a default."""
-
-    model_config = ConfigDict(strict=True)
-
-    label: str
-    precision: str
-    device: str
-    fingerprint: str
-    started: str
-    split: MadeFrom | None
-    gpu: Gpu | None = None
-    cpu: str = ""
-    num_pool: Integer | None = None
-    class_names: list[str] = []
-    input: Input | None = None
-    test_fingerprints: dict[str, str] = {}
-    digests: dict[str, str] = {}
-    extended_from: list[Integer] = []
-
-
-class Grid(BaseModel):
-    """How a learning rate was chosen: of each that could be trained, what `by` was on the tuning set, for
-    every seed."""
-
-    lr: dict[str, list[float]]
-    by: str
-    chosen: float
-
-
-class Finished(BaseModel):
-    """What `DONE` says: when the run was finished (ISO 8601), and a digest of each of its files."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    finished: str
-    digests: dict[str, str]
-
-
-METRICS = TypeAdapter(dict[str, bool | Integer | float | None], config=ConfigDict(strict=True))
 
 
 class RunDir:
@@ -654,63 +557,3 @@ def _state_of(checkpoint: Path) -> bytes | None:
         return None
     except OSError as error:
         raise RunError(f"the checkpoint {checkpoint} cannot be read: {error.strerror}") from error
-
-
-def finished_runs(root: Path) -> list[RunDir]:
-    """The finished runs directly under `root`, oldest first."""
-    runs = [run for run in map(RunDir, run_paths(root)) if run.is_done]
-    return sorted(runs, key=lambda run: (_finished_at(run), run.path.name))
-
-
-def _finished_at(run: RunDir) -> float:
-    try:
-        return (run.path / "DONE").stat().st_mtime
-    except OSError:  # just deleted
-        return 0.0
-
-
-def unfinished_runs(root: Path) -> list[RunDir]:
-    """The runs directly under `root` that have begun and are not finished, in name order."""
-    return [run for run in map(RunDir, run_paths(root)) if not run.is_done]
-
-
-def run_paths(root: Path) -> list[Path]:
-    """The run directories directly under `root`, finished or not, in name order; damaged ones too.
-
-    Raises:
-        RunError: the system does not let us look.
-    """
-    try:
-        folders = [Path(entry.path) for entry in os.scandir(root) if not entry.name.startswith(".")]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise RunError(f"cannot look for runs in {root}: {error.strerror}") from error
-    names = ("config.json", "environment.json", "metrics.jsonl", "DONE")
-    return sorted(path for path in folders if any(os.path.isfile(path / name) for name in names))
-
-
-def dataset_title(dataset: str) -> str:
-    """A dataset's name as tables show it: of a path its last part, however it was spelled.
-
-    What lies in two folders of one name is told apart by its fingerprint.
-    """
-    name, colon, argument = dataset.partition(":")
-    spelled = (
-        Path(argument).is_absolute() or argument.startswith(("./", "../", "~")) or argument.endswith("/")
-    )
-    return f"{name}{colon}{Path(argument).name}" if spelled else dataset
-
-
-def dataset_slug(dataset: str) -> str:
-    """A dataset's name as part of a file name: `parquet:/a/cifar100` is `parquet-cifar100`; a long one is
-    cut, with a digest of the whole."""
-    name, _, argument = dataset.partition(":")
-    text = f"{name}-{Path(argument).name}" if argument else name
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
-    return slug if len(slug) <= SLUG_LENGTH else f"{slug[:SLUG_LENGTH]}-{digest(text.encode())[:8]}"
-
-
-def run_name(*, dataset: str, method: str, seed: int) -> str:
-    """The default name of a run's directory."""
-    return f"{dataset_slug(dataset)}-{method}-s{seed}"

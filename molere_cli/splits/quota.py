@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from molere_cli.foundation.errors import SplitError
+from molere_cli.foundation.randomness import derived_generator
 
 # Fine enough for any delta that is typed, and small enough that N times it fits into int64.
 LARGEST_DENOMINATOR = 10**9
@@ -81,3 +82,9 @@ def rank_within_class(labels_N: Tensor, priority_N: Tensor) -> Tensor:
     rank_N = torch.empty_like(order_N)
     rank_N[order_N] = torch.arange(len(order_N), device=order_N.device) - first_place_C[labels_N[order_N]]
     return rank_N
+
+
+def random_split(labels: Tensor, *, delta: float, seed: int) -> Tensor:
+    """A class-stratified random validation set, bool (N,)."""
+    priority = torch.rand(len(labels), generator=derived_generator(seed, "random split"))
+    return select_by_quota(labels, priority, delta=delta)

@@ -24,8 +24,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from molere_cli.foundation.errors import SplitError
-from molere_cli.foundation.files import claim_file, claim_name, digest, replacing, sweep, temporary_for
-from molere_cli.foundation.fingerprints import same_fingerprint
+from molere_cli.foundation.files import (
+    claim_file,
+    claim_name,
+    digest,
+    replacing,
+    same_fingerprint,
+    sweep,
+    temporary_for,
+)
 from molere_cli.registry.option_errors import explain_validation
 from molere_cli.splits.diagnosis import Diagnosis
 from molere_cli.splits.quota import validation_size

@@ -13,7 +13,7 @@ from molere_cli.config.device import set_arithmetic
 from molere_cli.config.plan import Plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import Feed, FeedSettings, make_feed
-from molere_cli.data.source import LoadedDataset
+from molere_cli.data.source import LoadedDataset, load_other_dataset
 from molere_cli.engine.classifier import Classifier, build_backbone, build_classifier
 from molere_cli.engine.layers import classification_layer
 from molere_cli.engine.loop import TrainingLoop
@@ -22,12 +22,13 @@ from molere_cli.engine.optimizer import build_optimizer
 from molere_cli.engine.random_state import isolated_randomness
 from molere_cli.engine.start import load_weights
 from molere_cli.engine.third_party import CheckedMethod, watch_forward
-from molere_cli.foundation.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError, SplitError
+from molere_cli.foundation.files import same_fingerprint
 from molere_cli.foundation.randomness import derived_seed
 from molere_cli.foundation.ranks import ALONE, Ranks
 from molere_cli.methods.splitter import FeaturesSplitter, ImageSplitter
 from molere_cli.registry.specs import BackboneRequest, Examples, MethodSpec, ReweighterRequest
-from molere_cli.splits.split_file import Split
+from molere_cli.splits.split_file import Split, SplitInfo
 from molere_cli.training.input_preprocessing import described, feed_settings, input_of_weights
 
 
@@ -253,3 +254,42 @@ def _make_splitter(
         )
         backbone = build_backbone(plan.backbone, request).to(memory_format=torch.channels_last)
         return ImageSplitter(backbone, feature_dim, data.num_classes)
+
+
+def engine_on_split(
+    plan: Plan,
+    data: LoadedDataset,
+    split: Split | None,
+    *,
+    ranks: Ranks = ALONE,
+    note: Callable[[str], None] | None = None,
+) -> Engine:
+    """The engine with the split's validation examples, of the pool or of another dataset.
+
+    Args:
+        ranks: the processes that train it together.
+        note: told what a user should know of how the classifier starts.
+
+    Raises:
+        SplitError: that other dataset is not what the split was made with.
+    """
+    if split is None:
+        return build_engine(plan, data, None, ranks=ranks, note=note)
+    validation = _other_validation(plan, data, split.info)
+    return build_engine(
+        plan, data, split.in_validation, validation=validation, split=split, ranks=ranks, note=note
+    )
+
+
+def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examples | None:
+    if info.val_dataset is None:
+        return None
+    other = load_other_dataset(
+        plan.config.data, data, plan.registry, info.val_dataset, {}, purpose="validate"
+    )
+    if not same_fingerprint(other.fingerprint, str(info.val_fingerprint)):
+        raise SplitError(
+            f"dataset {info.val_dataset!r}, which the split validates on, has changed since it was made: "
+            f"fingerprint {other.fingerprint}, recorded {info.val_fingerprint}; make a new split"
+        )
+    return other.dataset.pool

@@ -36,8 +36,7 @@ from molere_cli.engine.method import Fit, TrainingContext
 from molere_cli.engine.prediction import predict_feed, predict_sets
 from molere_cli.engine.prediction_metrics import Predictions
 from molere_cli.foundation.errors import ConfigError, DataError, PluginError, TrainingError
-from molere_cli.foundation.files import json_text, parse_json
-from molere_cli.foundation.fingerprints import same_fingerprint
+from molere_cli.foundation.files import json_text, parse_json, same_fingerprint
 from molere_cli.foundation.ranks import ALONE, Ranks, in_touch
 from molere_cli.foundation.stopping import stop_if_asked
 from molere_cli.methods.auxiliary import fit_loop
@@ -302,7 +301,7 @@ class _Follower:
 
 
 def _engine_of(plan: Plan, data: LoadedDataset, split_file: Tensor | None) -> Engine:
-    from molere_cli.training.train_run import engine_on_split
+    from molere_cli.training.build_engine import engine_on_split
 
     split = None
     if split_file is not None:

@@ -30,7 +30,7 @@ from molere_cli.runs.run_tables import (
 )
 from molere_cli.splits.split_file import HELD_OUT, HeldOut, Split, SplitInfo
 from molere_cli.training.build_engine import Engine
-from molere_cli.training.run_identity import versions
+from molere_cli.training.run_environment import versions
 
 INT64 = pa.int64()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from itertools import chain
@@ -13,24 +13,20 @@ from torch import Tensor
 
 from molere_cli.config.config_file import saved_config, validate_config
 from molere_cli.config.plan import Plan, make_plan
-from molere_cli.data.source import LoadedDataset, load_dataset, load_other_dataset
+from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.engine.average import SUFFIX
 from molere_cli.engine.checkpoint import load_average, load_state, load_trained
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.prediction_metrics import Predictions, group_accuracies, summarize
-from molere_cli.foundation.errors import RunError, SplitError
-from molere_cli.foundation.fingerprints import same_fingerprint
+from molere_cli.foundation.errors import ConfigError, RunError
 from molere_cli.foundation.locks import beat
 from molere_cli.foundation.progress import Progress
-from molere_cli.foundation.ranks import ALONE, Ranks
 from molere_cli.foundation.stopping import Stopped, stop_if_asked
 from molere_cli.registry.registry import Registry
-from molere_cli.registry.specs import Examples
 from molere_cli.runs.run_directory import CHECKPOINTS, RunDir, new_run
-from molere_cli.splits.split_file import Split, SplitInfo, read_split, write_split
-from molere_cli.training.build_engine import Engine, build_engine
+from molere_cli.splits.split_file import Split, read_split, write_split
+from molere_cli.training.build_engine import Engine, engine_on_split
 from molere_cli.training.checkpoint_writer import Checkpoints, digest_of_records, stopping_well
-from molere_cli.training.extend import check_extension, new_schedule
 from molere_cli.training.model_selection import Selection
 from molere_cli.training.process_group import (
     check_shares,
@@ -39,15 +35,13 @@ from molere_cli.training.process_group import (
     predict_pool,
     predict_tests,
 )
+from molere_cli.training.run_environment import describe_environment, describe_gpu, describe_input
 from molere_cli.training.run_identity import (
     check_fingerprint,
     check_input,
     check_split,
     check_test_sets,
     checked_split,
-    describe_environment,
-    describe_gpu,
-    describe_input,
     other_machine,
 )
 from molere_cli.training.run_outputs import (
@@ -57,10 +51,7 @@ from molere_cli.training.run_outputs import (
     write_run_thumbnails,
     write_test_results,
 )
-
-COLLAPSE_CHECK_UPDATES = 100
-HARM_EPOCHS = 3
-HARM_SHARE = 2 / 3
+from molere_cli.training.training_health import collapse_of, harm_of
 
 
 def train_run(
@@ -242,45 +233,6 @@ def _records(run: RunDir, num_epochs: int, recorded: str | None) -> list[dict[st
     return records
 
 
-def engine_on_split(
-    plan: Plan,
-    data: LoadedDataset,
-    split: Split | None,
-    *,
-    ranks: Ranks = ALONE,
-    note: Callable[[str], None] | None = None,
-) -> Engine:
-    """The engine with the split's validation examples, of the pool or of another dataset.
-
-    Args:
-        ranks: the processes that train it together.
-        note: told what a user should know of how the classifier starts.
-
-    Raises:
-        SplitError: that other dataset is not what the split was made with.
-    """
-    if split is None:
-        return build_engine(plan, data, None, ranks=ranks, note=note)
-    validation = _other_validation(plan, data, split.info)
-    return build_engine(
-        plan, data, split.in_validation, validation=validation, split=split, ranks=ranks, note=note
-    )
-
-
-def _other_validation(plan: Plan, data: LoadedDataset, info: SplitInfo) -> Examples | None:
-    if info.val_dataset is None:
-        return None
-    other = load_other_dataset(
-        plan.config.data, data, plan.registry, info.val_dataset, {}, purpose="validate"
-    )
-    if not same_fingerprint(other.fingerprint, str(info.val_fingerprint)):
-        raise SplitError(
-            f"dataset {info.val_dataset!r}, which the split validates on, has changed since it was made: "
-            f"fingerprint {other.fingerprint}, recorded {info.val_fingerprint}; make a new split"
-        )
-    return other.dataset.pool
-
-
 def _train(
     engine: Engine,
     run: RunDir,
@@ -394,40 +346,21 @@ def _write_results(engine: Engine, run: RunDir) -> None:
         write_run_thumbnails(run, engine.data.dataset.pool, engine.data.test_sets())
 
 
-def harm_of(records: Sequence[Mapping[str, float]]) -> str | None:
-    """A sentence if the weights make training worse, by the records of all epochs so far; None if not."""
-    # Training accuracy counts each example once, whatever its weight, and rises or stays under weights that
-    # help. In sane runs it dips by up to a sixth while they settle; a third, for several epochs, is a
-    # classifier that unlearns much of the pool. Their spread is measured by the effective sample size, which
-    # knows no scale.
-    best = max(range(len(records)), key=lambda epoch: records[epoch]["train/accuracy"])
-    then, recent = records[best], records[best + 1 :][-HARM_EPOCHS:]
-    now = recent[-1] if recent else then
-    has_fallen = len(recent) == HARM_EPOCHS and all(
-        record["train/accuracy"] < HARM_SHARE * then["train/accuracy"] for record in recent
-    )
-    ess_then, ess_now = (record.get("weights/ess", 1.0) for record in (then, now))
-    if not has_fallen or ess_now >= ess_then:
-        return None
+def check_extension(run: RunDir, had: int, epochs: int) -> None:
+    """Raise ConfigError if a run that was to have `had` epochs is to have fewer."""
+    if epochs < had:
+        raise ConfigError(f"--epochs {epochs} is less than the {had} of {run.path}; a run only grows")
+
+
+def new_schedule(engine: Engine, run: RunDir, had: int) -> str:
+    """What becomes of the learning rate, in a sentence; the engine has the run's last checkpoint."""
+    loop, settings = engine.loop, engine.plan.config.classifier
+    before = float(loop.optimizer.param_groups[0]["lr"])
+    loop.scheduler.step(loop.next_epoch)
+    after = float(loop.optimizer.param_groups[0]["lr"])
     return (
-        f"training accuracy has fallen from {100 * then['train/accuracy']:.0f}% in epoch {best + 1} to "
-        f"{100 * now['train/accuracy']:.0f}% in epoch {len(records)}, while the weights have spread "
-        f"(effective sample size {100 * ess_then:.0f}% then, {100 * ess_now:.0f}% now): they make training "
-        "worse; lower the learning rate of the weights, or use another split or --method erm"
+        f"{run.path} was to have {had} epochs and now gets {settings.epochs}: from epoch "
+        f"{loop.next_epoch + 1} on the learning rate is what --schedule {settings.schedule} has there in a "
+        f"run of {settings.epochs}, {after:.3g} after {before:.3g}, and so with all that goes by the number "
+        f"of epochs; `molere compare` keeps it apart from runs that had {settings.epochs} from the start"
     )
-
-
-def collapse_of(metrics: Mapping[str, float]) -> str | None:
-    """A sentence if a reweighter's weights of an epoch are all near 0, or still all equal; None if they are
-    well, or no reweighter's."""
-    if "reweighter/updates" not in metrics:
-        return None
-    num_updates = metrics["reweighter/updates"]
-    if num_updates >= COLLAPSE_CHECK_UPDATES and metrics["weights/std"] < 1e-6:
-        return (
-            f"all weights are still equal after {num_updates:.0f} meta-updates: the hypergradient does not "
-            "reach the reweighter; raise --reweighter-lr or use --hypergradient-scale batch"
-        )
-    if metrics.get("weights/mean", 1.0) < 1e-3:
-        return "the weights have collapsed towards 0; use --weight-normalization mean"
-    return None
