@@ -45,7 +45,7 @@ docs-check: $(INSTALLED)
 # 3 GB, since torch comes with its CUDA libraries. Old libraries may warn, and each Typer words docs/cli.md its own way.
 check-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -m "not slow" -W default \
-		--deselect molere_cli_tests/test_docs.py::test_generated_pages_are_up_to_date
+		--deselect molere_cli_tests/programme/test_docs.py::test_generated_pages_are_up_to_date
 
 $(LOWEST)/.installed: pyproject.toml .ci/lowest.py
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)

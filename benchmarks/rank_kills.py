@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(ROOT))
 from molere_cli.runs.run_directory import RunDir
-from molere_cli_tests.test_torchrun import ENVIRONMENT, SMALL, command, kill_after
-from molere_cli_tests.test_training import assert_same_tensors, without_times
+from molere_cli_tests.reliability.test_torchrun import ENVIRONMENT, SMALL, command, kill_after
+from molere_cli_tests.training import assert_same_tensors, without_times
 
 LINES = {
     "erm": "--method erm",

@@ -10,7 +10,7 @@ from molere_cli.api.report_page import report
 from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.run_config import RunConfig
 from molere_cli.foundation.progress import NoProgress
-from molere_cli_tests.test_strangers import REGISTRY, draw
+from molere_cli_tests.reliability.test_strangers import REGISTRY, draw
 
 HOSTILE = ("<script>alert(1)<", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }} & café")
 COMMON = {"batch_size": 16, "workers": 0, "precision": "fp32", "device": "cpu"}

@@ -1,0 +1,1 @@
+"""What first-party plugins offer, and what third parties' may get wrong."""

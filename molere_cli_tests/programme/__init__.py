@@ -1,0 +1,1 @@
+"""The repository itself: floors, docs, benchmarks, packages."""

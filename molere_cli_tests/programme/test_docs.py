@@ -1,0 +1,93 @@
+"""The documentation says what is true: hooks, examples, generated pages, versions."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import molere_cli
+from molere_cli.api.live_tracking import replay
+from molere_cli.api.run_seeds import train_seeds
+from molere_cli.foundation.progress import NoProgress
+from molere_cli.registry import hookspecs
+from molere_cli_tests.training import tiny_config
+
+ROOT = Path(__file__).parents[2]
+PLUGINS_PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+HOOKS = {n: f for n, f in vars(hookspecs).items() if n.startswith("register_")}
+EXAMPLES = {
+    "register_backbones": {"backbone": "doc_linear", "backbone_option": {"bias": "false"}},
+    "register_datasets": {"dataset": "doc_noise"},
+    "register_splits": {"method": "lrw", "split": "doc_middling"},
+    "register_reweighters": {"method": "lrw", "split": "random", "reweighter": "doc_class"},
+    "register_methods": {"method": "truncated", "method_option": {"share": "0.2"}},
+    "register_trackers": {},
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_documented_by_its_signature(hook):
+    arguments = ", ".join(inspect.signature(HOOKS[hook]).parameters)
+    assert f"## {hook}({arguments})" in PLUGINS_PAGE
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_example_of_every_hook_trains_as_printed(hook, registry, tmp_path):
+    section = PLUGINS_PAGE.partition(f"## {hook}(")[2]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    plugin = ModuleType("documented")
+    exec(compile(code, f"docs/plugins.md: {hook}", "exec"), vars(plugin))  # noqa: S102 - our page
+    registry.add(plugin, "documented")
+    assert registry.problems == []
+    config = tiny_config(epochs=2, **EXAMPLES[hook])
+    (run,) = train_seeds(config, [0], registry, runs=tmp_path, progress=NoProgress())
+    assert run.is_done
+    if hook == "register_trackers":
+        replay([run.path], "doc_lines", registry, out=tmp_path / "out")
+        losses = [f"{record['epoch']} {record['train/loss']:.4f}" for record in run.metrics()]
+        assert (tmp_path / "out" / f"{run.path.name}.txt").read_text().splitlines() == losses
+
+
+def test_the_tests_that_a_page_names_are_there():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    modules = {
+        path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("molere_cli_tests/*/test_*.py")
+    }
+    tests = set(re.findall(r"def (test_\w+)\(", "".join(modules.values())))
+    named = re.findall(r"`(test_\w+(?:\.py)?)`", page)
+    assert len(named) > 40
+    assert [name for name in named if name not in tests | modules.keys()] == []
+
+
+def test_generated_pages_are_up_to_date():
+    check = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"], capture_output=True, text=True
+    )
+    assert check.returncode == 0, check.stderr
+
+
+def test_every_dataset_of_this_distribution_that_is_not_the_users_own_has_a_card(registry):
+    specs = [offer.spec for offer in registry.datasets.offers if offer.plugin.startswith("molere_")]
+    assert len(specs) > 10
+    without = {spec.name for spec in specs if spec.card is None}
+    assert without == {"folder", "csv", "parquet", "hf", "arrays"}
+
+
+def test_changelog_package_and_project_agree_on_the_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(\d[^\]]*)\]", changelog, re.MULTILINE)[1]
+    assert project["version"] == molere_cli.__version__ == newest
+
+
+@pytest.mark.parametrize("page", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda p: p.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target

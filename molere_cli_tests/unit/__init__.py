@@ -1,0 +1,1 @@
+"""What a function or a file gives, against closed forms and float64."""
