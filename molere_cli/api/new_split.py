@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from molere_cli.config.config_file import validate_config
+from molere_cli.config.config_file import saved_config
 from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.run_config import RunConfig, flag_name
 from molere_cli.config.run_names import dataset_slug
@@ -92,7 +92,7 @@ def config_of_erm_run(run: RunDir, given: RunConfig, registry: Registry) -> RunC
         RunError: it is no ERM run on the whole pool.
         ConfigError: another setting was given than the run has.
     """
-    config = validate_config(run.config(), source=str(run.path / "config.json"))
+    config = saved_config(run.config(), source=str(run.path / "config.json"))
     method = config.method.method
     if method != "erm" or config.split.train_on != "all":
         raise RunError(f"{run.path} is a run of method {method!r}; give one of erm on the whole pool")

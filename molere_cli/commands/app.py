@@ -24,6 +24,7 @@ from molere_cli.commands.demo import demo
 from molere_cli.commands.evaluate import evaluate
 from molere_cli.commands.export import export
 from molere_cli.commands.hardest import hardest
+from molere_cli.commands.help import EXAMPLES, ShortHelp, epilog
 from molere_cli.commands.log import log
 from molere_cli.commands.output import ready_streams, say, written_out
 from molere_cli.commands.plugins import plugins
@@ -71,6 +72,12 @@ app.command()(predict)
 app.command()(export)
 app.command()(plugins)
 app.command()(demo)
+
+
+for command in app.registered_commands:
+    command.cls = ShortHelp
+    name = command.name or command.callback.__name__  # type: ignore[union-attr]
+    command.epilog = epilog(*EXAMPLES[name])
 
 
 def _version(wanted: bool) -> None:

@@ -12,7 +12,8 @@ import typer
 from pydantic.fields import FieldInfo
 
 from molere_cli.commands import completion
-from molere_cli.config.run_config import OWNERS, SECTIONS, field_of, flag_name
+from molere_cli.commands.help import HelpAll
+from molere_cli.config.run_config import OWNERS, RENAMED, SECTIONS, field_of, flag_name
 from molere_cli.config.sections import Section
 from molere_cli.foundation.errors import ConfigError
 
@@ -39,14 +40,18 @@ def with_config_flags(
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         fields = [name for name, section in OWNERS.items() if section in sections and name not in without]
+        old = [name for name, new in RENAMED.items() if new in fields]
 
         @functools.wraps(command)
         def wrapped(**values: Any) -> None:
-            given = {name: values.pop(name) for name in fields}
+            del values["help_all"]  # its callback has shown it
+            given = {name: values.pop(name) for name in (*fields, *old)}
             command(flags=_parsed({k: v for k, v in given.items() if v not in (None, [])}), **values)
 
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [p for p in own if p.name != "flags"] + [_parameter(name) for name in fields]
+        parameters += [_old_parameter(name) for name in old]
+        parameters.append(_keyword("help_all", HelpAll, default=False))
         wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapped
@@ -68,12 +73,17 @@ def _parameter(name: str) -> inspect.Parameter:
         autocompletion=completion.OF_SETTINGS.get(name),
     )
     kind: Any = list[str] if is_options else _optional(info.annotation)
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[kind, option],
-    )
+    return _keyword(name, Annotated[kind, option], default=None)
+
+
+def _old_parameter(name: str) -> inspect.Parameter:
+    """A flag's old spelling, which helps do not show."""
+    kind = _optional(field_of(RENAMED[name]).annotation)
+    return _keyword(name, Annotated[kind, typer.Option(flag_name(name), hidden=True)], default=None)
+
+
+def _keyword(name: str, annotation: Any, *, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _help(info: FieldInfo, *, show_default: bool) -> str:

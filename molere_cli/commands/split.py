@@ -27,7 +27,13 @@ def split(
     *,
     flags: dict[str, Any],
     strategy: Annotated[
-        str, typer.Option("--strategy", help="Split strategy: NAME or NAME:ARGUMENT.", autocompletion=splits)
+        str,
+        typer.Option(
+            "--split",
+            "--strategy",
+            help="Split strategy: NAME or NAME:ARGUMENT.",
+            autocompletion=splits,
+        ),
     ] = "hard",
     erm: Annotated[
         Path | None,

@@ -67,10 +67,11 @@ def train(
         typer.Option(
             "--recipe",
             help=(
-                "Settings below file and flags: of training from scratch, of fine-tuning, of training the "
-                "classification layer alone; auto: by whether there are pretrained weights."
+                "Settings for scratch, finetune or probe, below file and flags; probe trains the "
+                "classification layer alone; auto: by whether there are pretrained weights. (default: auto)"
             ),
-            show_default="auto",
+            metavar="NAME",
+            show_default=False,
         ),
     ] = None,
     print_config: Annotated[

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from molere_cli.config.run_config import OWNERS, RunConfig, completed
+from molere_cli.config.run_config import OWNERS, RunConfig, completed, renamed
 from molere_cli.foundation.errors import ConfigError
 from molere_cli.foundation.files import parse_json, read_text
 from molere_cli.registry.option_errors import explain_validation, unknown_key
@@ -56,7 +56,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a table of settings, not a {type(values).__name__}")
-    return values
+    return renamed(values)
 
 
 def _parse_toml(text: str) -> dict[str, Any]:
@@ -77,6 +77,7 @@ def saved_config(settings: Mapping[str, Any], *, source: str) -> RunConfig:
 
 def validate_config(values: Mapping[str, Any], *, source: str | None = None) -> RunConfig:
     """RunConfig from flat names and plain values; what is wrong becomes one sentence that names `source`."""
+    values = renamed(values)
     if unknown := [name for name in values if name not in OWNERS]:
         where = f"{source}: " if source else ""
         raise ConfigError(where + unknown_key(unknown[0], known=OWNERS))

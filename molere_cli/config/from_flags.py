@@ -12,7 +12,7 @@ from typing import Any
 from molere_cli.config.config_file import overridden, read_config_file, validate_config
 from molere_cli.config.plan import in_play
 from molere_cli.config.recipes import Recipe, recipe_settings
-from molere_cli.config.run_config import RunConfig, flag_name
+from molere_cli.config.run_config import RunConfig, flag_name, renamed
 from molere_cli.config.sections import InPlay
 from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.registry import Registry
@@ -32,6 +32,7 @@ def configured(
     Raises:
         ConfigError, UnknownNameError: a key, a value or the method is not known.
     """
+    flags = renamed(flags)
     values = read_config_file(path) if path is not None else {}
     values = {**recipe_settings(recipe, overridden(values, flags)), **values}
     if path is None or "method" not in flags:
@@ -46,6 +47,7 @@ def configured_split(path: Path | None, flags: Mapping[str, Any], registry: Regi
     Raises:
         ConfigError, UnknownNameError: a key, a value or the strategy is not known; a flag has no effect.
     """
+    flags = renamed(flags)
     strategy, _argument = registry.split(flags["split"])
     parts = InPlay(split="required", split_needs=strategy.needs, makes_split=True)
     values = read_config_file(path) if path is not None else {}
@@ -86,6 +88,7 @@ def swept(
             among the flags, or as in `configured`.
         UnknownNameError: a method that no plugin offers.
     """
+    flags = renamed(flags)
     names = [name.strip() for name in str(flags.get("method", "")).split(",")]
     if len(names) == 1:
         return [configured(path, flags, registry, recipe=recipe)]

@@ -16,7 +16,7 @@ SPELLED_AS_PATH = ("./", "../", "~", os.sep)
 
 
 def with_absolute_paths(config: RunConfig, registry: Registry) -> RunConfig:
-    """The configuration with every path in it absolute: of the dataset, the split, label noise and weights.
+    """The configuration with every path in it absolute: of dataset, split, label noise and initial weights.
 
     Raises:
         UnknownNameError: a dataset or split strategy that no plugin offers.
@@ -28,8 +28,8 @@ def with_absolute_paths(config: RunConfig, registry: Registry) -> RunConfig:
     }
     if config.data.noise_is_file:
         changes["label_noise"] = absolute_path(config.data.label_noise)
-    if config.classifier.weights is not None:
-        changes["weights"] = Path(absolute_path(str(config.classifier.weights)))
+    if config.classifier.init_from is not None:
+        changes["init_from"] = Path(absolute_path(str(config.classifier.init_from)))
     if "split" in config.given and config.split.split != NO_START:
         changes["split"] = _absolute_split(config, registry)
     return config.updated(**changes)

@@ -37,6 +37,6 @@ def recipe_text(name: str) -> str:
 def _chosen(given: Mapping[str, Any]) -> str:
     option = given.get("backbone_option", {})
     pretrained = str(option.get("pretrained", "")).lower() in TRUE if isinstance(option, Mapping) else False
-    if given.get("weights") is None and not pretrained:
+    if given.get("init_from") is None and not pretrained:
         return "scratch"
     return "probe" if str(given.get("freeze_backbone", "")).lower() in TRUE else "finetune"

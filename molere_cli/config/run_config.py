@@ -133,6 +133,21 @@ def field_of(name: str) -> FieldInfo:
     return OWNERS[name].model_fields[name]
 
 
+RENAMED = {"weights": "init_from"}
+"""Settings that had another name, which files and runs of before still say."""
+
+
+def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings under the names that they have now.
+
+    Raises:
+        ConfigError: one is there under both.
+    """
+    if both := [old for old, new in RENAMED.items() if old in settings and new in settings]:
+        raise ConfigError(f"{both[0]} is the old name of {RENAMED[both[0]]}; give one of them")
+    return {RENAMED.get(name, name): value for name, value in settings.items()}
+
+
 def completed(settings: Mapping[str, Any], *, source: str) -> dict[str, Any]:
     """The settings of a saved run, with those at their defaults that came after it was written.
 
@@ -141,6 +156,7 @@ def completed(settings: Mapping[str, Any], *, source: str) -> dict[str, Any]:
     Raises:
         ConfigError: a value is not valid; the sentence names it and `source`.
     """
+    settings = renamed(settings)
     uses = frozenset({"reweighter", "splitter"} & settings.keys())
     without_split = "optional" if "train_on" in settings else "none"
     split = "required" if "split" in settings else "start" if uses else without_split

@@ -201,7 +201,7 @@ class ClassifierSettings(Section):
 
     backbone: str = Field("small_cnn", description="Backbone: NAME or FAMILY:NAME.")
     backbone_option: KeyValues = Field({}, description="Option of the backbone.")
-    weights: Path | None = Field(None, description="Start the classifier from this .safetensors file.")
+    init_from: Path | None = Field(None, description="Start the classifier from this .safetensors file.")
     freeze_backbone: bool = Field(False, description="Train the classification layer alone (linear probing).")
     epochs: int = Field(40, description="Passes over the training examples.", ge=1, le=MAX_EPOCHS)
     batch_size: int = Field(64, description="Training examples a step.", ge=2, le=MAX_BATCH_SIZE)

@@ -30,7 +30,7 @@ DATA_SETTINGS = frozenset(
         "test_fingerprint",
     }
 )
-START_SETTINGS = frozenset({"backbone", "backbone_option", "weights", "freeze_backbone"})
+START_SETTINGS = frozenset({"backbone", "backbone_option", "init_from", "freeze_backbone"})
 BASELINE_SETTINGS = DATA_SETTINGS | START_SETTINGS | {"precision"}
 METHOD_SETTINGS = frozenset({"method", "method_option", "train_on"})
 # What only some ERM runs have, and which is no matter of the method.

@@ -160,9 +160,9 @@ def make_classifier(
     """
     classifier = make_empty_classifier(plan, data.num_classes, image_size)
     classifier.ranks = ranks
-    if plan.config.classifier.weights is not None:
+    if plan.config.classifier.init_from is not None:
         found = load_weights(
-            classifier.module, plan.config.classifier.weights, backbone=plan.config.classifier.backbone
+            classifier.module, plan.config.classifier.init_from, backbone=plan.config.classifier.backbone
         )
         if found is not None and note is not None:
             note(found)
@@ -172,7 +172,7 @@ def make_classifier(
         and _starts_at_random(classifier, plan, data, image_size)
     ):
         note(
-            "--freeze-backbone keeps features that are random here; give --weights, or a backbone with "
+            "--freeze-backbone keeps features that are random here; give --init-from, or a backbone with "
             "pretrained ones"
         )
     return classifier

@@ -61,7 +61,7 @@ def input_of_weights(plan: Plan) -> FeedSettings | None:
     """
     if plan.config.data.preprocessing == "dataset":
         return None
-    path = plan.config.classifier.weights
+    path = plan.config.classifier.init_from
     if path is not None:
         run = RunDir(path.parent.parent)
         if path.parent == run.classifier_path.parent and (run.path / "environment.json").is_file():

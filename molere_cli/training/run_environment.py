@@ -39,10 +39,18 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
-        "command": shlex.join(["molere", *sys.argv[1:]]),
+        "command": command_line(),
         "commit": source_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def command_line() -> str:
+    """What was typed: `molere train ...`, or, where a program calls the library, the Python that runs it."""
+    program = Path(sys.argv[0])
+    if program.name == "molere" or program.parts[-2:] == ("molere_cli", "__main__.py"):
+        return shlex.join(["molere", *sys.argv[1:]])
+    return shlex.join(["python", *sys.orig_argv[1:]])
 
 
 def describe_input(settings: FeedSettings) -> dict[str, Any]:
@@ -100,11 +108,13 @@ def cpu_name() -> str:
 
 
 def source_commit() -> str | None:
-    """The commit of the checkout that MOLERE runs from, None for an installed package."""
+    """The commit of the checkout that MOLERE runs from, with `-dirty` behind it where a file of it has been
+    edited since; None for an installed package."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
-    git = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    # Without tags, whose names would stand in place of the commit's.
+    git = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         done = subprocess.run(git, capture_output=True, text=True, check=True)  # noqa: S603 - ours
     except (OSError, subprocess.CalledProcessError):

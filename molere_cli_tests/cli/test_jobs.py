@@ -44,7 +44,7 @@ def test_printed_commands_make_the_runs_of_the_one_command(in_tmp, molere):
 
 def test_a_recipe_and_pretrained_weights_are_in_the_commands(in_tmp, molere):
     assert molere(f"train --method erm {SMALL} --backbone resnet20 --out start --quiet").code == 0
-    weights = "--weights start/checkpoint/classifier.safetensors"
+    weights = "--init-from start/checkpoint/classifier.safetensors"
     line = f"train --method erm --dataset digits --backbone resnet20 {weights}"
     (printed,) = molere(f"{line} --print-commands").out.splitlines()
     again, expected = (

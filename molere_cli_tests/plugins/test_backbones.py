@@ -263,7 +263,7 @@ def test_pretrained_weights_out_of_reach_are_one_sentence(installed, tmp_path, m
         build(installed, "timm:test_resnet", pretrained="true", cache_dir=str(tmp_path))
     assert "\n" not in str(caught.value)
     assert "leave out pretrained=true" in str(caught.value)
-    assert "start from a file with --weights" in str(caught.value)
+    assert "start from a file with --init-from" in str(caught.value)
 
 
 def test_a_hub_out_of_reach_is_not_waited_for(installed, tmp_path, monkeypatch):

@@ -174,7 +174,7 @@ def test_a_finished_run_whose_last_state_is_gone_is_not_taken_for_what_it_was_be
 
 def test_a_classifier_does_not_start_from_a_damaged_checkpoint(tmp_path):
     run = trained("--epochs 1 --limit-train 100", tmp_path / "run")
-    line = f"--epochs 1 --limit-train 100 --weights {run.classifier_path}"
+    line = f"--epochs 1 --limit-train 100 --init-from {run.classifier_path}"
     trained(line, tmp_path / "other")
     flip(run.classifier_path, place=2000)
     with pytest.raises(DamagedCheckpoint, match="it is not what was written"):

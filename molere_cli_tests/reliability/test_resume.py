@@ -20,7 +20,7 @@ from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.hardness_scores import erm_run
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import Split, read_split, write_split
-from molere_cli.training.run_environment import cpu_name, source_commit
+from molere_cli.training.run_environment import cpu_name
 from molere_cli.training.train_run import resume_run
 from molere_cli_tests.training import KilledAfter, Notebook, tensors_of, tiny_config, train_one, without_times
 from molere_cli_tests.unit.test_training import METHODS
@@ -141,13 +141,6 @@ def test_a_resume_on_another_processor_says_so(registry, tmp_path, began, said):
     )
 
 
-def test_a_run_says_which_commit_of_the_checkout_it_was_made_with():
-    git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    done = subprocess.run(git, capture_output=True, text=True)
-    expected = done.stdout.strip() if (ROOT / ".git").exists() and done.returncode == 0 else None
-    assert source_commit() == expected
-
-
 # --- split
 
 
@@ -239,7 +232,7 @@ def test_what_a_method_has_to_say_is_said_again_when_it_goes_on(registry, tmp_pa
     tensors = tensors_of(train_one(tiny_config(seed=5), registry, tmp_path / "start"))
     five_classes = {"6.weight": torch.zeros(5, 32), "6.bias": torch.zeros(5)}
     save_file({**tensors, **five_classes}, tmp_path / "five.safetensors")
-    run = killed(registry, tmp_path / "cut", progress=first, weights=tmp_path / "five.safetensors")
+    run = killed(registry, tmp_path / "cut", progress=first, init_from=tmp_path / "five.safetensors")
     assert len(first.notes) == 1
     resume_run(run.path, registry, progress=then)
     assert then.notes == first.notes

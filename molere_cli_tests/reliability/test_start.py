@@ -1,4 +1,4 @@
-"""Where the classifier starts (`--weights`), and what of it stays put (`--freeze-backbone`)."""
+"""Where the classifier starts (`--init-from`), and what of it stays put (`--freeze-backbone`)."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def written(tmp_path, module, *, without=(), **changes):
 
 def test_the_classifier_starts_from_the_file(registry, tmp_path):
     other = network(4)
-    engine = engine_for(tiny_config(weights=written(tmp_path, other)), registry)
+    engine = engine_for(tiny_config(init_from=written(tmp_path, other)), registry)
     assert_same_tensors(classifier_tensors(engine.classifier.module), classifier_tensors(other))
 
 
 def test_a_checkpoint_of_a_run_is_such_a_file(registry, tmp_path):
     run = train_one(tiny_config(epochs=1), registry, tmp_path)
-    engine = engine_for(tiny_config(weights=run.classifier_path, seed=5), registry)
+    engine = engine_for(tiny_config(init_from=run.classifier_path, seed=5), registry)
     assert_same_tensors(classifier_tensors(engine.classifier.module), tensors_of(run))
 
 
@@ -93,7 +93,7 @@ def test_a_classification_layer_that_does_not_fit_stays_as_it_was_and_is_told_of
     else:
         path = written(tmp_path, network(4), **{"6.scale": torch.ones(1)})
         told = ("scale", "one of shape (1,)", "none")
-    config, notes = tiny_config(weights=path, seed=3), Notebook()
+    config, notes = tiny_config(init_from=path, seed=3), Notebook()
     data = load_dataset(config.data, registry)
     engine = build_engine(make_plan(config, registry), data, None, note=notes.note)
     found, wanted = classifier_tensors(engine.classifier.module), load_file(path)
@@ -109,9 +109,9 @@ def test_a_classification_layer_that_does_not_fit_stays_as_it_was_and_is_told_of
 def test_a_run_says_so_once_and_says_nothing_of_a_fit(registry, tmp_path):
     notes = Notebook()
     path = written(tmp_path, network(9))
-    train_one(tiny_config(weights=path, epochs=1), registry, tmp_path / "a", notes)
+    train_one(tiny_config(init_from=path, epochs=1), registry, tmp_path / "a", notes)
     assert len(notes.notes) == 1
-    train_one(tiny_config(weights=written(tmp_path, network(4)), epochs=1), registry, tmp_path / "b", notes)
+    train_one(tiny_config(init_from=written(tmp_path, network(4)), epochs=1), registry, tmp_path / "b", notes)
     assert len(notes.notes) == 1
 
 
@@ -127,7 +127,7 @@ def test_the_weights_may_have_another_dtype_and_no_batch_counters(tmp_path):
 def test_a_file_of_timms_starts_timms_network(registry, tmp_path):
     other = timm.create_model("resnet18", num_classes=11)
     save_file(other.state_dict(), tmp_path / "timm.safetensors")
-    config = tiny_config(backbone="timm:resnet18", weights=tmp_path / "timm.safetensors")
+    config = tiny_config(backbone="timm:resnet18", init_from=tmp_path / "timm.safetensors")
     found = classifier_tensors(engine_for(config, registry).classifier.module)
     for key, value in other.state_dict().items():
         if not key.startswith("fc."):
@@ -203,7 +203,7 @@ def test_features_frozen_at_random_are_told_of(registry, tmp_path):
     registry.add(Pretrained(), "pretrained_plugin")
     save_file(network(4).state_dict(), tmp_path / "start.safetensors")
     assert len(notes(freeze_backbone=True)) == 1
-    assert notes(freeze_backbone=True, weights=tmp_path / "start.safetensors") == []
+    assert notes(freeze_backbone=True, init_from=tmp_path / "start.safetensors") == []
     assert notes(freeze_backbone=True, backbone="pretrained") == []
     assert notes() == []
 
@@ -224,7 +224,7 @@ def test_a_file_that_is_no_safetensors_is_one_sentence_and_never_unpickled(tmp_p
 
 
 def test_a_missing_file_is_one_sentence_on_the_command_line(in_tmp):
-    done = CliRunner().invoke(app, ["train", "--method", "erm", "--weights", "nowhere.safetensors"])
+    done = CliRunner().invoke(app, ["train", "--method", "erm", "--init-from", "nowhere.safetensors"])
     assert isinstance(done.exception, ConfigError)
     assert f"cannot read the weights {Path('nowhere.safetensors').absolute()}: " in str(done.exception)
     assert not (in_tmp / "runs").exists()
@@ -232,7 +232,7 @@ def test_a_missing_file_is_one_sentence_on_the_command_line(in_tmp):
 
 def test_a_finished_run_is_evaluated_without_the_file(registry, tmp_path):
     path = written(tmp_path, network(4))
-    run = train_one(tiny_config(weights=path, epochs=1), registry, tmp_path)
+    run = train_one(tiny_config(init_from=path, epochs=1), registry, tmp_path)
     path.unlink()
     found = evaluate_run(run.path, registry, runs=tmp_path)
     assert found.summaries["test"]["accuracy"] == run.metrics()[-1]["test/accuracy"]
@@ -241,13 +241,13 @@ def test_a_finished_run_is_evaluated_without_the_file(registry, tmp_path):
 def test_a_second_classifier_starts_from_the_file_too(registry, tmp_path, monkeypatch):
     contexts, other = [], network(4)
     monkeypatch.setattr(ERM, "__init__", lambda self, context: contexts.append(context))
-    engine_for(tiny_config(weights=written(tmp_path, other)), registry)
+    engine_for(tiny_config(init_from=written(tmp_path, other)), registry)
     again = contexts[0].make_classifier()
     assert_same_tensors(classifier_tensors(again.module), classifier_tensors(other))
 
 
 def test_another_start_is_another_experiment_with_a_baseline_of_its_own(registry, tmp_path):
-    start = {"weights": written(tmp_path, network(4)), "epochs": 2}
+    start = {"init_from": written(tmp_path, network(4)), "epochs": 2}
     lrw = {"method": "lrw", "split": "random", "delta": 0.25, "warmup_epochs": 1}
     runs = [
         train_one(tiny_config(epochs=2), registry, tmp_path / "runs"),
@@ -261,13 +261,13 @@ def test_another_start_is_another_experiment_with_a_baseline_of_its_own(registry
     runs.append(train_one(tiny_config(**start), registry, tmp_path / "runs"))
     rows, _ = make_rows([load_record(run) for run in runs])
     measured = {
-        (row.settings["weights"], row.settings["freeze_backbone"]): found.row
+        (row.settings["init_from"], row.settings["freeze_backbone"]): found.row
         for row, found in zip(rows, find_baselines(rows), strict=True)
         if not row.is_baseline
     }
-    path = str(start["weights"])
+    path = str(start["init_from"])
     assert measured[path, True] is None
-    assert measured[path, False].settings["weights"] == path
+    assert measured[path, False].settings["init_from"] == path
 
 
 @pytest.mark.parametrize(("method", "num_newer"), [("erm", 2), ("lrw", 3)])
@@ -277,7 +277,7 @@ def test_runs_from_before_there_were_such_settings_are_the_same_experiment(
     run = train_one(tiny_config(method=method, epochs=1), registry, tmp_path)
     now = load_record(run).settings
     settings = json.loads((run.path / "config.json").read_text())
-    newer = settings.keys() & {"weights", "freeze_backbone", "reweighter_weight_decay"}
+    newer = settings.keys() & {"init_from", "freeze_backbone", "reweighter_weight_decay"}
     assert len(newer) == num_newer
     older = {name: value for name, value in settings.items() if name not in newer}
     (run.path / "config.json").write_text(json.dumps(older))
@@ -300,7 +300,7 @@ def test_only_the_classification_layer_changes(registry, tmp_path, method, optim
     }[method]
     config = tiny_config(
         method=method,
-        weights=path,
+        init_from=path,
         freeze_backbone=True,
         optimizer=optimizer,
         epochs=3,
@@ -417,7 +417,7 @@ def test_a_killed_run_with_a_frozen_backbone_resumes_to_the_same_bits(registry, 
         method="lrw",
         split="random",
         delta=0.25,
-        weights=written(tmp_path, network(9)),
+        init_from=written(tmp_path, network(9)),
         freeze_backbone=True,
     )
     whole = train_one(config, registry, tmp_path / "whole")
@@ -450,7 +450,7 @@ def test_both_are_flags(in_tmp):
     assert first.exit_code == 0, first.output
     start = "first/checkpoint/classifier.safetensors"
     second = CliRunner().invoke(
-        app, [*arguments.split(), "second", "--weights", start, "--freeze-backbone", "--seed", "1"]
+        app, [*arguments.split(), "second", "--init-from", start, "--freeze-backbone", "--seed", "1"]
     )
     assert second.exit_code == 0, second.output
     before, after = load_file(start), load_file("second/checkpoint/classifier.safetensors")

@@ -591,14 +591,14 @@ def test_one_folder_has_one_name(tmp_path, monkeypatch, spelling):
             dataset=f"folder:{spelled}",
             split=f"natural:folder:{spelled}",
             label_noise="n.csv",
-            weights="w.safetensors",
+            init_from="w.safetensors",
         ),
         REGISTRY,
     )
     here = f"{tmp_path}/here"
     assert config.split.split == f"natural:folder:{here}/photos"
     assert config.data.label_noise == f"{here}/n.csv"
-    assert str(config.classifier.weights) == f"{here}/w.safetensors"
+    assert str(config.classifier.init_from) == f"{here}/w.safetensors"
     assert str(config.data.data_dir) == f"{here}/data"
 
 

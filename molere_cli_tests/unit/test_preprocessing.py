@@ -180,7 +180,7 @@ def test_random_weights_expect_nothing():
 
 
 def test_a_file_has_the_input_of_the_tag(weights):
-    tagged = settings_of("resnet18.a1_in1k", weights=weights)
+    tagged = settings_of("resnet18.a1_in1k", init_from=weights)
     assert tagged.pretrained == PretrainedInput(
         image_size=(224, 224),
         mean=(0.485, 0.456, 0.406),
@@ -189,14 +189,14 @@ def test_a_file_has_the_input_of_the_tag(weights):
         crop_share=0.95,
         crop_mode="center",
     )
-    assert settings_of("resnet18", weights=weights).pretrained is None
-    by_option = settings_of("resnet18", weights=weights, backbone_option={"pretrained_cfg": "a1_in1k"})
+    assert settings_of("resnet18", init_from=weights).pretrained is None
+    by_option = settings_of("resnet18", init_from=weights, backbone_option={"pretrained_cfg": "a1_in1k"})
     assert by_option == tagged
 
 
 def test_what_is_given_counts_for_more(weights):
     found = settings_of(
-        "resnet18.a1_in1k", weights=weights, image_size=96, crop_mode="squash", augment="crop"
+        "resnet18.a1_in1k", init_from=weights, image_size=96, crop_mode="squash", augment="crop"
     )
     assert (found.image_size, found.pretrained.image_size) == ((96, 96), (96, 96))
     assert (found.pretrained.crop_mode, found.pretrained.crop_share) == ("squash", 0.95)
@@ -214,7 +214,7 @@ def test_a_file_has_the_input_that_timms_config_beside_it_says(weights, tmp_path
     said = {"input_size": [3, 64, 64], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
     said |= {"interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "squash"}
     path = beside(weights, tmp_path / "exported", {"architecture": "resnet18", "pretrained_cfg": said})
-    found = settings_of("resnet18", weights=path)
+    found = settings_of("resnet18", init_from=path)
     assert found.pretrained == PretrainedInput(
         image_size=(64, 64),
         mean=(0.5, 0.5, 0.5),
@@ -224,7 +224,7 @@ def test_a_file_has_the_input_that_timms_config_beside_it_says(weights, tmp_path
         crop_mode="squash",
     )
     other = beside(weights, tmp_path / "other", {"anything": 1})
-    assert settings_of("resnet18", weights=other).pretrained is None
+    assert settings_of("resnet18", init_from=other).pretrained is None
 
 
 @pytest.mark.parametrize(
@@ -233,8 +233,8 @@ def test_a_file_has_the_input_that_timms_config_beside_it_says(weights, tmp_path
 def test_what_cannot_be_read_beside_it_is_one_sentence(weights, tmp_path, config):
     path = beside(weights, tmp_path / "exported", config)
     with pytest.raises(ConfigError, match=r"config\.json does not say how images become the input"):
-        settings_of("resnet18", weights=path)
-    assert settings_of("resnet18", weights=path, preprocessing="dataset").pretrained is None
+        settings_of("resnet18", init_from=path)
+    assert settings_of("resnet18", init_from=path, preprocessing="dataset").pretrained is None
 
 
 # --- in runs
@@ -249,7 +249,7 @@ def first(tmp_path_factory):
     file = root / "plain.safetensors"
     save_file(timm.create_model("resnet18", num_classes=7).state_dict(), file)
     path = beside(file, root / "exported", {"architecture": "resnet18", "pretrained_cfg": said})
-    return trained(root, weights=path, epochs=2), path
+    return trained(root, init_from=path, epochs=2), path
 
 
 def trained(root: Path, progress=None, **settings) -> RunDir:
@@ -276,10 +276,10 @@ def test_a_run_says_what_its_input_is_and_is_tested_with_that(first):
 
 def test_a_run_that_starts_from_it_has_its_input(first, tmp_path):
     run, _ = first
-    found = settings_of("resnet18", weights=run.classifier_path)
+    found = settings_of("resnet18", init_from=run.classifier_path)
     assert found.pretrained == load_alone(run, REGISTRY)[3].pretrained
     plain = trained(tmp_path, backbone="small_cnn", epochs=1, image_size=12)
-    other = settings_of("small_cnn", weights=plain.classifier_path)
+    other = settings_of("small_cnn", init_from=plain.classifier_path)
     assert (other.pretrained, other.image_size) == (None, (12, 12))
     assert other.mean == tuple(plain.environment()["input"]["mean"])
 
@@ -311,7 +311,7 @@ def test_a_user_is_told(weights, tmp_path):
 
     told = Told()
     trained(
-        tmp_path, told, backbone="resnet18.a1_in1k", weights=weights, image_size=32, epochs=1, limit_train=20
+        tmp_path, told, backbone="resnet18.a1_in1k", init_from=weights, image_size=32, epochs=1, limit_train=20
     )
     [sentence] = [note for note in told.notes if note.startswith("images become the input")]
     assert "32 x 32 pixels, bicubic, center, 95% kept, mean 0.485, 0.456, 0.406" in sentence
@@ -329,5 +329,5 @@ def test_what_is_exported_says_how_pictures_are_read(first, tmp_path):
     )
     card = (tmp_path / "out" / "README.md").read_text()
     assert "the middle 80% of a side are kept" in card
-    again = settings_of("resnet18", weights=tmp_path / "out" / "model.safetensors")
+    again = settings_of("resnet18", init_from=tmp_path / "out" / "model.safetensors")
     assert again.pretrained == load_alone(run, REGISTRY)[3].pretrained

@@ -36,8 +36,8 @@ def test_a_recipe_is_documented_and_of_settings_that_there_are(name):
         ({}, "scratch"),
         ({"backbone_option": {"pretrained": "false"}}, "scratch"),
         ({"backbone_option": {"pretrained": "True"}}, "finetune"),
-        ({"weights": "x.safetensors"}, "finetune"),
-        ({"weights": "x.safetensors", "freeze_backbone": True}, "probe"),
+        ({"init_from": "x.safetensors"}, "finetune"),
+        ({"init_from": "x.safetensors", "freeze_backbone": True}, "probe"),
     ],
 )
 def test_auto_goes_by_whether_there_are_pretrained_weights(given, name):
@@ -147,7 +147,7 @@ def test_fine_tuning_from_a_run_is_the_recipe(molere, in_tmp):
     small = "--dataset digits --limit-train 60 --quiet"
     assert molere(f"train --method erm {small} --epochs 1 --out first").code == 0
     done = molere(
-        f"train --method erm {small} --weights first/checkpoint/classifier.safetensors --out second"
+        f"train --method erm {small} --init-from first/checkpoint/classifier.safetensors --out second"
     )
     assert done.code == 0, done.err
     from molere_cli.runs.run_directory import RunDir

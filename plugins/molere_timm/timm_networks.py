@@ -131,7 +131,7 @@ def _create_pretrained(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         reason = f"{constants.ENDPOINT} is out of reach" if missing else _one_line(error)
         raise DataError(
             f"the pretrained weights of 'timm:{name}' cannot be loaded ({reason}); connect to the network "
-            "once, start from a file with --weights, or leave out pretrained=true"
+            "once, start from a file with --init-from, or leave out pretrained=true"
         ) from error
 
 

@@ -1,0 +1,65 @@
+"""What `--help` shows first, and what it leaves for `--help-all`."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from molere_cli.commands.app import app
+from molere_cli.config.run_config import OWNERS, RENAMED, flag_name
+
+WIDTH = 100
+FLAG = re.compile(r"^│ (--[a-z-]+)", re.MULTILINE)
+
+
+@pytest.fixture
+def helped(molere, monkeypatch):
+    """What a command prints, on a terminal of 100 columns."""
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", WIDTH)
+
+    def call(line: str) -> str:
+        done = molere(line)
+        assert done.code == 0, done.err
+        return done.out
+
+    return call
+
+
+def test_the_first_help_of_train_is_short(helped):
+    text = helped("train --help")
+    assert len(text.rstrip().splitlines()) <= 60
+    assert 15 <= len(FLAG.findall(text)) <= 25
+    assert "--dataset" in text and "--help-all" in text and "--weight-bound" not in text
+
+
+@pytest.mark.parametrize("command", ["train", "split"])
+def test_help_all_shows_every_flag(command, helped):
+    shown, short = (set(FLAG.findall(helped(f"{command} {flag}"))) for flag in ("--help-all", "--help"))
+    assert short < shown
+    without = {"split": {"train_on", "eval_interval"}}.get(command, set())
+    panels = {"split": {"Data", "Classifier", "Split", "Machine"}}.get(command)
+    for name, section in OWNERS.items():
+        wanted = name not in without and (panels is None or section.panel in panels)
+        assert (flag_name(name) in shown) == wanted, name
+    assert not {flag_name(name) for name in RENAMED} & shown
+
+
+@pytest.mark.parametrize("command", [info.name or info.callback.__name__ for info in app.registered_commands])
+def test_every_help_ends_with_two_examples(command, helped):
+    end = helped(f"{command} --help").partition("Examples:")[2].split("\n")
+    examples = [line.strip() for line in end if line.strip()]
+    assert len(examples) == 2
+    assert all(example.startswith(f"molere {command}") for example in examples)
+
+
+def test_the_old_name_of_a_setting_still_counts(molere, in_tmp):
+    """As a flag, in a file, and beside the new one, which is refused."""
+    assert molere("train --method erm --weights nowhere.safetensors").err == (
+        molere("train --method erm --init-from nowhere.safetensors").err
+    )
+    (in_tmp / "old.toml").write_text('method = "erm"\nweights = "nowhere.safetensors"\n')
+    assert "nowhere.safetensors" in molere("train --config old.toml").err
+    both = molere("train --method erm --weights a.safetensors --init-from b.safetensors")
+    assert both.code == 1 and "old name of init_from" in both.err
