@@ -38,6 +38,8 @@ def _as_text(options: Any) -> Any:
     }
 
 
+SideOptimizer = Literal["adamw", "adam", "sgd"]
+"""Of the reweighter and of the splitter; sgd is without Nesterov."""
 KeyValues = Annotated[dict[str, str], BeforeValidator(_as_text)]
 
 
@@ -374,13 +376,17 @@ class ReweightingSettings(Section):
     reweighter_lr: float | None = Field(
         None,
         description=(
-            "Adam learning rate of the reweighter (default: the reweighter's own; `instance`: 0.05, "
+            "Learning rate of the reweighter (default: the reweighter's own; `instance`: 0.05, "
             "less if the pool has more than 16 batches)."
         ),
         gt=0,
     )
+    reweighter_optimizer: SideOptimizer = Field(
+        "adamw", description="Optimizer of the reweighter; the paper: sgd."
+    )
+    reweighter_momentum: float = Field(0.0, description="Momentum of --reweighter-optimizer sgd.", ge=0, lt=1)
     reweighter_weight_decay: float = Field(
-        0.0, description="Decoupled weight decay of the reweighter, which pulls weights towards 1.", ge=0
+        0.0, description="Weight decay of the reweighter, which pulls weights towards 1.", ge=0
     )
     reweighter_interval: int = Field(
         5, description="Classifier steps between meta-updates (Q).", ge=1, le=2**31
@@ -440,14 +446,24 @@ class ReweightingSettings(Section):
         lt=1,
     )
 
+    weight_spread: float | None = Field(
+        None,
+        description=(
+            "Scale the log-weights of every batch to this standard deviation: for experiments on what "
+            "weights do, not for gains."
+        ),
+        ge=0,
+    )
+
     def without_effect(self, in_play: InPlay) -> dict[str, str]:
         if "reweighter" not in in_play.uses:
             return dict.fromkeys(type(self).model_fields, "")
-        if self.weight_normalization == "mean":
-            return {}
-        # They hold a mean of 1, which a sigmoid has not.
-        reason = " and --weight-normalization none; leave it out"
-        return {"weight_cap": reason, "weight_floor": reason}
+        idle = _idle_momentum("reweighter", self.reweighter_optimizer)
+        if self.weight_normalization == "none":
+            # They hold a mean of 1, which a sigmoid has not.
+            reason = " and --weight-normalization none; leave it out"
+            idle |= {"weight_cap": reason, "weight_floor": reason}
+        return idle
 
 
 class SplitterSettings(Section):
@@ -458,7 +474,11 @@ class SplitterSettings(Section):
     splitter: Literal["features", "image"] = Field(
         "features", description="What the splitter sees, beside the label."
     )
-    splitter_lr: float = Field(0.001, description="Adam learning rate of the splitter.", gt=0)
+    splitter_lr: float = Field(0.001, description="Learning rate of the splitter.", gt=0)
+    splitter_optimizer: SideOptimizer = Field(
+        "adam", description="Optimizer of the splitter; the paper: sgd."
+    )
+    splitter_momentum: float = Field(0.0, description="Momentum of --splitter-optimizer sgd.", ge=0, lt=1)
     splitter_interval: int = Field(1, description="Epochs between splitter updates (K).", ge=1, le=MAX_EPOCHS)
     membership: Literal["quota", "threshold"] = Field(
         "quota", description="The hardest delta of each class, or P(validation) > 0.5 capped at delta."
@@ -466,7 +486,16 @@ class SplitterSettings(Section):
     val_loss_factor: float = Field(1.0, description="Factor of the splitter's validation-loss term.", ge=0)
 
     def without_effect(self, in_play: InPlay) -> dict[str, str]:
-        return {} if "splitter" in in_play.uses else dict.fromkeys(type(self).model_fields, "")
+        if "splitter" not in in_play.uses:
+            return dict.fromkeys(type(self).model_fields, "")
+        return _idle_momentum("splitter", self.splitter_optimizer)
+
+
+def _idle_momentum(whose: str, optimizer: str) -> dict[str, str]:
+    if optimizer == "sgd":
+        return {}
+    reason = f" and --{whose}-optimizer {optimizer}; use --{whose}-optimizer sgd or leave it out"
+    return {f"{whose}_momentum": reason}
 
 
 class Interval(NamedTuple):

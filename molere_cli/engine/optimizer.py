@@ -5,12 +5,13 @@ This module alone knows what an optimizer does with a gradient.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from molere_cli.config.sections import ClassifierSettings
+from molere_cli.config.sections import ClassifierSettings, SideOptimizer
 from molere_cli.foundation.errors import ConfigError
 
 
@@ -35,6 +36,26 @@ def build_optimizer(settings: ClassifierSettings, module: nn.Module) -> Optimize
     )
     assert isinstance(optimizer, Optimizer)
     return optimizer
+
+
+def build_side_optimizer(
+    kind: SideOptimizer,
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> Optimizer:
+    """The optimizer of a network beside the classifier: the reweighter, the splitter.
+
+    Args:
+        momentum: of sgd, which is without Nesterov.
+        weight_decay: decoupled under adamw, else an L2 penalty.
+    """
+    if kind == "sgd":
+        return SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, foreach=True)
+    adam = AdamW if kind == "adamw" else Adam
+    return adam(parameters, lr=lr, weight_decay=weight_decay, foreach=True)
 
 
 def build_scheduler(settings: ClassifierSettings, optimizer: Optimizer) -> Any:

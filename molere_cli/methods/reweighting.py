@@ -17,6 +17,7 @@ from molere_cli.data.feed import Feed
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.hypergradient import hypergradient
 from molere_cli.engine.method import TrainingContext, stacked
+from molere_cli.engine.optimizer import build_side_optimizer
 from molere_cli.engine.response import check_response_known, optimizer_response
 from molere_cli.engine.step import Step
 from molere_cli.engine.validation_batches import ValidationBatches
@@ -59,6 +60,13 @@ def weights_from_log(
     # Less the highest, so that nothing overflows; the mean takes it out again.
     weights_B = (log_weights_B - log_weights_B.detach().max()).exp()
     return weights_B / weights_B.mean()
+
+
+def with_spread(log_weights_B: Tensor, spread: float) -> Tensor:
+    """The log-weights scaled to a standard deviation of `spread` over the batch, differentiable in all but
+    the scale itself; log-weights that are all equal stay so."""
+    std = log_weights_B.detach().std(correction=0)
+    return log_weights_B * (spread / std if std > 0 else 0.0)
 
 
 @dataclass(frozen=True)
@@ -153,7 +161,7 @@ class _Pending:
 
 
 class Reweighting:
-    """Learns the weights: every Q classifier steps after warm-up, one hypergradient and one Adam step.
+    """Learns the weights: every Q classifier steps after warm-up, one hypergradient and one step.
 
     The step that is differentiated is the classifier's real one, so new weights act from the next step
     on: one step later than in Meta-Weight-Net's two-pass order.
@@ -182,13 +190,14 @@ class Reweighting:
         self.ranks = classifier.ranks
         self.optimizer = optimizer
         self.reweighter = reweighter
-        # Adam, because a log-weight gets a gradient only when its example is met. Decay is decoupled: it
-        # pulls log-weights to 0, that is weights to 1.
-        self.reweighter_optimizer = torch.optim.AdamW(
+        # Adam by default, because a log-weight gets a gradient only when its example is met. Decay pulls
+        # log-weights to 0, that is weights to 1.
+        self.reweighter_optimizer = build_side_optimizer(
+            settings.reweighter_optimizer,
             reweighter.parameters(),
             lr=settings.reweighter_lr,
+            momentum=settings.reweighter_momentum,
             weight_decay=settings.reweighter_weight_decay,
-            foreach=True,
         )
         self.num_updates = 0
         self.limits = limits
@@ -252,6 +261,8 @@ class Reweighting:
             # Weights are relative to those of the whole batch.
             number = step.batch.num_whole
             log_weights_B = self.ranks.gathered_around(own_log_weights, number)
+            if self.settings.weight_spread is not None:
+                log_weights_B = with_spread(log_weights_B, self.settings.weight_spread)
             weights_B = self.limits.apply(
                 weights_from_log(
                     log_weights_B,

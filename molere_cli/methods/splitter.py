@@ -21,6 +21,7 @@ from molere_cli.config.sections import SplitterSettings
 from molere_cli.data.feed import Feed, batches_in_order, epoch_batches
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.layers import captured_input, classification_layer
+from molere_cli.engine.optimizer import build_side_optimizer
 from molere_cli.engine.validation_batches import ValidationCycle
 from molere_cli.foundation.errors import TrainingError
 from molere_cli.foundation.randomness import derived_seed
@@ -201,8 +202,11 @@ class SplitterTraining:
         self.classifier = classifier
         self.feed = feed
         self.splitter = splitter.to(classifier.device)
-        self.splitter_optimizer = torch.optim.Adam(
-            splitter.parameters(), lr=settings.splitter_lr, foreach=True
+        self.splitter_optimizer = build_side_optimizer(
+            settings.splitter_optimizer,
+            splitter.parameters(),
+            lr=settings.splitter_lr,
+            momentum=settings.splitter_momentum,
         )
         # A class that a sub-sample has emptied keeps a share above 0, since its logarithm is taken.
         counts_C = feed.labels.bincount(minlength=num_classes).float().clamp_min(1e-6)
@@ -246,7 +250,7 @@ class SplitterTraining:
         ]
 
     def _splitter_step(self, view: PoolView, inputs: Tensor, positions: Tensor, *, num_pool: int) -> Tensor:
-        """One Adam step; the first `num_pool` of the joint batch are from the pool, the rest validation."""
+        """One step; the first `num_pool` of the joint batch are from the pool, the rest validation."""
         logits = self.splitter(inputs, self.feed.labels[positions])
         pool_B, val_V = positions[:num_pool], positions[num_pool:]
         pool_logits_B = logits[:num_pool]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 COLLAPSE_CHECK_UPDATES = 100
+NEARLY_EQUAL = 0.03
+"""Standard deviation of an epoch's weights, as a part of their mean, below which they hardly do anything."""
 
 HARM_EPOCHS = 3
 
@@ -40,11 +42,14 @@ def collapse_of(metrics: Mapping[str, float]) -> str | None:
     if "reweighter/updates" not in metrics:
         return None
     num_updates = metrics["reweighter/updates"]
-    if num_updates >= COLLAPSE_CHECK_UPDATES and metrics["weights/std"] < 1e-6:
-        return (
-            f"all weights are still equal after {num_updates:.0f} meta-updates: the hypergradient does not "
-            "reach the reweighter; raise --reweighter-lr or use --hypergradient-scale batch"
-        )
-    if metrics.get("weights/mean", 1.0) < 1e-3:
+    mean = metrics.get("weights/mean", 1.0)
+    if mean < 1e-3:
         return "the weights have collapsed towards 0; use --weight-normalization mean"
+    spread = metrics["weights/std"] / mean
+    if num_updates >= COLLAPSE_CHECK_UPDATES and spread < NEARLY_EQUAL:
+        return (
+            f"the weights are nearly equal after {num_updates:.0f} meta-updates (their spread "
+            f"is {spread:.2g} of their mean): this run is ERM on the examples that train; raise "
+            "--reweighter-lr or use --hypergradient-scale batch"
+        )
     return None

@@ -311,7 +311,13 @@ def test_a_user_is_told(weights, tmp_path):
 
     told = Told()
     trained(
-        tmp_path, told, backbone="resnet18.a1_in1k", init_from=weights, image_size=32, epochs=1, limit_train=20
+        tmp_path,
+        told,
+        backbone="resnet18.a1_in1k",
+        init_from=weights,
+        image_size=32,
+        epochs=1,
+        limit_train=20,
     )
     [sentence] = [note for note in told.notes if note.startswith("images become the input")]
     assert "32 x 32 pixels, bicubic, center, 95% kept, mean 0.485, 0.456, 0.406" in sentence

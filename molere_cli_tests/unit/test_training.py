@@ -345,7 +345,7 @@ def test_weights_that_stay_equal_are_warned_about_once(registry, tmp_path):
     notebook = Notebook()
     train_one(config, registry, tmp_path, progress=notebook)
     (note,) = notebook.notes
-    assert note.startswith("all weights are still equal after 100 meta-updates")
+    assert "nearly equal after 100 meta-updates" in note
 
 
 PLANTED = {
