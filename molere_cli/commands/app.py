@@ -27,6 +27,7 @@ from molere_cli.commands.hardest import hardest
 from molere_cli.commands.help import EXAMPLES, ShortHelp, epilog
 from molere_cli.commands.log import log
 from molere_cli.commands.output import ready_streams, say, written_out
+from molere_cli.commands.plugin_commands import CORE_COMMANDS, plugin_commands
 from molere_cli.commands.plugins import plugins
 from molere_cli.commands.predict import predict
 from molere_cli.commands.report import report
@@ -37,13 +38,32 @@ from molere_cli.foundation.errors import ConfigError, MolereError, PluginError
 from molere_cli.foundation.plain_text import harmless
 from molere_cli.foundation.stopping import Stopped, signals_heeded
 from molere_cli.registry.offers import PluginWarning
+from molere_cli.registry.registry import load_plugins
 
 UsageError: Any = typer.BadParameter.__base__
 """What Typer raises for wrong usage; it has no name of its own in Typer."""
 
 
 class Root(TyperGroup):
-    """The command whose complaints about its arguments show them as harmless text."""
+    """The command whose complaints about its arguments show them as harmless text.
+
+    Plugins are asked for commands when one is wanted that is not of the core, or the list of all.
+    """
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name) or self._all_commands().get(cmd_name)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self._all_commands())
+
+    def _all_commands(self) -> Any:
+        if self._without_plugins:
+            self._without_plugins = False
+            for name, added in plugin_commands(load_plugins()).items():
+                self.add_command(added.command, name)
+        return self.commands
+
+    _without_plugins = True
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -60,18 +80,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find the hard examples of a dataset, and train on them by learned reweighting.",
 )
-app.command()(train)
-app.command()(split)
-app.command("eval")(evaluate)
-app.command()(compare)
-app.command()(report)
-app.command()(log)
-app.command()(curves)
-app.command()(hardest)
-app.command()(predict)
-app.command()(export)
-app.command()(plugins)
-app.command()(demo)
+core_commands: tuple[Callable[..., None], ...] = (
+    *(train, split, evaluate, compare, report, log, curves, hardest, predict, export, plugins, demo),
+)
+for name, function in zip(CORE_COMMANDS, core_commands, strict=True):
+    app.command(name)(function)
 
 
 for command in app.registered_commands:

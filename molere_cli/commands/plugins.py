@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from molere_cli.commands.output import say, show, show_table
+from molere_cli.commands.plugin_commands import plugin_commands
 
 if TYPE_CHECKING:
     from molere_cli.registry.registry import Registry
 
-KINDS = ("backbones", "datasets", "splits", "reweighters", "methods", "trackers")
+KINDS = ("backbones", "datasets", "splits", "reweighters", "methods", "trackers", "commands")
 
 
 def plugins(
@@ -41,7 +42,7 @@ def plugins(
         registry = load_plugins()
         if check:
             registry.check()
-    rows = plugin_rows(registry, kind=kind, pattern=pattern)
+        rows = plugin_rows(registry, kind=kind, pattern=pattern)
     headings = ("kind", "name", "plugin", "description")
     if as_json:
         show(json_text([dict(zip(headings, row, strict=True)) for row in rows], indent=2))
@@ -58,13 +59,19 @@ def plugins(
 def plugin_rows(registry: Registry, *, kind: str | None, pattern: str) -> list[tuple[str, str, str, str]]:
     """(kind, name, plugin, description) of every offer; a family counts as one name until it is filtered."""
     rows = []
-    for shelf_name in KINDS if kind is None else (kind,):
-        for offer in getattr(registry, shelf_name).offers:
-            if fnmatchcase(offer.spec.name, pattern):
-                rows.append((shelf_name, offer.spec.name, offer.plugin, offer.spec.description))
-        if shelf_name == "backbones":
+    for one in KINDS if kind is None else (kind,):
+        rows += [row for row in _rows_of(registry, one) if fnmatchcase(row[1], pattern)]
+        if one == "backbones":
             rows += _family_rows(registry, pattern)
     return rows
+
+
+def _rows_of(registry: Registry, kind: str) -> list[tuple[str, str, str, str]]:
+    if kind == "commands":
+        added = plugin_commands(registry)
+        return [(kind, name, each.plugin, each.description) for name, each in added.items()]
+    offers = getattr(registry, kind).offers
+    return [(kind, offer.spec.name, offer.plugin, offer.spec.description) for offer in offers]
 
 
 def _family_rows(registry: Registry, pattern: str) -> list[tuple[str, str, str, str]]:

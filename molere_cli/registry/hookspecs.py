@@ -1,8 +1,10 @@
-"""The hooks a plugin may implement; each gets a `register` callback and calls it once per offer."""
+"""The hooks a plugin may implement; each gets a `register` callback and calls it once per offer, and that for
+commands an app."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -15,6 +17,9 @@ from molere_cli.registry.specs import (
     SplitSpec,
     TrackerSpec,
 )
+
+if TYPE_CHECKING:
+    import typer
 
 PROJECT_NAME = "molere"
 
@@ -50,3 +55,8 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
 @hookspec
 def register_trackers(register: Callable[[TrackerSpec], None]) -> None:
     """Register trackers."""
+
+
+@hookspec
+def register_commands(app: typer.Typer) -> None:
+    """Add commands to `molere`; only the command line calls this."""

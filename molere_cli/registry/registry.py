@@ -128,19 +128,19 @@ class Registry:
         """Register one plugin object; what is wrong with it goes into `problems`, nothing is raised."""
         before = len(self.problems)
         if self.manager.is_registered(plugin):
-            self._problem(name, f"is the same plugin as {self.manager.get_name(plugin)}, which counts")
+            self.problem(name, f"is the same plugin as {self.manager.get_name(plugin)}, which counts")
             return
         try:
             self.manager.register(plugin, name)
         except (pluggy.PluginValidationError, ValueError) as error:
-            self._problem(name, f"cannot be registered: {error}")
+            self.problem(name, f"cannot be registered: {error}")
             return
         for hook in self.manager.get_hookcallers(plugin) or []:
             if hook.spec is None:
                 known = sorted(key for key in vars(hookspecs) if key.startswith("register_"))
                 close = get_close_matches(hook.name, known, n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else f"; hooks: {', '.join(known)}"
-                self._problem(name, f"has no hook {hook.name!r} to implement{hint}")
+                self.problem(name, f"has no hook {hook.name!r} to implement{hint}")
         if len(self.problems) > before:
             self.manager.unregister(plugin)
             return
@@ -153,7 +153,7 @@ class Registry:
             "register_trackers": (self.trackers,),
         }
         for hook_name, shelves in hooks.items():
-            self._call(plugin, name, hook_name, self._keeper(shelves, name, first_party=first_party))
+            self.call(name, hook_name, register=self._keeper(shelves, name, first_party=first_party))
 
     def _keeper(
         self, shelves: tuple[Shelf[Any], ...], plugin: str, *, first_party: bool
@@ -164,25 +164,31 @@ class Registry:
                 kind, record = shelves[0].kind, shelves[0].record.__name__
                 raise TypeError(f"a {kind} is registered as a {record}, not {spec!r}")
             if any(offer.plugin == plugin for offer in shelf.offers if offer.spec.name == spec.name):
-                self._problem(plugin, f"registers the {shelf.kind} {spec.name!r} twice; the first counts")
+                self.problem(plugin, f"registers the {shelf.kind} {spec.name!r} twice; the first counts")
             else:
                 owned = spec if first_party else spec.of(plugin)
                 shelf.offers.append(Offer(owned, plugin, first_party))
 
         return keep
 
-    def _call(self, plugin: object, name: str, hook_name: str, keep: Callable[[Any], None]) -> None:
-        implementation = getattr(plugin, hook_name, None)
+    def plugins(self) -> list[str]:
+        """The names of the plugins that have been added, in that order."""
+        return [name for name, plugin in self.manager.list_name_plugin() if plugin is not None]
+
+    def call(self, plugin: str, hook_name: str, **arguments: Any) -> None:
+        """Call a plugin's hook if it has it; what it raises goes into `problems`."""
+        implementation = getattr(self.manager.get_plugin(plugin), hook_name, None)
         if implementation is None:
             return
         # Plugins are called one by one, not through pluggy's fan-out, so that one that raises
         # does not silence the others.
         try:
-            implementation(register=keep)
+            implementation(**arguments)
         except (Exception, SystemExit) as error:
-            self._problem(name, f"failed in {hook_name}: {type(error).__name__}: {error}")
+            self.problem(plugin, f"failed in {hook_name}: {type(error).__name__}: {error}")
 
-    def _problem(self, plugin: str, message: str) -> None:
+    def problem(self, plugin: str, message: str) -> None:
+        """Record what is wrong with a plugin, and warn of it."""
         problem = PluginProblem(plugin, " ".join(message.split()))
         self.problems.append(problem)
         warnings.warn(f"plugin {problem.plugin} {problem.message}", PluginWarning, stacklevel=2)
@@ -190,12 +196,12 @@ class Registry:
     def load(self, entry: EntryPoint) -> None:
         """Load one entry point; a failure goes into `problems`."""
         if self.manager.has_plugin(entry.name):
-            self._problem(entry.name, f"is installed twice; {entry.value} is left out")
+            self.problem(entry.name, f"is installed twice; {entry.value} is left out")
             return
         try:
             plugin = entry.load()
         except (Exception, SystemExit) as error:
-            self._problem(entry.name, f"failed to import: {type(error).__name__}: {error}")
+            self.problem(entry.name, f"failed to import: {type(error).__name__}: {error}")
             return
         self.add(plugin, entry.name, first_party=is_first_party(entry))
 
@@ -206,7 +212,7 @@ class Registry:
         """
         for offer in self.offers():
             for message in wrong_references(offer.spec):
-                self._problem(offer.plugin, message)
+                self.problem(offer.plugin, message)
 
 
 def is_first_party(entry: EntryPoint) -> bool:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
+import warnings
 from importlib.metadata import EntryPoint, entry_points
+from types import SimpleNamespace
 
 import pytest
+import typer
 
-from molere_cli import BackboneFamily, BackboneSpec, MethodSpec, SplitSpec, hookimpl
+from molere_cli import BackboneFamily, BackboneSpec, ConfigError, MethodSpec, SplitSpec, hookimpl
+from molere_cli.commands import app as entry
+from molere_cli.commands.plugin_commands import CORE_COMMANDS
 from molere_cli.foundation.errors import PluginError, UnknownNameError
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry, empty_registry, is_first_party, load_plugins
@@ -376,6 +382,136 @@ def test_one_module_under_two_names_is_recorded(entry_point):
     again = EntryPoint(name="alias", value=entry.value, group="molere")
     assert problem_of(registry, again) == f"is the same plugin as {entry.name}, which counts"
     assert registry.splits.get("good").name == "good"
+
+
+# --- commands
+
+
+class Commands:
+    """A plugin that adds commands which say whose they are."""
+
+    def __init__(self, owner: str, *names: str) -> None:
+        self.owner, self.names = owner, names
+
+    @hookimpl
+    def register_commands(self, app):
+        for name in self.names:
+            app.command(name, help=f"Of {self.owner}.")(lambda: print(f"run by {self.owner}"))
+
+
+@pytest.fixture
+def with_plugins(molere, monkeypatch):
+    """Runs `molere LINE` where these plugins are all that there is."""
+
+    def call(line: str, **plugins):
+        registry = registry_of(**plugins)
+        monkeypatch.setattr("molere_cli.commands.app.load_plugins", lambda: registry)
+        monkeypatch.setattr("molere_cli.registry.registry.load_plugins", lambda: registry)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")  # as outside tests, which turn them into errors
+            return molere(line)
+
+    return call
+
+
+def test_a_plugin_adds_commands_to_molere(with_plugins):
+    mine = Commands("mine", "one", "two-words")
+    assert with_plugins("two-words", mine=mine) == (0, "run by mine\n", "")
+    listed = with_plugins("--help", mine=mine).out
+    assert listed.index("train") < listed.index("one") < listed.index("two-words")
+    rows = json.loads(with_plugins("plugins commands --json", mine=mine).out)
+    assert rows == [
+        {"kind": "commands", "name": name, "plugin": "mine", "description": "Of mine."} for name in mine.names
+    ]
+    assert with_plugins("plugins commands --filter 'two*'", mine=mine).out.count("Of mine.") == 1
+
+
+def test_a_command_without_its_plugin_is_no_command(with_plugins):
+    done = with_plugins("oneself", mine=Commands("mine", "oneself"), yours=Commands("yours"))
+    assert done.code == 0
+    done = with_plugins("oneself")
+    assert (done.code, done.out) == (2, "")
+    assert "No such command 'oneself'" in done.err
+
+
+def test_a_group_of_commands_is_added_whole(with_plugins):
+    class Plugin:
+        @hookimpl
+        def register_commands(self, app):
+            group = typer.Typer()
+            group.command("first")(lambda: print("first"))
+            group.command("second")(lambda: print("second"))
+            app.add_typer(group, name="both", help="Two of them.")
+
+    assert with_plugins("both second", mine=Plugin()).out == "second\n"
+    assert "Two of them." in with_plugins("--help", mine=Plugin()).out
+
+
+@pytest.mark.parametrize("name", CORE_COMMANDS)
+def test_no_plugin_takes_a_command_of_the_core(with_plugins, name):
+    mine = Commands("mine", name, "free")
+    done = with_plugins("free", mine=mine)
+    assert (done.code, done.out) == (0, "run by mine\n")
+    sentence = f"plugin mine registers the command {name!r} of molere_cli, which counts"
+    assert done.err == f"warning: {sentence}\n"
+    done = with_plugins("plugins --check", mine=mine)
+    assert (done.code, done.err) == (1, f"{sentence}\n")
+    assert "run by mine" not in with_plugins(f"{name} --help", mine=mine).out
+
+
+def test_the_commands_of_the_core_are_those_whose_names_are_guarded():
+    without_plugins = typer.main.get_group(entry.app).commands
+    assert tuple(without_plugins) == CORE_COMMANDS
+
+
+def test_of_two_commands_by_one_name_the_first_counts(with_plugins):
+    plugins = {"first": Commands("first", "same"), "second": Commands("second", "same", "other")}
+    done = with_plugins("same", **plugins)
+    assert done.out == "run by first\n"
+    assert done.err == "warning: plugin second registers the command 'same' of first, which counts\n"
+    assert with_plugins("other", **plugins).out == "run by second\n"
+
+
+def raises(app):
+    raise RuntimeError("no\nlicence")
+
+
+def takes_what_no_command_can(app):
+    @app.command()
+    def broken(given: list[list[int]]): ...
+
+
+@pytest.mark.parametrize(
+    ("hook", "sentence"),
+    [
+        (raises, "plugin broken failed in register_commands: RuntimeError: no licence"),
+        (takes_what_no_command_can, "plugin broken has a command that cannot be built: List types with "),
+    ],
+)
+def test_a_plugin_whose_commands_fail_is_a_warning_and_the_others_count(with_plugins, hook, sentence):
+    broken = SimpleNamespace(register_commands=hookimpl(hook))
+    done = with_plugins("mine", broken=broken, good=Commands("good", "mine"))
+    assert (done.code, done.out) == (0, "run by good\n")
+    assert done.err.startswith(f"warning: {sentence}")
+    assert done.err.count("\n") == 1
+    assert with_plugins("plugins --check", broken=broken).code == 1
+
+
+def test_a_mistake_that_a_command_tells_is_a_sentence_and_its_bug_a_traceback(with_plugins):
+    class Plugin:
+        @hookimpl
+        def register_commands(self, app):
+            @app.command()
+            def mistaken():
+                raise ConfigError("mine needs more")
+
+            @app.command()
+            def wrong():
+                raise KeyError("mine")
+
+    assert with_plugins("mistaken", mine=Plugin()) == (1, "", "molere: mine needs more\n")
+    with pytest.raises(KeyError, match="mine"):
+        with_plugins("wrong", mine=Plugin())
 
 
 # --- what is given as a string

@@ -29,6 +29,7 @@ EXAMPLES = {
     "register_reweighters": {"method": "lrw", "split": "random", "reweighter": "doc_class"},
     "register_methods": {"method": "truncated", "method_option": {"share": "0.2"}},
     "register_trackers": {},
+    "register_commands": {},
 }
 
 
@@ -39,7 +40,7 @@ def test_every_hook_is_documented_by_its_signature(hook):
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_the_example_of_every_hook_trains_as_printed(hook, registry, tmp_path):
+def test_the_example_of_every_hook_runs_as_printed(hook, registry, tmp_path, molere, monkeypatch):
     section = PLUGINS_PAGE.partition(f"## {hook}(")[2]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     plugin = ModuleType("documented")
@@ -53,6 +54,11 @@ def test_the_example_of_every_hook_trains_as_printed(hook, registry, tmp_path):
         replay([run.path], "doc_lines", registry, out=tmp_path / "out")
         losses = [f"{record['epoch']} {record['train/loss']:.4f}" for record in run.metrics()]
         assert (tmp_path / "out" / f"{run.path.name}.txt").read_text().splitlines() == losses
+    if hook == "register_commands":
+        monkeypatch.setattr("molere_cli.commands.app.load_plugins", lambda: registry)
+        assert "Print the test accuracy of runs." in molere("--help").out
+        done = molere(f"accuracies {run.path}")
+        assert done.out == f"{run.path.name}  {run.metrics()[-1]['test/accuracy']:.4f}\n"
 
 
 def test_the_tests_that_a_page_names_are_there():
