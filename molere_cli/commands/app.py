@@ -84,13 +84,7 @@ core_commands: tuple[Callable[..., None], ...] = (
     *(train, split, evaluate, compare, report, log, curves, hardest, predict, export, plugins, demo),
 )
 for name, function in zip(CORE_COMMANDS, core_commands, strict=True):
-    app.command(name)(function)
-
-
-for command in app.registered_commands:
-    command.cls = ShortHelp
-    name = command.name or command.callback.__name__  # type: ignore[union-attr]
-    command.epilog = epilog(*EXAMPLES[name])
+    app.command(name, cls=ShortHelp, epilog=epilog(*EXAMPLES[name]))(function)
 
 
 def _version(wanted: bool) -> None:
