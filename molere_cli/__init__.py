@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from molere_cli.api.data import dataset
     from molere_cli.api.ranking import rank
     from molere_cli.api.runs import open_runs, train
-    from molere_cli.commands.output import say, show_table
     from molere_cli.data.csv_rows import CsvRow, csv_rows
     from molere_cli.data.feed import Batch, epoch_batches
     from molere_cli.data.folder_reader import FolderReader
@@ -124,9 +123,7 @@ _LAZY = {
     "probabilistic_margin": "molere_cli.engine.prediction_metrics",
     "ratio_loss": "molere_cli.methods.splitter",
     "read_picture": "molere_cli.data.image_files",
-    "say": "molere_cli.commands.output",
     "select_by_quota": "molere_cli.splits.quota",
-    "show_table": "molere_cli.commands.output",
     "split_off": "molere_cli.data.holdout",
     "stacked": "molere_cli.engine.method",
     "stratified_holdout": "molere_cli.data.holdout",
@@ -160,6 +157,7 @@ __all__ = [
     "ReweighterInput",
     "ReweighterRequest",
     "ReweighterSpec",
+    "RunError",
     "Selection",
     "SplitError",
     "SplitRequest",
@@ -202,9 +200,7 @@ __all__ = [
     "rank",
     "ratio_loss",
     "read_picture",
-    "say",
     "select_by_quota",
-    "show_table",
     "split_off",
     "stacked",
     "stratified_holdout",

@@ -6,7 +6,8 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from molere_cli.api.report_page import report
+from molere_report.report_page import report
+
 from molere_cli.api.run_seeds import train_seeds
 from molere_cli.config.run_config import RunConfig
 from molere_cli.foundation.progress import NoProgress

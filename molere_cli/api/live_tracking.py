@@ -1,4 +1,4 @@
-"""Runs shown by trackers: the records that they have, or as they come."""
+"""Runs shown by trackers as they are trained."""
 
 from __future__ import annotations
 
@@ -8,31 +8,11 @@ from typing import Any
 
 from molere_cli.foundation.errors import MolereError
 from molere_cli.foundation.progress import Progress
-from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Tracker, TrackerRequest, TrackerSpec
 from molere_cli.runs.run_directory import RunDir
 
 OUT = Path("tracked")
 """Where trackers write that write files."""
-
-
-def replay(paths: Sequence[Path], to: str, registry: Registry, *, out: Path) -> list[Path]:
-    """Show the records of runs, finished or not, by a tracker; the runs.
-
-    Raises:
-        UnknownNameError: no plugin offers such a tracker.
-        RunError: a path is no run, or its metrics cannot be read.
-    """
-    spec = registry.trackers.get(to)
-    runs = [(RunDir(path), RunDir(path).config()) for path in paths]
-    for run, settings in runs:
-        tracker = _started(spec, run, settings, out)
-        try:
-            for record in run.metrics():
-                tracker.log(_numbers(record), epoch=int(record["epoch"]))
-        finally:
-            tracker.close()
-    return list(paths)
 
 
 def _started(spec: TrackerSpec, run: RunDir, settings: Mapping[str, Any], out: Path) -> Tracker:

@@ -1,1 +1,99 @@
-"""One file a command: flags in, one library call, results echoed."""
+"""The command line, a file a command, and what a plugin's command needs: options, output, whole files."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from molere_cli.api.run_seeds import parse_seeds
+    from molere_cli.commands.completion import run_directories
+    from molere_cli.commands.console import Notes, stderr
+    from molere_cli.commands.flags import Average, Quiet, RunsDir
+    from molere_cli.commands.help import examples
+    from molere_cli.commands.output import say, show, show_table, stdout_encoding, stdout_width
+    from molere_cli.data.feed import FeedSettings
+    from molere_cli.engine.average import AVERAGE_SUFFIX
+    from molere_cli.foundation.allocator import keep_freed_memory
+    from molere_cli.foundation.files import (
+        claim_folder,
+        claim_name,
+        hidden_beside,
+        json_text,
+        make_folder,
+        replacing,
+        write_text,
+        writing,
+    )
+    from molere_cli.foundation.plain_text import harmless
+    from molere_cli.registry.registry import Registry, load_plugins
+    from molere_cli.training.trained_model import load_alone
+
+_LAZY = {
+    "AVERAGE_SUFFIX": "molere_cli.engine.average",
+    "Average": "molere_cli.commands.flags",
+    "FeedSettings": "molere_cli.data.feed",
+    "Notes": "molere_cli.commands.console",
+    "Quiet": "molere_cli.commands.flags",
+    "Registry": "molere_cli.registry.registry",
+    "RunsDir": "molere_cli.commands.flags",
+    "claim_folder": "molere_cli.foundation.files",
+    "claim_name": "molere_cli.foundation.files",
+    "examples": "molere_cli.commands.help",
+    "harmless": "molere_cli.foundation.plain_text",
+    "hidden_beside": "molere_cli.foundation.files",
+    "json_text": "molere_cli.foundation.files",
+    "keep_freed_memory": "molere_cli.foundation.allocator",
+    "load_alone": "molere_cli.training.trained_model",
+    "load_plugins": "molere_cli.registry.registry",
+    "make_folder": "molere_cli.foundation.files",
+    "parse_seeds": "molere_cli.api.run_seeds",
+    "replacing": "molere_cli.foundation.files",
+    "run_directories": "molere_cli.commands.completion",
+    "say": "molere_cli.commands.output",
+    "show": "molere_cli.commands.output",
+    "show_table": "molere_cli.commands.output",
+    "stderr": "molere_cli.commands.console",
+    "stdout_encoding": "molere_cli.commands.output",
+    "stdout_width": "molere_cli.commands.output",
+    "write_text": "molere_cli.foundation.files",
+    "writing": "molere_cli.foundation.files",
+}
+
+__all__ = [
+    "AVERAGE_SUFFIX",
+    "Average",
+    "FeedSettings",
+    "Notes",
+    "Quiet",
+    "Registry",
+    "RunsDir",
+    "claim_folder",
+    "claim_name",
+    "examples",
+    "harmless",
+    "hidden_beside",
+    "json_text",
+    "keep_freed_memory",
+    "load_alone",
+    "load_plugins",
+    "make_folder",
+    "parse_seeds",
+    "replacing",
+    "run_directories",
+    "say",
+    "show",
+    "show_table",
+    "stderr",
+    "stdout_encoding",
+    "stdout_width",
+    "write_text",
+    "writing",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_LAZY[name])
+    return module if _LAZY[name].endswith(f".{name}") else getattr(module, name)

@@ -19,18 +19,13 @@ from typer.core import TyperGroup
 
 from molere_cli import __version__
 from molere_cli.commands.compare import compare
-from molere_cli.commands.curves import curves
-from molere_cli.commands.demo import demo
 from molere_cli.commands.evaluate import evaluate
-from molere_cli.commands.export import export
 from molere_cli.commands.hardest import hardest
-from molere_cli.commands.help import EXAMPLES, ShortHelp, epilog
-from molere_cli.commands.log import log
+from molere_cli.commands.help import EXAMPLES, ShortHelp, examples
 from molere_cli.commands.output import ready_streams, say, written_out
 from molere_cli.commands.plugin_commands import CORE_COMMANDS, plugin_commands
 from molere_cli.commands.plugins import plugins
 from molere_cli.commands.predict import predict
-from molere_cli.commands.report import report
 from molere_cli.commands.split import split
 from molere_cli.commands.train import train
 from molere_cli.foundation.allocator import keep_freed_memory
@@ -81,10 +76,10 @@ app = typer.Typer(
     help="Find the hard examples of a dataset, and train on them by learned reweighting.",
 )
 core_commands: tuple[Callable[..., None], ...] = (
-    *(train, split, evaluate, compare, report, log, curves, hardest, predict, export, plugins, demo),
+    *(train, split, evaluate, compare, hardest, predict, plugins),
 )
 for name, function in zip(CORE_COMMANDS, core_commands, strict=True):
-    app.command(name, cls=ShortHelp, epilog=epilog(*EXAMPLES[name]))(function)
+    app.command(name, cls=ShortHelp, epilog=examples(*EXAMPLES[name]))(function)
 
 
 def _version(wanted: bool) -> None:

@@ -45,19 +45,14 @@ def compare(
         Literal["test-set"] | None,
         typer.Option("--by", help="A table for every test set in place of one.", show_default=False),
     ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option("--plot", help="Draw the gains into this file (.png, .svg, .pdf).", show_default=False),
-    ] = None,
     test_set: Annotated[
         str | None, typer.Option("--test-set", help="Test set to compare on.", show_default="test")
     ] = None,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Compare runs with ERM, seed by seed."""
-    from molere_cli.api.find_and_compare import compare as compared
     from molere_cli.config.paths import comma_separated
-    from molere_cli.report import render
+    from molere_cli.report import compare_runs, find_runs, render
     from molere_cli.report.columns import OF_EXAMPLES
 
     if by is not None and test_set is not None:
@@ -65,12 +60,10 @@ def compare(
     chosen = None if by is not None else test_set or "test"
     names = None if columns is None else comma_separated(columns)
     with_examples = not OF_EXAMPLES.isdisjoint(names or ())
-    comparison = compared(
-        paths or (), runs=runs, gain=gain, test_set=chosen, with_examples=with_examples, plot=plot
+    comparison = compare_runs(
+        paths or find_runs(runs), gain=gain, test_set=chosen, with_examples=with_examples
     )
     text = render(comparison, output, columns=names, width=stdout_width(), encoding=stdout_encoding())
     for warning in comparison.warnings:
         say(f"warning: {warning}", err=True)
-    if plot is not None:
-        say(f"wrote {plot}", err=True)
     show(text)

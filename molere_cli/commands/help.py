@@ -27,29 +27,18 @@ EXAMPLES = {
     ),
     "eval": ("molere eval", "molere eval runs/digits-erm-s0 --by class"),
     "compare": ("molere compare runs/*", "molere compare runs/* --format markdown --columns n,accuracy,gain"),
-    "report": ("molere report runs/* -o report.html", "molere report runs/* --csv suspects.csv"),
-    "log": (
-        "molere log runs/* --to tensorboard",
-        "molere log runs/digits-erm-s0 --to tensorboard --out board",
-    ),
-    "curves": ("molere curves runs/*", "molere curves runs/digits-erm-s0 --metric train/loss"),
     "hardest": ("molere hardest", "molere hardest runs/digits-erm-s0 --suspects --csv suspects.csv"),
     "predict": (
         "molere predict runs/digits-erm-s0 new",
         "molere predict runs/digits-erm-s0 new --csv found.csv",
     ),
-    "export": (
-        "molere export runs/digits-erm-s0 classifier",
-        "molere export runs/digits-erm-s0 onnx --format onnx",
-    ),
     "plugins": ("molere plugins", "molere plugins backbones --filter 'vit*'"),
-    "demo": ("molere demo", "molere demo --runs first-look"),
 }
 """Two of every command, as typed."""
 
 
-def epilog(*commands: str) -> str:
-    """The end of a command's help: examples, a line each."""
+def examples(*commands: str) -> str:
+    """The end of a command's help (`epilog`): how it is typed, a line each."""
     return "\n\n".join(["Examples:", *(f"  {command}" for command in commands)])
 
 

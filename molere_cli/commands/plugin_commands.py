@@ -9,10 +9,7 @@ from typer.main import get_group
 
 from molere_cli.registry.registry import Registry
 
-CORE_COMMANDS = (
-    *("train", "split", "eval", "compare", "report", "log", "curves"),
-    *("hardest", "predict", "export", "plugins", "demo"),
-)
+CORE_COMMANDS = ("train", "split", "eval", "compare", "hardest", "predict", "plugins")
 
 
 class PluginCommand(NamedTuple):

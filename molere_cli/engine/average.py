@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from molere_cli.engine.checkpoint import classifier_tensors
 
-SUFFIX = "+ema"
+AVERAGE_SUFFIX = "+ema"
 """Behind the name of a test set: what the average says of it."""
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from molere_cli.config.config_file import saved_config, validate_config
 from molere_cli.config.plan import Plan, make_plan
 from molere_cli.data.source import LoadedDataset, load_dataset
-from molere_cli.engine.average import SUFFIX
+from molere_cli.engine.average import AVERAGE_SUFFIX
 from molere_cli.engine.checkpoint import load_average, load_state, load_trained
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.prediction_metrics import Predictions, group_accuracies, summarize
@@ -314,8 +314,8 @@ def _evaluate(engine: Engine, run: RunDir, *, write: bool) -> dict[str, float]:
     if (average := engine.loop.average) is not None:
         with average.in_place(engine.classifier.module):
             of_average = predict_tests(engine, sets)
-        found |= {f"{name}{SUFFIX}": predictions for name, predictions in of_average.items()}
-        sets |= {f"{name}{SUFFIX}": sets[name] for name in of_average}
+        found |= {f"{name}{AVERAGE_SUFFIX}": predictions for name, predictions in of_average.items()}
+        sets |= {f"{name}{AVERAGE_SUFFIX}": sets[name] for name in of_average}
     if write:
         write_test_results(found, sets, run.predictions_path)
     return {

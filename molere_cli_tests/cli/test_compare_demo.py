@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
+from molere_report.demo_study import demo_commands, num_demo_runs
 
-from molere_cli.api.demo_study import demo_commands, num_demo_runs
 from molere_cli_tests.pages import Elements
 
 ROWS = ["ERM", "LRW-Random", "LRW-Hard", "LRW-Auto", "MOLERE (LRW-Opt)"]

@@ -8,8 +8,8 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from molere_report.training_curves import ASCII_LEVELS, BLOCKS, line_of
 
-from molere_cli.api.training_curves import ASCII_LEVELS, BLOCKS, line_of
 from molere_cli.runs.run_directory import RunDir
 
 SMALL = "--dataset digits --limit-train 60 --epochs 4 --eval-interval 2 --quiet"

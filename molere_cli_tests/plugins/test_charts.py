@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from molere_cli.foundation.errors import ConfigError, RunError
-from molere_cli.report import compare_runs, drawing, find_runs
-from molere_cli.report.binned import calibration_bins, histogram, weight_bins
-from molere_cli.report.charts import (
+from molere_report import drawing
+from molere_report.binned import calibration_bins, histogram, weight_bins
+from molere_report.charts import (
     MOST_LABELS,
     calibration_chart,
     epochs_chart,
@@ -23,7 +21,10 @@ from molere_cli.report.charts import (
     hardness_chart,
     weights_chart,
 )
-from molere_cli.report.drawing import FORMATS, as_svg, write_chart
+from molere_report.drawing import FORMATS, as_svg, write_chart
+
+from molere_cli.foundation.errors import ConfigError, RunError
+from molere_cli.report import compare_runs, find_runs
 from molere_cli_tests.fake_runs import erm_run, lrw_run, molere_run
 
 SVG = "{http://www.w3.org/2000/svg}"

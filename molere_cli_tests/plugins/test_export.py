@@ -12,12 +12,12 @@ from typing import ClassVar
 
 import pytest
 import torch
+from molere_export import weight_export as export_task
+from molere_export.weight_export import export_run
 from molere_timm.small_cnn import SmallCNN
 from safetensors.torch import load_file, save_file
 
-from molere_cli.api import weight_export as export_task
 from molere_cli.api.run_seeds import train_seeds
-from molere_cli.api.weight_export import export_run
 from molere_cli.config.run_config import RunConfig
 from molere_cli.foundation.errors import MolereError
 from molere_cli.foundation.progress import NoProgress

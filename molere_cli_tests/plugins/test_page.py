@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from molere_report import drawing, words
+from molere_report.subgroups import for_whom
 from PIL import Image
 
 from molere_cli.data.thumbnails import thumbnail
 from molere_cli.foundation.errors import ConfigError, RunError
-from molere_cli.page import words
-from molere_cli.report import compare_runs, drawing, find_runs
-from molere_cli.report.subgroups import for_whom
+from molere_cli.report import compare_runs, find_runs
 from molere_cli.report.suspects import find_suspects
 from molere_cli.runs import gallery_choice
 from molere_cli.runs.run_directory import RunDir
@@ -327,7 +327,7 @@ def test_many_runs_and_rows_stay_small(tmp_path):
 
 
 def test_pictures_have_a_budget(with_groups, tmp_path, monkeypatch):
-    from molere_cli.page import gallery
+    from molere_report import gallery
 
     monkeypatch.setattr(gallery, "MAX_BYTES", 5000)
     elements = Elements(page_of(with_groups, tmp_path / "report.html"))

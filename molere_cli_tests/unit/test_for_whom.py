@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from molere_report.prediction_flips import Pair, confusions, turned
+from molere_report.subgroups import for_whom
 from scipy.stats import t
 
 from molere_cli.foundation.errors import RunError
 from molere_cli.report import compare_runs, find_runs
-from molere_cli.report.prediction_flips import Pair, confusions, turned
 from molere_cli.report.prediction_outcomes import NO_GROUP, Detailed
-from molere_cli.report.subgroups import for_whom
 from molere_cli_tests.fake_runs import erm_run, lrw_run
 
 CLASSES, GROUPS = ["cat", "<script>"], ["land", "water"]
@@ -132,7 +132,7 @@ def test_fifths_are_by_the_margins_of_other_seeds(tmp_path):
 
 def test_erm_does_not_gain_over_itself_where_it_had_bad_luck():
     """Two runs that differ by luck alone: by its own margin the hardest fifth would seem to gain."""
-    from molere_cli.report.subgroups import _fifths
+    from molere_report.subgroups import _fifths
 
     generator = np.random.default_rng(0)
     difficulty = generator.normal(size=4000)

@@ -324,7 +324,7 @@ def test_a_user_is_told(weights, tmp_path):
 
 
 def test_what_is_exported_says_how_pictures_are_read(first, tmp_path):
-    from molere_cli.api.weight_export import export_run
+    from molere_export.weight_export import export_run
 
     run, _ = first
     export_run(run.path, tmp_path / "out", REGISTRY, format="timm", note=lambda _: None)

@@ -1,13 +1,16 @@
 """Trackers: places where the metrics of runs are shown.
 
-Registers `tensorboard`, `trackio` and `mlflow`.
+Registers `tensorboard`, `trackio` and `mlflow`, and the command `log`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import typer
+
 from molere_cli import TrackerSpec, hookimpl
+from molere_cli.commands import examples
 
 
 @hookimpl
@@ -35,3 +38,10 @@ def register_trackers(register: Callable[[TrackerSpec], None]) -> None:
             start="molere_trackers.mlflow_runs:MLflowRun",
         )
     )
+
+
+@hookimpl
+def register_commands(app: typer.Typer) -> None:
+    from molere_trackers.log_command import log
+
+    app.command(epilog=examples("molere log runs/*", "molere log runs/* --to trackio"))(log)
