@@ -15,6 +15,7 @@ from molere_cli.foundation.errors import (
     DataError,
     MolereError,
     PluginError,
+    RunError,
     SplitError,
     TrainingError,
 )

@@ -615,14 +615,15 @@ def test_compare_lists_all_runs_of_the_folder(runs, molere):
 
 def test_compare_as_json_pairs_the_gain_by_seed(runs, molere, tmp_path):
     chart = tmp_path / "gains.png"
-    line = f"{runs / 'colour-digits-erm-s0'} {runs / 'colour-digits-lrw-s0'} --format json --plot {chart}"
-    erm, lrw = json.loads(molere(f"compare {line}").out)
+    line = f"{runs / 'colour-digits-erm-s0'} {runs / 'colour-digits-lrw-s0'}"
+    erm, lrw = json.loads(molere(f"compare {line} --format json").out)
     accuracies = [
         metrics_of(runs / f"colour-digits-{method}-s0")[-1]["test/accuracy"] for method in ("erm", "lrw")
     ]
     assert [row["accuracy"]["mean"] for row in (erm, lrw)] == pytest.approx(accuracies)
     assert erm["gain"] is None
     assert lrw["gain"]["mean"] == pytest.approx(100 * (accuracies[1] - accuracies[0]))
+    assert molere(f"plot {line} -o {chart}").code == 0
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
@@ -697,7 +698,7 @@ def test_a_filter_searches_the_families(molere):
 
 
 def test_every_setting_is_a_flag_with_its_help(runner):
-    shown = runner.invoke(entry.app, ["train", "--help"], env={"COLUMNS": "240", "TERM": "dumb"}).stdout
+    shown = runner.invoke(entry.app, ["train", "--help-all"], env={"COLUMNS": "240", "TERM": "dumb"}).stdout
     flags = re.findall(r"│[ *]+(--[a-z-]+)", shown)
     for name in OWNERS:
         info = field_of(name)
@@ -707,7 +708,7 @@ def test_every_setting_is_a_flag_with_its_help(runner):
 
 def test_help_lists_the_commands(runner):
     shown = runner.invoke(entry.app, ["--help"]).stdout
-    for command in ("train", "split", "eval", "compare", "plugins", "demo"):
+    for command in ("train", "split", "eval", "compare", "plugins", "demo", "report", "export", "log"):
         assert re.search(rf"│ {command}\s", shown)
 
 

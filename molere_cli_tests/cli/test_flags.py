@@ -23,6 +23,7 @@ BASES = {
     "eval": ["--runs", "nowhere"],
     "compare": ["--runs", "nowhere"],
     "report": ["--runs", "nowhere"],
+    "plot": ["--runs", "nowhere"],
     "log": ["--runs", "nowhere"],
     "curves": ["--runs", "nowhere"],
     "export": ["nowhere", "out"],
@@ -57,7 +58,9 @@ SECONDS = 10.0
 
 def flags() -> Iterator[tuple[str, str, bool]]:
     """(command, flag, whether it takes a value), from the app itself."""
-    for name, command in typer.main.get_command(entry.app).commands.items():
+    group = typer.main.get_command(entry.app)
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         for parameter in command.params:
             if parameter.param_type_name == "option" and parameter.name != "help":
                 yield name, parameter.opts[0], not parameter.is_flag

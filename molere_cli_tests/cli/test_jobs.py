@@ -51,7 +51,7 @@ def test_a_recipe_and_pretrained_weights_are_in_the_commands(in_tmp, molere):
         tomllib.loads(molere(f"{command} --print-config").out)
         for command in (shlex.join(shlex.split(printed)[1:]), line)
     )
-    for place in ("weights", "data_dir"):
+    for place in ("init_from", "data_dir"):
         assert again.pop(place) == str(in_tmp / expected.pop(place))
     assert again == expected and again["optimizer"] == "adamw"
 

@@ -220,8 +220,17 @@ def test_a_drawing_takes_the_colour_of_the_page(root):
 
 
 def test_a_picture_does_not_hang_on_a_display(root, tmp_path):
-    command = [sys.executable, "-m", "molere_cli", "compare", "--runs", str(root), "--plot", "gains.png"]
+    command = [sys.executable, "-m", "molere_cli", "plot", "--runs", str(root), "-o", "gains.png"]
     done = subprocess.run(
         command, cwd=tmp_path, env={"MPLBACKEND": "no such"}, capture_output=True, text=True
     )
-    assert (done.returncode, done.stderr) == (0, "wrote gains.png\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "gains.png\n", "")
+
+
+def test_a_chart_of_runs_is_a_command(in_tmp, molere):
+    erm_run(in_tmp / "runs" / "erm", 0.5)
+    lrw_run(in_tmp / "runs" / "hard", 0.6)
+    done = molere("plot -o charts/gains.png")
+    assert (done.code, done.last_line) == (0, "charts/gains.png")
+    assert (in_tmp / "charts" / "gains.png").read_bytes().startswith(b"\x89PNG")
+    assert molere("plot -o gains.txt").code == 1

@@ -12,9 +12,10 @@ from functools import partial
 from importlib.util import find_spec
 
 import pytest
+from molere_trackers.replay import replay
 
 from molere_cli import TrackerSpec, hookimpl
-from molere_cli.api.live_tracking import Tracked, replay
+from molere_cli.api.live_tracking import Tracked
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
 from molere_cli.runs.run_directory import RunDir

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from molere_trackers.replay import replay
 
 import molere_cli
-from molere_cli.api.live_tracking import replay
 from molere_cli.api.run_seeds import train_seeds
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry import hookspecs

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from molere_cli import BackboneSpec, ConfigError, hookimpl
 from molere_cli.config.plan import make_plan
+from molere_cli.engine import optimizer
 from molere_cli.engine.hypergradient import alignment
 from molere_cli.engine.random_state import RandomState
 from molere_cli.foundation.ranks import Ranks
@@ -84,7 +85,7 @@ def test_chunks_make_the_step_of_the_whole_batch(name, registry, in_float64, mon
     """Three of a batch of 20, whose sizes differ, and two of a last batch of 4."""
     registry.add(PlainPlugin(), "plain_plugin")
     # AdamW, which trains reweighters, divides rounding errors of small gradients by their own size.
-    monkeypatch.setattr(torch.optim, "AdamW", torch.optim.SGD)
+    monkeypatch.setattr(optimizer, "AdamW", torch.optim.SGD)
     config = CONFIGS[name]().updated(backbone="plain_net", epochs=3, batch_size=20)
     start, whole, whole_pool, whole_records = trained(config, registry)
     _start, found, pool, records = trained(config.updated(accumulate=3), registry)

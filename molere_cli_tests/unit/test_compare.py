@@ -84,13 +84,6 @@ def test_unfinished_runs_are_named_on_stderr_alone(runner, runs):
     assert result.stderr == "warning: left out, being unfinished: runs/hard2\n"
 
 
-def test_chart_is_written_beside_the_table(runner, runs):
-    result = invoked(runner, "--plot", "charts/gains.png", "--format", "json")
-    assert (runs.parent / "charts" / "gains.png").read_bytes().startswith(b"\x89PNG")
-    assert len(json.loads(result.stdout)) == 2
-    assert result.stderr == "wrote charts/gains.png\n"
-
-
 def test_test_set_is_checked(runner, runs):
     result = runner.invoke(app, ["--test-set", "tuning"])
     assert isinstance(result.exception, RunError)

@@ -56,12 +56,12 @@ def num_demo_runs(seeds: Sequence[int]) -> int:
 
 
 def _train(rows: Sequence[Row], seed: int, runs: Path) -> list[Path]:
-    import molere_cli as molere
+    from molere_cli import dataset, train
 
     keep_freed_memory()
-    data = molere.dataset("colour-digits", dataset_option={"rho": "0.9"})
+    data = dataset("colour-digits", dataset_option={"rho": "0.9"})
     methods = [row["method"] for row in rows]
     split = rows[0].get("split")
     # Methods of one call share what they ask of the pool.
-    found = molere.train(data, methods=methods, split=split, seeds=seed, runs=runs, **MACHINE)
+    found = train(data, methods=methods, split=split, seeds=seed, runs=runs, **MACHINE)
     return [run.path for run in found]
