@@ -18,6 +18,7 @@ from molere_cli.foundation.errors import (
     RunError,
     SplitError,
     TrainingError,
+    shown,
 )
 from molere_cli.registry.hookspecs import hookimpl
 from molere_cli.registry.specs import (
@@ -44,6 +45,8 @@ from molere_cli.registry.specs import (
     Tracker,
     TrackerRequest,
     TrackerSpec,
+    TransformRequest,
+    TransformSpec,
 )
 
 if TYPE_CHECKING:
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
     )
     from molere_cli.data.names import ordered_names, plain_name
     from molere_cli.data.walk import Walk
+    from molere_cli.data.wrapped_reader import WrappedReader
     from molere_cli.engine.hypergradient import alignment, hypergradient
     from molere_cli.engine.layers import classification_layer
     from molere_cli.engine.method import (
@@ -100,6 +104,7 @@ _LAZY = {
     "TrainingContext": "molere_cli.engine.method",
     "ValidationBatches": "molere_cli.engine.validation_batches",
     "Walk": "molere_cli.data.walk",
+    "WrappedReader": "molere_cli.data.wrapped_reader",
     "alignment": "molere_cli.engine.hypergradient",
     "balance_loss": "molere_cli.methods.splitter",
     "classification_layer": "molere_cli.engine.layers",
@@ -169,8 +174,11 @@ __all__ = [
     "TrackerSpec",
     "TrainingContext",
     "TrainingError",
+    "TransformRequest",
+    "TransformSpec",
     "ValidationBatches",
     "Walk",
+    "WrappedReader",
     "__version__",
     "alignment",
     "balance_loss",
@@ -202,6 +210,7 @@ __all__ = [
     "ratio_loss",
     "read_picture",
     "select_by_quota",
+    "shown",
     "split_off",
     "stacked",
     "stratified_holdout",

@@ -17,12 +17,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from molere_transforms.noise import labels_from_file
 from safetensors import safe_open
 from torch import nn
 
 from molere_cli.config.config_file import load_config
 from molere_cli.config.run_config import RunConfig
-from molere_cli.data.noise import labels_from_file
 from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.engine.checkpoint import load_classifier, load_state
 from molere_cli.foundation.errors import MolereError

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from molere_cli.config.paths import absolute_dataset
 from molere_cli.config.run_config import RunConfig
-from molere_cli.data.corruption import corrupted_examples
-from molere_cli.data.source import LoadedDataset, load_other_dataset
+from molere_cli.data.source import LoadedDataset, apply_transform, load_other_dataset
 from molere_cli.engine.prediction import predict_sets
 from molere_cli.engine.prediction_metrics import class_accuracies, named_group_accuracies, summarize
 from molere_cli.foundation.errors import ConfigError, RunError
 from molere_cli.foundation.files import with_nulls
 from molere_cli.foundation.locks import Note
 from molere_cli.registry.registry import Registry
-from molere_cli.registry.specs import Dataset, Examples
+from molere_cli.registry.specs import Dataset, Examples, TransformRequest
 from molere_cli.runs.find_runs import finished_runs
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.training.run_identity import check_test_sets
 from molere_cli.training.trained_model import load_for_evaluation
 
-CORRUPTED = re.compile(r"(?:corrupted|[\w-]+-c):(\w+):(\d+)")
+OF_A_FAMILY = re.compile(r"[\w-]+-c:(\w+:\d+)")
+"""`cifar10-c:KIND:SEVERITY` and the like, which mean `corrupted:KIND:SEVERITY`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +87,10 @@ def evaluate_run(
 
     Args:
         path: the run; None for the newest finished one under `runs`.
-        sets: which test sets; None for all of the dataset. Beside their names: `corrupted:KIND:SEVERITY` for
-            the run's own test set corrupted on the fly (`cifar10-c:KIND:SEVERITY` and the like mean the
-            same), and another dataset as `NAME` or `NAME:ARGUMENT` for its test sets.
+        sets: which test sets; None for all of the dataset. Beside their names: `corrupted:KIND:SEVERITY`, or
+            another transform by its name, for the run's own test set changed on the fly
+            (`cifar10-c:KIND:SEVERITY` and the like mean the same), and another dataset as `NAME` or
+            `NAME:ARGUMENT` for its test sets.
         dataset: another dataset to take the test sets from.
         average: whether to test the moving average of weights.
         note: told if the newest checkpoint is damaged, so that the one before it is used.
@@ -169,16 +170,18 @@ def _chosen_sets(
     chosen: dict[str, ChosenSet] = {}
     known_datasets = {offer.spec.name for offer in registry.datasets.offers}
     for name in names:
-        corrupted = CORRUPTED.fullmatch(name)
+        family = OF_A_FAMILY.fullmatch(name)
+        transform, _, argument = (f"corrupted:{family[1]}" if family else name).partition(":")
         if name in available:
             chosen[name] = available[name]
-        elif corrupted is not None:
+        elif family or registry.transforms.named(transform) or transform == "corrupted":
             test = available.get("test", next(iter(available.values())))
-            kind, severity = corrupted.group(1), int(corrupted.group(2))
-            examples = corrupted_examples(
-                test.examples, kind=kind, severity=severity, seed=config.data.data_seed
+            request = TransformRequest(
+                dataset=config.data.dataset, seed=config.data.data_seed, argument=argument or None
             )
-            chosen[name] = ChosenSet.of(examples, data.dataset)
+            alone = replace(data.dataset, tests={"test": test.examples})
+            changed = apply_transform(registry, transform, alone, request)
+            chosen[name] = ChosenSet.of(changed.tests["test"], data.dataset)
         elif name.partition(":")[0] in known_datasets:
             place = absolute_dataset(name, registry)
             other = load_other_dataset(config.data, data, registry, place, {}, purpose="test others")

@@ -14,7 +14,7 @@ from molere_cli.commands.plugin_commands import plugin_commands
 if TYPE_CHECKING:
     from molere_cli.registry.registry import Registry
 
-KINDS = ("backbones", "datasets", "splits", "reweighters", "methods", "trackers", "commands")
+KINDS = ("backbones", "datasets", "transforms", "splits", "reweighters", "methods", "trackers", "commands")
 
 
 def plugins(

@@ -1,11 +1,10 @@
-"""From the name of a dataset to its examples: found, loaded, sub-sampled, corrupted, fingerprinted."""
+"""From the name of a dataset to its examples: found, loaded, transformed, fingerprinted."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -13,17 +12,14 @@ from torch import Tensor
 
 from molere_cli.config.sections import DataSettings
 from molere_cli.data.check import check_dataset
-from molere_cli.data.colour_patch import with_colour_patch
 from molere_cli.data.dataset_summary import Account, account_of
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import split_off, stratified_holdout, subset
 from molere_cli.data.inspection import inspect_images
-from molere_cli.data.noise import labels_from_file, noisy_labels
-from molere_cli.data.skew import skewed_positions
 from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.option_errors import validate_options
 from molere_cli.registry.registry import Registry
-from molere_cli.registry.specs import Dataset, DatasetRequest, Examples
+from molere_cli.registry.specs import Dataset, DatasetRequest, Examples, TransformRequest
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +95,7 @@ def load_dataset(settings: DataSettings, registry: Registry, *, purpose: Purpose
     dataset = spec.expected(spec.load(request), Dataset, hook="load")
     with spec.watched("what load gave"):
         notes = check_dataset(dataset, name=settings.dataset, to_train=purpose == "train")
-    dataset = under_protocols(with_tuning(dataset, settings), settings)
+    dataset = transformed(with_tuning(dataset, settings), settings, registry)
     particular = Counter(dataset.particular)
     if settings.check != "none":
         particular += inspect_images(_needed(dataset, purpose), whole=settings.check == "full")
@@ -194,7 +190,7 @@ def _are_places(names: Sequence[str]) -> bool:
 def with_tuning(dataset: Dataset, settings: DataSettings) -> Dataset:
     """The dataset with a tuning set held out of its pool, where the settings ask for one.
 
-    Before the protocols, so that it is as clean and as balanced as the pool is by itself.
+    Before the transforms, so that it is as clean and as balanced as the pool is by itself.
 
     Raises:
         ConfigError: the dataset has one.
@@ -208,25 +204,49 @@ def with_tuning(dataset: Dataset, settings: DataSettings) -> Dataset:
     return replace(dataset, pool=pool, tuning=tuning)
 
 
-def under_protocols(dataset: Dataset, settings: DataSettings) -> Dataset:
+def transformed(dataset: Dataset, settings: DataSettings, registry: Registry) -> Dataset:
     """The dataset with its pool thinned out, sub-sampled, given a shortcut and relabelled, in this order.
 
     Skew goes first, so that a sub-sample of N has N examples and the skew asked for; the shortcut's and the
-    noise's shares are those of the final pool, and the colours are those of the right labels.
+    noise's fractions are those of the final pool, and the colours are those of the right labels.
 
     Raises:
-        ConfigError, DataError: a protocol cannot be applied to this dataset.
+        ConfigError, DataError: a transform cannot be applied to this dataset, or no plugin has it.
     """
     num_full = _num_full(dataset)
-    dataset = replace(
-        dataset, pool=_smaller_pool(dataset.pool, settings, num_classes=len(dataset.class_names))
-    )
-    if settings.colour_patch is not None:
-        dataset = with_colour_patch(
-            dataset, rho=settings.colour_patch, seed=settings.data_seed, name=settings.dataset
+
+    def put(dataset: Dataset, name: str, value: float, argument: str | None = None) -> Dataset:
+        request = TransformRequest(
+            dataset=settings.dataset,
+            seed=settings.data_seed,
+            value=value,
+            argument=argument,
+            num_full=num_full,
         )
-    noisy = _noisy_pool(dataset.pool, settings, class_names=dataset.class_names, num_full=num_full)
-    return replace(dataset, pool=noisy)
+        return apply_transform(registry, name, dataset, request)
+
+    if settings.class_skew > 1:
+        dataset = put(dataset, "class-skew", settings.class_skew)
+    if settings.limit_train is not None:
+        pool = limit_pool(dataset.pool, settings.limit_train, seed=settings.data_seed)
+        dataset = replace(dataset, pool=pool)
+    if settings.colour_patch is not None:
+        dataset = put(dataset, "colour-patch", settings.colour_patch)
+    if settings.label_noise != "none":
+        dataset = put(dataset, "label-noise", settings.noise_rate, settings.label_noise)
+    return dataset
+
+
+def apply_transform(registry: Registry, name: str, dataset: Dataset, request: TransformRequest) -> Dataset:
+    """The dataset after a transform.
+
+    Raises:
+        ConfigError: no plugin has it.
+    """
+    if not registry.transforms.named(name):
+        raise ConfigError(f"no installed plugin has the transform {name!r}; ours is in molere_transforms")
+    spec = registry.transforms.get(name)
+    return spec.expected(spec.apply(dataset, request), Dataset, hook="apply")
 
 
 def _num_full(dataset: Dataset) -> int:
@@ -235,38 +255,6 @@ def _num_full(dataset: Dataset) -> int:
     held_out = [part.indices for part in (*dataset.tests.values(), *tuning) if part.indices is not None]
     own = [] if dataset.pool.indices is None else [dataset.pool.indices]
     return max([len(dataset.pool), *(int(indices_N.max()) + 1 for indices_N in (*own, *held_out))])
-
-
-def _smaller_pool(pool: Examples, settings: DataSettings, *, num_classes: int) -> Examples:
-    seed = settings.data_seed
-    if settings.class_skew > 1:
-        kept = skewed_positions(pool.labels, factor=settings.class_skew, num_classes=num_classes, seed=seed)
-        pool = subset(pool, kept)
-    if settings.limit_train is not None:
-        pool = limit_pool(pool, settings.limit_train, seed=seed)
-    return pool
-
-
-def _noisy_pool(
-    pool: Examples, settings: DataSettings, *, class_names: Sequence[str], num_full: int
-) -> Examples:
-    if settings.label_noise == "none":
-        return pool
-    if settings.noise_is_file:
-        indices = torch.arange(len(pool)) if pool.indices is None else pool.indices
-        noisy_N = labels_from_file(
-            Path(settings.label_noise), pool.labels, indices, class_names, num_full=num_full
-        )
-    else:
-        noisy_N = noisy_labels(
-            pool.labels,
-            kind=settings.label_noise,
-            rate=settings.noise_rate,
-            num_classes=len(class_names),
-            seed=settings.data_seed,
-            images=pool.images if isinstance(pool.images, Tensor) else None,
-        )
-    return replace(pool, labels=noisy_N, clean_labels=pool.labels)
 
 
 def limit_pool(pool: Examples, num_examples: int, *, seed: int) -> Examples:

@@ -16,6 +16,7 @@ from molere_cli.registry.specs import (
     ReweighterSpec,
     SplitSpec,
     TrackerSpec,
+    TransformSpec,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ def register_backbones(register: Callable[[BackboneSpec | BackboneFamily], None]
 @hookspec
 def register_datasets(register: Callable[[DatasetSpec], None]) -> None:
     """Register datasets."""
+
+
+@hookspec
+def register_transforms(register: Callable[[TransformSpec], None]) -> None:
+    """Register transforms of datasets."""
 
 
 @hookspec

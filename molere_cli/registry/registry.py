@@ -29,6 +29,7 @@ from molere_cli.registry.specs import (
     ReweighterSpec,
     SplitSpec,
     TrackerSpec,
+    TransformSpec,
 )
 
 
@@ -48,6 +49,7 @@ class Registry:
     backbones: Shelf[BackboneSpec] = field(default_factory=lambda: Shelf(BackboneSpec))
     families: Shelf[BackboneFamily] = field(default_factory=lambda: Shelf(BackboneFamily))
     datasets: Shelf[DatasetSpec] = field(default_factory=lambda: Shelf(DatasetSpec))
+    transforms: Shelf[TransformSpec] = field(default_factory=lambda: Shelf(TransformSpec))
     splits: Shelf[SplitSpec] = field(default_factory=lambda: Shelf(SplitSpec))
     reweighters: Shelf[ReweighterSpec] = field(default_factory=lambda: Shelf(ReweighterSpec))
     methods: Shelf[MethodSpec] = field(default_factory=lambda: Shelf(MethodSpec))
@@ -57,7 +59,7 @@ class Registry:
     @property
     def shelves(self) -> tuple[Shelf[Any], ...]:
         return (
-            *(self.backbones, self.families, self.datasets, self.splits),
+            *(self.backbones, self.families, self.datasets, self.transforms, self.splits),
             *(self.reweighters, self.methods, self.trackers),
         )
 
@@ -147,6 +149,7 @@ class Registry:
         hooks: dict[str, tuple[Shelf[Any], ...]] = {
             "register_backbones": (self.backbones, self.families),
             "register_datasets": (self.datasets,),
+            "register_transforms": (self.transforms,),
             "register_splits": (self.splits,),
             "register_reweighters": (self.reweighters,),
             "register_methods": (self.methods,),

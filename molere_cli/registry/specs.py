@@ -261,6 +261,39 @@ class DatasetSpec(Spec):
     test_only: bool = False
 
 
+# --- transforms
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformRequest:
+    """What a transform is asked for.
+
+    dataset: its name. seed: of its random choices, the `data_seed`. value: a number, of no meaning where
+    none is asked for. argument: a text, such as `gaussian_noise:3`, None without one. num_full: how many
+    examples the stable indices of the full pool count.
+    """
+
+    dataset: str
+    seed: int
+    value: float = 0.0
+    argument: str | None = None
+    num_full: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TransformSpec(Spec):
+    """A change of a dataset: of its pool, of its test sets, or of both.
+
+    Settings ask for `class-skew`, `colour-patch` and `label-noise` by these names; `molere eval --on
+    NAME:ARGUMENT` applies any to a run's test set. `apply` raises ConfigError or DataError for
+    what a user can put right.
+    """
+
+    kind = "transform"
+
+    apply: Call[Callable[[Dataset, TransformRequest], Dataset]] = Call()
+
+
 # --- splits
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from molere_transforms.colour_patch import with_colour_patch
 
 from molere_cli import Dataset, Examples
 from molere_cli.config.run_config import RunConfig
 from molere_cli.config.sections import DataSettings
-from molere_cli.data.colour_patch import with_colour_patch
 from molere_cli.data.source import load_dataset
 from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.registry import load_plugins

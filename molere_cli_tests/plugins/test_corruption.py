@@ -9,14 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from molere_transforms.noise import labels_from_file, noisy_labels
+from molere_transforms.skew import skewed_positions
 from scipy.stats import chisquare
 from typer.testing import CliRunner
 
 from molere_cli.commands.app import app
 from molere_cli.config.run_config import RunConfig
 from molere_cli.config.sections import DataSettings
-from molere_cli.data.noise import labels_from_file, noisy_labels
-from molere_cli.data.skew import skewed_positions
 from molere_cli.data.source import load_dataset
 from molere_cli.foundation.errors import ConfigError, DataError
 from molere_cli.registry.registry import load_plugins

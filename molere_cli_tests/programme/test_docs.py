@@ -14,6 +14,7 @@ import pytest
 from molere_trackers.replay import replay
 
 import molere_cli
+from molere_cli.api.evaluation import evaluate_run
 from molere_cli.api.run_seeds import train_seeds
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry import hookspecs
@@ -29,6 +30,7 @@ EXAMPLES = {
     "register_reweighters": {"method": "lrw", "split": "random", "reweighter": "doc_class"},
     "register_methods": {"method": "truncated", "method_option": {"share": "0.2"}},
     "register_trackers": {},
+    "register_transforms": {},
     "register_commands": {},
 }
 
@@ -50,6 +52,11 @@ def test_the_example_of_every_hook_runs_as_printed(hook, registry, tmp_path, mol
     config = tiny_config(epochs=2, **EXAMPLES[hook])
     (run,) = train_seeds(config, [0], registry, runs=tmp_path, progress=NoProgress())
     assert run.is_done
+    if hook == "register_transforms":
+        found = evaluate_run(run.path, registry, runs=tmp_path, sets=["test", "doc-grey"]).summaries
+        # Classes of `tiny` differ in brightness alone.
+        assert found["doc-grey"]["accuracy"] == pytest.approx(found["test"]["accuracy"], abs=0.1)
+        assert found["doc-grey"]["nll"] != found["test"]["nll"]
     if hook == "register_trackers":
         replay([run.path], "doc_lines", registry, out=tmp_path / "out")
         losses = [f"{record['epoch']} {record['train/loss']:.4f}" for record in run.metrics()]

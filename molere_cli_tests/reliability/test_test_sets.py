@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from molere_transforms.corruption import KINDS, corrupt, corrupted_examples
 from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
 from molere_cli.commands.app import app
 from molere_cli.config.sections import DataSettings
-from molere_cli.data.corruption import KINDS, corrupt, corrupted_examples
 from molere_cli.data.dataset_summary import account_of
 from molere_cli.data.source import LoadedDataset, load_dataset, with_classes_of
 from molere_cli.foundation.errors import ConfigError

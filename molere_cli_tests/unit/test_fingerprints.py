@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from molere_transforms.colour_patch import PatchedReader
+from molere_transforms.corruption import CorruptedReader
 from PIL import Image
 
 from molere_cli.api.evaluation import evaluate_run
 from molere_cli.config.run_config import RunConfig
-from molere_cli.data.colour_patch import PatchedReader
-from molere_cli.data.corruption import CorruptedReader
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.folder_reader import SAMPLE, FolderReader
 from molere_cli.data.holdout import subset

@@ -10,7 +10,7 @@ Shapes: B images.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,12 +18,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from molere_cli.data.fingerprint import sample_of
-from molere_cli.data.inspection import inspection_of
-from molere_cli.data.origins import origin_of
-from molere_cli.foundation.errors import ConfigError
-from molere_cli.foundation.randomness import derived_generator
-from molere_cli.registry.specs import Examples, ImageReader
+from molere_cli import (
+    ConfigError,
+    Dataset,
+    Examples,
+    ImageReader,
+    TransformRequest,
+    WrappedReader,
+    derived_generator,
+)
 
 SMALL = 64
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -56,6 +59,18 @@ def corrupted_examples(examples: Examples, *, kind: str, severity: int, seed: in
         ]
         return replace(examples, images=torch.cat(parts))
     return replace(examples, images=CorruptedReader(examples.images, kind, severity, seed))
+
+
+def apply(dataset: Dataset, request: TransformRequest) -> Dataset:
+    """The transform `corrupted`: every test set, by the argument `KIND:SEVERITY`."""
+    kind, _, severity = (request.argument or "").partition(":")
+    if not severity.isdecimal():
+        raise ConfigError(f"a corrupted test set is corrupted:KIND:SEVERITY, not {request.argument!r}")
+    tests = {
+        name: corrupted_examples(test, kind=kind, severity=int(severity), seed=request.seed)
+        for name, test in dataset.tests.items()
+    }
+    return replace(dataset, tests=tests)
 
 
 def corrupt(images: Tensor, *, kind: str, severity: int, generator: torch.Generator) -> Tensor:
@@ -122,29 +137,15 @@ def _through_pillow(
     return torch.from_numpy(np.array(changed.convert("RGB"))).permute(2, 0, 1)
 
 
-class CorruptedReader:
+class CorruptedReader(WrappedReader):
     """A reader whose images are corrupted, each with a generator of its own."""
 
     def __init__(self, reader: ImageReader, kind: str, severity: int, seed: int) -> None:
-        self.reader = reader
+        super().__init__(reader)
         self.kind, self.severity, self.seed = kind, severity, seed
 
-    def __len__(self) -> int:
-        return len(self.reader)
-
     def read(self, position: int) -> Tensor:
+        """uint8 (3, H, W)."""
         generator = derived_generator(self.seed, self.kind, position)
         image = self.reader.read(position)[None]
         return corrupt(image, kind=self.kind, severity=self.severity, generator=generator)[0]
-
-    def identities(self) -> Iterator[bytes]:
-        return self.reader.identities()
-
-    def sample(self, position: int) -> bytes:
-        return sample_of(self.reader, position)
-
-    def inspect(self, position: int, *, whole: bool) -> list[str]:
-        return inspection_of(self.reader, position, whole=whole)
-
-    def origin(self, position: int) -> str | None:
-        return origin_of(self.reader, position)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from molere_cli.foundation.errors import ConfigError
-from molere_cli.foundation.randomness import derived_generator
+from molere_cli import ConfigError, Dataset, TransformRequest, derived_generator, subset
 
 SMALLEST = 2
+
+
+def apply(dataset: Dataset, request: TransformRequest) -> Dataset:
+    """The transform `class-skew` of the pool; its value is the factor."""
+    kept = skewed_positions(
+        dataset.pool.labels, factor=request.value, num_classes=len(dataset.class_names), seed=request.seed
+    )
+    return replace(dataset, pool=subset(dataset.pool, kept))
 
 
 def skewed_positions(labels: Tensor, *, factor: float, num_classes: int, seed: int) -> Tensor:

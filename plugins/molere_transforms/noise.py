@@ -6,17 +6,46 @@ Test and tuning sets stay clean. Shapes: N examples, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from molere_cli.data.csv_rows import CsvRow, csv_rows
-from molere_cli.data.names import plain_name
-from molere_cli.foundation.errors import ConfigError, DataError, shown
-from molere_cli.foundation.randomness import derived_generator, derived_seed
+from molere_cli import (
+    ConfigError,
+    CsvRow,
+    DataError,
+    Dataset,
+    TransformRequest,
+    csv_rows,
+    derived_generator,
+    derived_seed,
+    plain_name,
+    shown,
+)
 
 INSTANCE_DEVIATION = 0.1
+
+
+def apply(dataset: Dataset, request: TransformRequest) -> Dataset:
+    """The transform `label-noise` of the pool: its argument is a kind, its value the rate; or a CSV file."""
+    pool, kind = dataset.pool, request.argument or ""
+    if kind.endswith(".csv"):
+        indices = torch.arange(len(pool)) if pool.indices is None else pool.indices
+        noisy_N = labels_from_file(
+            Path(kind), pool.labels, indices, dataset.class_names, num_full=request.num_full
+        )
+    else:
+        noisy_N = noisy_labels(
+            pool.labels,
+            kind=kind,
+            rate=request.value,
+            num_classes=len(dataset.class_names),
+            seed=request.seed,
+            images=pool.images if isinstance(pool.images, Tensor) else None,
+        )
+    return replace(dataset, pool=replace(pool, labels=noisy_N, clean_labels=pool.labels))
 
 
 def noisy_labels(

@@ -12,12 +12,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from molere_cli.data.fingerprint import sample_of
-from molere_cli.data.inspection import inspection_of
-from molere_cli.data.origins import origin_of
-from molere_cli.foundation.errors import ConfigError
-from molere_cli.foundation.randomness import derived_generator
-from molere_cli.registry.specs import Dataset, Examples, ImageReader
+from molere_cli import (
+    ConfigError,
+    Dataset,
+    Examples,
+    ImageReader,
+    TransformRequest,
+    WrappedReader,
+    derived_generator,
+)
 
 GROUP_NAMES = ("colour disagrees", "colour agrees")
 # The patch is a square of this part of an image's shorter side, in a corner: more than a crop takes away.
@@ -65,6 +68,11 @@ def with_colour_patch(dataset: Dataset, *, rho: float, seed: int, name: str) -> 
     )
 
 
+def apply(dataset: Dataset, request: TransformRequest) -> Dataset:
+    """The transform `colour-patch`; its value is rho."""
+    return with_colour_patch(dataset, rho=request.value, seed=request.seed, name=request.dataset)
+
+
 def biased_colours(labels_N: Tensor, owned_C: Tensor, *, rho: float, generator: torch.Generator) -> Tensor:
     """The number of each example's colour, int64 (N,): its class's own for `rho` of every class."""
     colours_N = owned_C[labels_N].clone()
@@ -88,15 +96,12 @@ def _with_patches(images: Tensor | ImageReader, colours_N: Tensor, num_colours: 
     return images
 
 
-class PatchedReader:
+class PatchedReader(WrappedReader):
     """A reader's images, each with a patch."""
 
     def __init__(self, reader: ImageReader, pixels_N3: Tensor) -> None:
-        self.reader = reader
+        super().__init__(reader)
         self.pixels_N3 = pixels_N3
-
-    def __len__(self) -> int:
-        return len(self.reader)
 
     def read(self, position: int) -> Tensor:
         """uint8 (3, H, W)."""
@@ -109,15 +114,3 @@ class PatchedReader:
         """The images' own, each followed by its colour."""
         for identity, pixels in zip(self.reader.identities(), self.pixels_N3, strict=True):
             yield identity + bytes(pixels.tolist())
-
-    def sample(self, position: int) -> bytes:
-        """The image's own."""
-        return sample_of(self.reader, position)
-
-    def inspect(self, position: int, *, whole: bool) -> list[str]:
-        """The image's own."""
-        return inspection_of(self.reader, position, whole=whole)
-
-    def origin(self, position: int) -> str | None:
-        """The image's own."""
-        return origin_of(self.reader, position)
