@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from molere_cli.config.config_file import saved_config
@@ -15,11 +15,9 @@ from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.foundation.errors import ConfigError, RunError
 from molere_cli.foundation.progress import Progress
 from molere_cli.hardness.make_split import make_split
-from molere_cli.hardness.pool_diagnosis import diagnose
 from molere_cli.registry.registry import Registry
 from molere_cli.runs.run_directory import RunDir
-from molere_cli.splits.diagnosis import Diagnosis
-from molere_cli.splits.split_file import Split, write_new_split, write_split
+from molere_cli.splits.split_file import Split, write_new_split
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,15 +103,3 @@ def config_of_erm_run(run: RunDir, given: RunConfig, registry: Registry) -> RunC
                 "leave it out, or name another run"
             )
     return config.updated(**{name: given.value(name) for name in own})
-
-
-def diagnose_file(made: NewSplit, registry: Registry, *, progress: Progress) -> Diagnosis:
-    """Diagnose a hard split that has just been written, and keep what is found in its file.
-
-    Raises:
-        WriteError: the system refuses; the file is then as it was.
-    """
-    found = diagnose(made.config, registry, made.data, made.split, progress=progress)
-    info = made.split.info.model_copy(update={"diagnosis": found})
-    write_split(replace(made.split, info=info), made.path)
-    return found

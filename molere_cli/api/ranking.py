@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from molere_cli.api.data import Data
 from molere_cli.api.logger import LoggedProgress
-from molere_cli.api.new_split import NewSplit, diagnose_file, write_split_file
+from molere_cli.api.new_split import NewSplit, write_split_file
 from molere_cli.config.config_file import validate_config
 from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.run_config import RunConfig
@@ -31,7 +31,6 @@ from molere_cli.hardness.hardness_scores import erm_run, read_score
 from molere_cli.hardness.make_split import ScoreOf, make_split
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.runs.run_tables import RunTable
-from molere_cli.splits.diagnosis import Diagnosis
 from molere_cli.splits.score_direction import hardness
 from molere_cli.splits.split_file import Split
 
@@ -103,11 +102,6 @@ class Ranking:
         """
         made = self._made(delta, strategy, None if out is None else Path(out))
         return MadeSplit(made.path, made.split)
-
-    def diagnose(self, delta: float = 0.1) -> Diagnosis:
-        """Whether the hardest look learnable or mislabelled, by training four more ERM classifiers; kept in
-        the split file that it writes, too."""
-        return diagnose_file(self._made(delta, "hard", None), self.data.registry, progress=LoggedProgress())
 
     def _made(self, delta: float, strategy: str, out: Path | None) -> NewSplit:
         config, data = self.config.updated(split=strategy, delta=delta, score=self.score), self.data

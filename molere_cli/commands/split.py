@@ -16,7 +16,6 @@ from molere_cli.foundation.errors import ConfigError
 
 if TYPE_CHECKING:
     from molere_cli.api.new_split import NewSplit
-    from molere_cli.splits.diagnosis import Diagnosis
     from molere_cli.splits.summary import Part
 
 SECTIONS_OF_A_SPLIT = (DataSettings, ClassifierSettings, SplitSettings, MachineSettings)
@@ -51,10 +50,7 @@ def split(
     ] = None,
     diagnose: Annotated[
         bool,
-        typer.Option(
-            "--diagnose",
-            help="Say whether hard looks learnable or mislabelled here; trains four more ERM classifiers.",
-        ),
+        typer.Option("--diagnose", hidden=True),
     ] = False,
     runs: RunsDir = Path("runs"),
     as_json: Annotated[
@@ -70,10 +66,13 @@ def split(
     from molere_cli.registry.registry import load_plugins
     from molere_cli.splits.summary import summarize_whole
 
+    if diagnose:
+        raise ConfigError(
+            "--diagnose is gone: molere split --strategy auto asks the pool what its hard examples are, says "
+            "so in a sentence, and chooses by that"
+        )
     registry = load_plugins()
     settings = configured_split(config, {**flags, "split": strategy}, registry)
-    if diagnose and strategy != "hard":
-        raise ConfigError(f"--diagnose asks what hard means; it has no effect with --strategy {strategy}")
     with progress_display(quiet=quiet) as progress:
         made = new_split_file(settings, registry, erm=erm, out=out, runs=runs, progress=progress)
         parts = split_parts(made)
@@ -81,16 +80,9 @@ def split(
             for kind, of_it in parts.items():
                 end = [summarize_whole(made.split)] if kind == "class" else []
                 _show_parts(kind, made.split.info.score_name, [*of_it, *end])
-        diagnosis: Diagnosis | None = None
-        if diagnose:
-            from molere_cli.api.new_split import diagnose_file
-
-            diagnosis = diagnose_file(made, registry, progress=progress)
     if as_json:
-        show(json_text(_as_json(made, parts, diagnosis), indent=2))
+        show(json_text(_as_json(made, parts), indent=2))
         return
-    if diagnosis is not None:
-        say(diagnosis.sentence[0].upper() + diagnosis.sentence[1:] + ".")
     say(str(made.path))
 
 
@@ -109,9 +101,7 @@ def split_parts(made: NewSplit) -> dict[str, list[Part]]:
     return found
 
 
-def _as_json(
-    made: NewSplit, parts: Mapping[str, Sequence[Part]], diagnosis: Diagnosis | None
-) -> dict[str, Any]:
+def _as_json(made: NewSplit, parts: Mapping[str, Sequence[Part]]) -> dict[str, Any]:
     info, in_validation = made.split.info, made.split.in_validation
     return {
         "path": str(made.path),
@@ -121,9 +111,6 @@ def _as_json(
         "num_train": int((~in_validation).sum()),
         "num_val": int(in_validation.sum()),
         **{f"by_{kind}": [vars(part) for part in of_it] for kind, of_it in parts.items()},
-        "diagnosis": None
-        if diagnosis is None
-        else {**diagnosis.model_dump(mode="json"), "advice": diagnosis.advice},
     }
 
 

@@ -1,4 +1,4 @@
-"""ERM classifiers beside a run: of folds and halves of a pool, for scores, splits and their diagnosis."""
+"""ERM classifiers beside a run: of folds and halves of a pool, for scores and splits."""
 
 from __future__ import annotations
 

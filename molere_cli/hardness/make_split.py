@@ -72,8 +72,6 @@ def _split_for(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progres
         split = checked_split(Path(plan.config.split.split), data, note=progress.note)
         if split.info.val_dataset is not None:
             check_takes_other_validation(plan.method, split.info.val_dataset)
-        if (diagnosis := split.info.diagnosis) is not None:
-            progress.note(f"{plan.config.split.split} was diagnosed: {diagnosis.sentence}")
         return split
     return make_split(plan.config, plan.registry, data, erm=None, runs=runs, progress=progress)
 

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
 from molere_cli.foundation.errors import SplitError
@@ -34,7 +34,6 @@ from molere_cli.foundation.files import (
     temporary_for,
 )
 from molere_cli.registry.option_errors import explain_validation
-from molere_cli.splits.diagnosis import Diagnosis
 from molere_cli.splits.quota import validation_size
 from molere_cli.splits.score_direction import MARGINS, hardness
 
@@ -87,7 +86,6 @@ class SplitInfo(BaseModel):
     score_name: what `score` holds, None without one. erm_run: the run that the scores come from.
     val_dataset, val_fingerprint: where validation is another dataset than the pool. share, keeps_rest,
     finding: as in `Selection`; share is None where validation is another dataset, and in files of before it.
-    diagnosis: of a hard split that was diagnosed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -107,7 +105,14 @@ class SplitInfo(BaseModel):
     share: float | None = None
     keeps_rest: bool = True
     finding: str | None = None
-    diagnosis: Diagnosis | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_diagnosis(cls, values: Any) -> Any:
+        """Files of version 0.1 may hold what `molere split --diagnose` said, which nothing asks for."""
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if key != "diagnosis"}
 
 
 @dataclass(frozen=True, eq=False)

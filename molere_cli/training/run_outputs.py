@@ -158,7 +158,6 @@ def split_provenance(info: SplitInfo) -> dict[str, Any]:
         "delta": info.delta,
         "share": info.share,
         "finding": info.finding,
-        "diagnosis": None if info.diagnosis is None else info.diagnosis.as_json(),
         "seed": info.seed,
         "erm_run": info.erm_run,
     }

@@ -349,7 +349,16 @@ def test_a_split_as_json_has_the_counts_of_its_file(in_tmp, molere):
         "train_score": pytest.approx(sum(table["score"][row] for row in trained) / len(trained)),
         "val_score": pytest.approx(sum(table["score"][row] for row in of_three) / len(of_three)),
     }
-    assert (said["strategy"], said["score"], said["diagnosis"]) == ("hard", "aum", None)
+    assert (said["strategy"], said["score"]) == ("hard", "aum")
+
+
+def test_diagnose_says_what_to_type_instead(in_tmp, molere):
+    for line in ("split --diagnose", "split --diagnose --strategy random --json"):
+        done = molere(line)
+        assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+        assert "molere split --strategy auto" in done.err
+    assert "--diagnose" not in molere("split --help-all").out
+    assert list(in_tmp.iterdir()) == []
 
 
 def test_plugins_as_json_are_those_of_the_table(molere):

@@ -31,7 +31,7 @@ from molere_cli_tests import pages
 from molere_cli_tests.fake_runs import erm_run, lrw_run, molere_run
 from molere_cli_tests.pages import HOSTILE, Elements, page_of
 
-SECTIONS = ["help", "whom", "hard", "weights", "suspects", "diagnosis", "classes", "training", "provenance"]
+SECTIONS = ["help", "whom", "hard", "weights", "suspects", "classes", "training", "provenance"]
 
 
 @pytest.fixture(scope="module")

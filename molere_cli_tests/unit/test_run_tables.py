@@ -133,6 +133,6 @@ def test_a_folder_whose_name_reads_like_an_address_is_a_folder(in_tmp, molere):
     settings = "--method erm --dataset digits --limit-train 200 --epochs 1 --device cpu"
     assert molere(f"train {settings} --runs s3:mine").code == 0
     assert molere("split --erm s3:mine/digits-erm-s0 --out file:x.parquet").code == 0
-    assert molere("split --strategy hard --erm s3:mine/digits-erm-s0 --diagnose --out gs:").code == 0
+    assert molere("split --strategy hard --erm s3:mine/digits-erm-s0 --out gs:").code == 0
     assert molere("hardest s3:mine/digits-erm-s0 --top 3").code == 0
     assert (in_tmp / "file:x.parquet").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import time
 from dataclasses import replace
@@ -22,6 +23,7 @@ from torch import Tensor
 from molere_cli import Selection, SplitRequest
 from molere_cli.foundation.errors import DataError, MolereError, SplitError, WriteError
 from molere_cli.registry.registry import Registry, empty_registry
+from molere_cli.splits import split_file
 from molere_cli.splits.quota import select_by_quota, validation_size
 from molere_cli.splits.split_file import Split, SplitInfo, load_split, read_split, verify_split, write_split
 
@@ -467,6 +469,30 @@ def test_the_file_has_the_documented_columns_and_nothing_beside_it_is_left(tmp_p
     assert table.schema.names == ["index", "label", "score", "in_validation"]
     assert b'"format_version":1' in table.schema.metadata[b"molere"]
     assert list(path.parent.iterdir()) == [path]
+
+
+DIAGNOSIS = {
+    "num_held_out": 10,
+    "hard": {"plain": 0.1, "upweighted": 0.5},
+    "others": {"plain": 0.9, "upweighted": 0.9},
+}
+
+
+@pytest.mark.parametrize("diagnosis", [None, DIAGNOSIS])
+def test_a_file_of_before_that_holds_a_diagnosis_is_read_and_is_checked_as_ever(tmp_path, diagnosis):
+    path, split = tmp_path / "old.parquet", a_split()
+    write_split(split, path)
+    table = pq.read_table(path)
+    text = json.dumps({**split.info.model_dump(mode="json"), "diagnosis": diagnosis}).encode()
+    # As 0.1 wrote it: what the digest covers holds the diagnosis.
+    described = {b"molere": text, b"molere.digest": split_file._digest_of(split, text)}
+    pq.write_table(table.replace_schema_metadata(described), path)
+    assert_same(split, read_split(path))
+    write_split(read_split(path), path)
+    assert b"diagnosis" not in pq.read_schema(path).metadata[b"molere"]
+    pq.write_table(table.replace_schema_metadata({**described, b"molere": text + b" "}), path)
+    with pytest.raises(SplitError, match="damaged or has been edited"):
+        read_split(path)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):

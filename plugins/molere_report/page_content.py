@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from molere_cli import RunError
-from molere_cli.report import Comparison, Footnotes, Result, RunDir, as_json, explanation, grids
+from molere_cli.report import Comparison, Footnotes, Result, as_json, explanation, grids
 from molere_report.answers import Answer, answers
 from molere_report.charts import gains_chart
 from molere_report.gallery import Shelf
@@ -23,7 +23,7 @@ from molere_report.html_table import Table
 from molere_report.pool import Pool
 from molere_report.provenance_section import provenance
 from molere_report.study import MOST_STUDIES, Study, first_run, studies
-from molere_report.study_view import Diagnosed, StudyView
+from molere_report.study_view import StudyView
 from molere_report.subgroups_section import classes, whom
 from molere_report.suspicion import suspicion
 from molere_report.training_section import calibration, cost, curves
@@ -37,7 +37,6 @@ CONTENTS = (
     ("hard", "Hard examples"),
     ("weights", "Weights"),
     ("suspects", "Suspected labels"),
-    ("diagnosis", "Diagnosis"),
     ("classes", "Classes"),
     ("training", "Training"),
     ("provenance", "Provenance"),
@@ -138,7 +137,6 @@ def _looked_into(study: Study, comparison: Comparison, shelf: Shelf, left_out: l
         sizes=sizes_by_epoch(study),
         weights=found_weights,
         suspects=None if pool is None else suspicion(study, pool, shelf, left_out),
-        diagnoses=_diagnoses(study),
         findings=_findings(study),
         classes=classes(found_whom),
         calibration=calibration(study, left_out),
@@ -193,14 +191,3 @@ def _findings(study: Study) -> list[str]:
     """What splits found out about the pool, of each row the first run's."""
     found = [(first_run(result.row).environment().get("split") or {}) for result in study.results]
     return list(dict.fromkeys(str(split["finding"]) for split in found if split.get("finding")))
-
-
-def _diagnoses(study: Study) -> list[Diagnosed]:
-    found = []
-    for result in study.results:
-        for record in result.row.runs.values():
-            split = RunDir(record.path).environment().get("split") or {}
-            if (diagnosis := split.get("diagnosis")) is not None:
-                found.append(Diagnosed(result.row.label, str(diagnosis.get("sentence", ""))))
-                break
-    return found

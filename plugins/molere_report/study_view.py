@@ -15,14 +15,6 @@ from molere_report.subgroups_section import Whom
 from molere_report.suspicion import Suspicion
 
 
-@dataclass(frozen=True)
-class Diagnosed:
-    """What `--diagnose` found of the split of a row."""
-
-    label: str
-    sentence: str
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StudyView:
     """All that the page shows of one dataset and backbone."""
@@ -36,7 +28,6 @@ class StudyView:
     sizes: Chart | None
     weights: Sequence[Weights]
     suspects: Suspicion | None
-    diagnoses: Sequence[Diagnosed]
     findings: Sequence[str]
     classes: Sequence[Table]
     calibration: Chart | None
