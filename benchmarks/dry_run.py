@@ -8,7 +8,7 @@ from pathlib import Path
 import harness
 
 from molere_cli.api.cost_estimate import estimates
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import make_schedule, train_runs
 from molere_cli.config.run_config import RunConfig
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
@@ -49,11 +49,11 @@ def main() -> None:
             said, took = [], []
             for seed in range(options.repetitions):
                 config = config.updated(seed=seed)
-                (estimate,) = estimates([config], None, registry)
+                (estimate,) = estimates(make_schedule([config], registry, runs=Path("runs")))
                 said.append(estimate.seconds)
                 with tempfile.TemporaryDirectory() as folder:
                     clocked = Clocked()
-                    list(train_seeds(config, [seed], registry, runs=Path(folder), progress=clocked))
+                    train_runs(config, [seed], registry, runs=Path(folder), progress=clocked)
                 took.append(clocked.clock.seconds)
                 harness.progress(f"{backbone} {method}: {said[-1]:.1f} s said, {took[-1]:.1f} s taken")
             estimated, true = harness.Timing(said), harness.Timing(took)

@@ -36,7 +36,7 @@ from harness import ROOT, print_header, print_table, progress
 sys.path.insert(0, str(ROOT))
 from molere_cli.api.evaluation import evaluate_run
 from molere_cli.api.new_split import new_split_file
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import train_runs
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
 from molere_cli.foundation.errors import MolereError
@@ -86,7 +86,7 @@ def main() -> int:
 def trained(folder: Path, **settings: object) -> RunDir:
     """A tiny run under `folder`."""
     config = RunConfig.of(**{**TINY, **settings})
-    (run,) = train_seeds(config, [0], REGISTRY, runs=folder, progress=NoProgress())
+    (run,) = train_runs(config, [0], REGISTRY, runs=folder, progress=NoProgress())
     return run
 
 
@@ -101,7 +101,7 @@ def unfinished(folder: Path, **settings: object) -> RunDir:
     """A tiny run under `folder` that was stopped after an epoch."""
     config = RunConfig.of(**{**TINY, **settings})
     try:
-        list(train_seeds(config, [0], REGISTRY, runs=folder, progress=Stopped()))
+        list(train_runs(config, [0], REGISTRY, runs=folder, progress=Stopped()))
     except KeyboardInterrupt:
         (path,) = folder.iterdir()
         return RunDir(path)

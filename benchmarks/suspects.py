@@ -19,7 +19,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import train_runs
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.engine.prediction import predict_batches
@@ -80,7 +80,7 @@ def found_by_all(seed: int, registry: Registry, folder: Path) -> tuple[dict[str,
     config = config_of(seed)
     data = load_dataset(config.data, registry)
     probabilities = probabilities_out_of_fold(config, registry, data)
-    (run,) = train_seeds(config, [seed], registry, runs=folder, progress=NoProgress())
+    (run,) = train_runs(config, [seed], registry, runs=folder, progress=NoProgress())
     labels = data.dataset.pool.labels.numpy()
     assert data.dataset.pool.clean_labels is not None
     found = {"MOLERE, in training": ours(run, None), "MOLERE, out of fold": ours(run, probabilities)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from molere_report.report_page import report
 
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import train_runs
 from molere_cli.config.run_config import RunConfig
 from molere_cli.foundation.progress import NoProgress
 from molere_cli_tests.reliability.test_strangers import REGISTRY, draw
@@ -23,7 +23,7 @@ def train(root: Path, *rows: dict, seeds=(0, 1), **settings) -> Path:
     """Runs of these rows under `root / runs`; the folder."""
     for row in rows:
         config = RunConfig.of(**COMMON, **settings, **row)
-        list(train_seeds(config, list(seeds), REGISTRY, runs=root / "runs", progress=NoProgress()))
+        list(train_runs(config, list(seeds), REGISTRY, runs=root / "runs", progress=NoProgress()))
     return root / "runs"
 
 

@@ -91,7 +91,7 @@ def is_whole(path: Path, *, epochs: int = 1) -> bool:
 def _serve(end: Connection, barrier: multiprocessing.synchronize.Barrier) -> None:
     from molere_cli.commands import app as entry
 
-    importlib.import_module("molere_cli.api.run_seeds")
+    importlib.import_module("molere_cli.api.run_schedule")
     load_plugins()
     end.send("ready")
     while True:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import Outcome, make_schedule, run_schedule, train_runs
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
@@ -33,10 +33,16 @@ def engine_for(config, registry, in_validation=None):
 
 
 def train_one(config, registry, runs: Path, progress=None):
-    (run,) = train_seeds(
-        config, [config.machine.seed], registry, runs=runs, progress=progress or NoProgress()
-    )
+    (run,) = train_runs(config, [config.machine.seed], registry, runs=runs, progress=progress or NoProgress())
     return run
+
+
+def train_methods(
+    configs, seeds, registry, *, runs: Path, out=None, rates=(), resume_unfinished=False, progress
+) -> Outcome:
+    """A schedule, made and run."""
+    schedule = make_schedule(configs, registry, seeds=seeds, rates=rates, runs=runs, out=out)
+    return run_schedule(schedule, resume_unfinished=resume_unfinished, progress=progress)
 
 
 def tensors_of(run) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from lines import Line, read_lines
 from pydantic import BaseModel, ConfigDict, Field
 
-from molere_cli.api.run_seeds import parse_seeds
+from molere_cli.api.run_schedule import parse_seeds
 from molere_cli.config.config_file import validate_config
 from molere_cli.config.run_config import RunConfig
 

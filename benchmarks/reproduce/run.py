@@ -136,14 +136,14 @@ def run_cell(
     """Train one run under `scratch` and measure it; ERM runs there are reused for scores."""
     from measure import measure_run
 
-    from molere_cli.api.run_seeds import train_seeds
+    from molere_cli.api.run_schedule import train_runs
     from molere_cli.data.source import load_dataset
     from molere_cli.foundation.progress import NoProgress
     from molere_cli.hardness.hardness_scores import erm_run
 
     registry = load_plugins()
     data = load_dataset(config.data, registry)
-    (run,) = train_seeds(
+    (run,) = train_runs(
         config, [config.machine.seed], registry, runs=scratch, data=data, made=made, progress=NoProgress()
     )
     erm = run if config.method.method == "erm" and config.split.train_on == "all" else None

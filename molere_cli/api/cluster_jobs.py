@@ -9,37 +9,39 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from molere_cli.api.run_schedule import Schedule
 from molere_cli.config.as_flags import config_as_flags
-from molere_cli.config.paths import with_absolute_paths
-from molere_cli.config.run_config import RunConfig
 from molere_cli.foundation.errors import ConfigError
-from molere_cli.registry.registry import Registry
 
 Cluster = Literal["slurm", "local"]
 
 
-def independent_commands(
-    configs: Iterable[RunConfig], seeds: Sequence[int] | None, registry: Registry, *, runs: Path
-) -> list[list[str]]:
-    """One for each configuration and seed (default: its own), as arguments of `molere`; paths are absolute,
-    so that they mean the same wherever they run.
+def independent_commands(schedule: Schedule) -> list[list[str]]:
+    """One for each job, as arguments of `molere`; paths are absolute, so that they mean the same wherever
+    they run.
 
     The ERM runs come first, since hardness scores are taken from them; a command that needs one that is not
     there yet waits for it, or trains it.
+
+    Raises:
+        ConfigError: the run has a path of its own, or the tuning set chooses among learning rates.
     """
+    if any(job.out for job in schedule.jobs) or any(each.has_several_rates for each in schedule.searches):
+        raise ConfigError(
+            "--print-commands and --submit make a run of each method and seed; leave --out out, and give one "
+            "--lr"
+        )
     commands = []
-    for config in sorted(configs, key=lambda config: config.method.method != "erm"):
-        for seed in seeds or [config.machine.seed]:
-            one = with_absolute_paths(config.updated(seed=seed), registry)
-            where = ["--runs", str(runs.absolute()), "--resume-unfinished", "--quiet"]
-            # Its recipe is among its settings.
-            commands.append(["train", *config_as_flags(one), "--recipe", "scratch", *where])
+    for job in sorted(schedule.jobs, key=lambda job: job.plan.config.method.method != "erm"):
+        where = ["--runs", str(job.runs.absolute()), "--resume-unfinished", "--quiet"]
+        # Its recipe is among its settings.
+        commands.append(["train", *config_as_flags(job.given), "--recipe", "scratch", *where])
     return commands
 
 

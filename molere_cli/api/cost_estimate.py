@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from molere_cli.config.plan import Plan, make_plan
-from molere_cli.config.run_config import RunConfig
+from molere_cli.api.run_schedule import Schedule
+from molere_cli.config.plan import Plan
 from molere_cli.data.feed import Feed, batches_in_order, make_feed
 from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.engine.memory import PeakMemory
 from molere_cli.hardness.hardness_scores import erm_plan
-from molere_cli.registry.registry import Registry
 from molere_cli.registry.specs import Examples
 from molere_cli.splits.quota import random_split
 from molere_cli.training.build_engine import Engine, build_engine
@@ -53,26 +51,19 @@ class Estimate:
         return {**vars(self), "seconds_in_all": self.seconds_in_all}
 
 
-def estimates(
-    configs: Iterable[RunConfig], seeds: Sequence[int] | None, registry: Registry, *, num_rates: int = 1
-) -> list[Estimate]:
-    """One for each configuration.
-
-    Args:
-        seeds: as many runs each; None: one.
-        num_rates: how many learning rates each is trained with.
+def estimates(schedule: Schedule) -> list[Estimate]:
+    """One for each method of a schedule.
 
     Raises:
         ConfigError, DataError: what would keep a run from being trained.
     """
     found, data = [], dict[str, LoadedDataset]()
-    for config in configs:
-        key = config.data.model_dump_json()
+    for search in schedule.searches:
+        key = search.config.data.model_dump_json()
         if key not in data:
-            data[key] = load_dataset(config.data, registry)
-        check_selection(config.selection, data[key])
-        plan = make_plan(config, registry)
-        found.append(_estimate(plan, data[key], len(seeds or [0]) * num_rates))
+            data[key] = load_dataset(search.config.data, schedule.registry)
+        check_selection(search.config.selection, data[key])
+        found.append(_estimate(search.jobs[0].plan, data[key], len(search.jobs)))
     return found
 
 

@@ -17,7 +17,7 @@ from molere_cli.api.data import Data
 from molere_cli.api.logger import LOGGER, LoggedProgress
 from molere_cli.api.predictions import prepare_predictions
 from molere_cli.api.ranking import MadeSplit
-from molere_cli.api.run_schedule import train_methods
+from molere_cli.api.run_schedule import make_schedule, run_schedule
 from molere_cli.config.from_flags import swept
 from molere_cli.config.recipes import Recipe
 from molere_cli.data.feed import batches_in_order, make_feed
@@ -156,14 +156,14 @@ def train(
     flags["method"] = methods if isinstance(methods, str) else ",".join(methods)
     if split is not None:
         flags["split"] = str(split.path if isinstance(split, MadeSplit) else split)
-    found = train_methods(
+    schedule = make_schedule(
         swept(None, flags, data.registry, recipe=recipe, note=LOGGER.info),
-        [seeds] if isinstance(seeds, int) else list(seeds),
         data.registry,
+        seeds=[seeds] if isinstance(seeds, int) else list(seeds),
         runs=Path(runs),
-        resume_unfinished=resume_unfinished,
-        data=data.loaded,
-        progress=LoggedProgress(),
+    )
+    found = run_schedule(
+        schedule, resume_unfinished=resume_unfinished, data=data.loaded, progress=LoggedProgress()
     )
     found.check()
     return [Run(run.path) for run in found.finished]

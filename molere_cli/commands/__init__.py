@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from molere_cli.api.run_seeds import parse_seeds
+    from molere_cli.api.run_schedule import parse_seeds
     from molere_cli.commands.completion import run_directories
     from molere_cli.commands.console import Notes, stderr
     from molere_cli.commands.flags import Average, Quiet, RunsDir
@@ -47,7 +47,7 @@ _LAZY = {
     "load_alone": "molere_cli.training.trained_model",
     "load_plugins": "molere_cli.registry.registry",
     "make_folder": "molere_cli.foundation.files",
-    "parse_seeds": "molere_cli.api.run_seeds",
+    "parse_seeds": "molere_cli.api.run_schedule",
     "replacing": "molere_cli.foundation.files",
     "run_directories": "molere_cli.commands.completion",
     "say": "molere_cli.commands.output",

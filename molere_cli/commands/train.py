@@ -12,16 +12,14 @@ import typer
 
 from molere_cli.commands.completion import run_directories, trackers
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
-from molere_cli.commands.output import say, show, show_table
+from molere_cli.commands.output import say, show
 from molere_cli.config.run_config import field_of
 from molere_cli.config.sections import ClassifierSettings
 from molere_cli.foundation.progress import Progress
 from molere_cli.foundation.stopping import Stopped
 
 if TYPE_CHECKING:
-    from molere_cli.api.cost_estimate import Estimate
-    from molere_cli.config.run_config import RunConfig
-    from molere_cli.registry.registry import Registry
+    from molere_cli.api.run_schedule import Outcome, Schedule
 
 OF_A_RESUME = {"epochs", "checkpoint_every"}
 
@@ -106,8 +104,6 @@ def train(
             show_default=False,
         ),
     ] = None,
-    mixup: Annotated[float | None, typer.Option("--mixup", hidden=True)] = None,
-    cutmix: Annotated[float | None, typer.Option("--cutmix", hidden=True)] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Where the run goes; default: under --runs.", show_default=False),
@@ -127,24 +123,14 @@ def train(
 ) -> None:
     """Train by ERM, LRW, MOLERE or another method; `--method erm,lrw,mwn` trains one after the other."""
     from molere_cli.api.live_tracking import OUT, Tracked
-    from molere_cli.api.rate_search import parse_rates
-    from molere_cli.api.run_schedule import Outcome, train_methods
-    from molere_cli.api.run_seeds import parse_seeds
+    from molere_cli.api.run_schedule import Outcome, make_schedule, parse_rates, parse_seeds, run_schedule
     from molere_cli.commands.console import progress_display
-    from molere_cli.config.as_toml import configs_as_toml
     from molere_cli.config.from_flags import swept
     from molere_cli.foundation.errors import ConfigError
-    from molere_cli.foundation.files import json_text
     from molere_cli.registry.registry import load_plugins
     from molere_cli.training.process_group import is_started_again
     from molere_cli.training.train_run import resume_run
 
-    for name, given_value in {"mixup": mixup, "cutmix": cutmix}.items():
-        if given_value is not None:
-            raise ConfigError(
-                f"there is no --{name}: its images are of two examples each, and a weight belongs to one; "
-                "use --augment crop-flip, --rand-augment 9 or --random-erasing 0.25"
-            )
     rates = parse_rates(lr) if lr is not None else []
     if len(rates) == 1:
         flags["lr"], rates = rates[0], []
@@ -154,70 +140,82 @@ def train(
         if track is not None:
             progress = Tracked(display, registry.trackers.get(track), out=OUT)
         if resume is not None:
-            given = (config, seeds, out, resume_unfinished, recipe, rates)
-            instead = (print_config, print_commands, dry_run, submit, submit_option)
-            if flags.keys() - OF_A_RESUME or any(given) or any(instead):
+            others = (config, seeds, out, resume_unfinished, recipe, rates, submit, submit_option)
+            if flags.keys() - OF_A_RESUME or any((*others, print_config, print_commands, dry_run)):
                 raise ConfigError(
                     "--resume takes all settings from the run but --epochs and --checkpoint-every; leave "
                     "the other flags out"
                 )
-            outcome = Outcome([resume_run(resume, registry, **flags, progress=progress)], [])
+            outcome = Outcome([resume_run(resume, registry, **flags, progress=progress)])
         else:
-            several = swept(config, flags, registry, recipe=recipe or "auto", note=progress.note)
-            if print_config:
-                show(configs_as_toml(several, registry))
-                return
             if seeds is not None and "seed" in flags:
                 raise ConfigError("--seed and --seeds exclude each other")
             if submit_option and submit is None:
                 raise ConfigError("--submit-option goes with --submit")
+            schedule = make_schedule(
+                swept(config, flags, registry, recipe=recipe or "auto", note=progress.note),
+                registry,
+                seeds=parse_seeds(seeds) if seeds else None,
+                rates=rates,
+                runs=runs,
+                out=out,
+            )
+            if print_config:
+                show(schedule_as_toml(schedule, lr=lr if rates else None, seeds=seeds))
+                return
             if print_commands or submit is not None:
-                if out is not None or rates:
-                    raise ConfigError(
-                        "--print-commands and --submit make a run of each method and seed; leave --out out, "
-                        "and give one --lr"
-                    )
-                wanted = parse_seeds(seeds) if seeds else None
-                hand_out(several, wanted, registry, runs=runs, track=track, to=submit, options=submit_option)
+                hand_out(schedule, track=track, to=submit, options=submit_option)
                 return
             if dry_run:
                 from molere_cli.api.cost_estimate import estimates
+                from molere_cli.commands.estimate_table import show_estimates
 
-                wanted = parse_seeds(seeds) if seeds else None
-                show_estimates(
-                    estimates(several, wanted, registry, num_rates=len(rates) or 1), as_json=as_json
-                )
+                show_estimates(estimates(schedule), as_json=as_json)
                 return
             # A process had died: what it had written is gone on with.
             resume_unfinished = resume_unfinished or is_started_again()
             with also_by_the_same_command(resume_unfinished):
-                outcome = train_methods(
-                    several,
-                    parse_seeds(seeds) if seeds else None,
-                    registry,
-                    runs=runs,
-                    out=out,
-                    resume_unfinished=resume_unfinished,
-                    rates=rates,
-                    progress=progress,
-                )
-    if as_json:
-        rows = [{"path": str(run.path), **run.metrics()[-1]} for run in outcome.finished]
-        show(json_text(rows, indent=2))
-    else:
-        if not quiet and (hint := next_step([run.path for run in outcome.finished])):
-            say(hint, err=True)
-        for run in outcome.finished:
-            say(str(run.path))
+                outcome = run_schedule(schedule, resume_unfinished=resume_unfinished, progress=progress)
+    _show(outcome, as_json=as_json, quiet=quiet)
     outcome.check()
 
 
+def _show(outcome: Outcome, *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        from molere_cli.foundation.files import json_text
+
+        rows = [{"path": str(run.path), **run.metrics()[-1]} for run in outcome.finished]
+        show(json_text(rows, indent=2))
+        return
+    if not quiet and (hint := next_step([run.path for run in outcome.finished])):
+        say(hint, err=True)
+    for run in outcome.finished:
+        say(str(run.path))
+
+
+def schedule_as_toml(schedule: Schedule, *, lr: str | None, seeds: str | None) -> str:
+    """The settings in effect of a schedule's method, for `--config`; rates and seeds stay flags, since a file
+    holds one of each.
+
+    Raises:
+        ConfigError: there are several methods.
+    """
+    from molere_cli.config.as_toml import settings_as_toml
+    from molere_cli.foundation.errors import ConfigError
+
+    if len(schedule.searches) > 1:
+        raise ConfigError("--print-config shows the settings of one method; give --method one")
+    given = {"lr": lr, "seeds": seeds}
+    flags = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
+    without = [name for name, value in (("lr", lr), ("seed", seeds)) if value is not None]
+    text = settings_as_toml(schedule.jobs[0].plan.settings, without=without)
+    head = f"# {len(schedule.jobs)} runs: molere train --config FILE {flags}\n" if flags else ""
+    return head + text
+
+
 def hand_out(
-    configs: Sequence[RunConfig],
-    seeds: Sequence[int] | None,
-    registry: Registry,
+    schedule: Schedule,
     *,
-    runs: Path,
     track: str | None,
     to: Literal["slurm", "local"] | None,
     options: list[str] | None,
@@ -226,54 +224,22 @@ def hand_out(
     from molere_cli.api.cluster_jobs import independent_commands, submit
     from molere_cli.commands.flags import key_values
 
-    commands = independent_commands(configs, seeds, registry, runs=runs)
+    commands = independent_commands(schedule)
     if track is not None:
         commands = [[*command, "--track", track] for command in commands]
     if to is None:
         for command in commands:
             say(shlex.join(["molere", *command]))
         return
-    folder = runs / ".jobs"
+    folder = schedule.runs / ".jobs"
     jobs = submit(commands, to, folder, options=key_values("submit_option", options or []))
     for job in jobs:
         say(str(job.job_id))
     say(
-        f"{len(jobs)} jobs, with their logs in {folder}; `molere compare --runs {shlex.quote(str(runs))}` "
-        "shows what is finished",
+        f"{len(jobs)} jobs, with their logs in {folder}; `molere compare --runs "
+        f"{shlex.quote(str(schedule.runs))}` shows what is finished",
         err=True,
     )
-
-
-def show_estimates(found: Sequence[Estimate], *, as_json: bool) -> None:
-    """A row for each method: what a run takes, what comes before it, and all of it."""
-    from molere_cli.foundation.files import json_text
-
-    if as_json:
-        show(json_text([each.as_json() for each in found], indent=2))
-        return
-    rows = [
-        [
-            each.label,
-            str(each.num_runs),
-            str(each.num_epochs),
-            f"{each.num_steps:,}",
-            duration(each.seconds),
-            "-" if each.peak_memory is None else f"{each.peak_memory:,.0f}",
-            ", ".join(f"{what} {duration(seconds)}" for what, seconds in each.before.items()) or "-",
-            duration(each.seconds_in_all),
-        ]
-        for each in found
-    ]
-    headings = ["method", "runs", "epochs", "steps", "a run", "memory, MiB", "before it", "in all"]
-    show_table("Estimates: nothing is trained", headings, rows)
-    say("before it: unless it is there already; auto may train a third ERM", err=True)
-
-
-def duration(seconds: float) -> str:
-    """`7 s`, `12 min`, `3.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def next_step(finished: Sequence[Path]) -> str | None:

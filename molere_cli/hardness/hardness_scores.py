@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from molere_cli.foundation.randomness import derived_seed
 from molere_cli.hardness.auxiliary_fits import fit_context, fitted
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import Registry
-from molere_cli.runs.find_runs import finished_runs, unfinished_runs
+from molere_cli.runs.find_runs import CANDIDATES, finished_runs, places_of, unfinished_runs
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.runs.run_tables import RunTable
 from molere_cli.splits.split_file import HeldOut
@@ -57,8 +58,8 @@ def erm_plan(config: RunConfig, registry: Registry) -> Plan:
 def erm_run(
     config: RunConfig, registry: Registry, data: LoadedDataset, *, score: str, runs: Path, progress: Progress
 ) -> RunDir:
-    """A finished ERM run with these settings under `runs` that has recorded the score: found, waited for,
-    gone on with, or trained.
+    """A finished ERM run with these settings that has recorded the score: found (`places_of`), waited for,
+    gone on with, or trained under `runs`.
 
     Of several processes that need it, one trains it, or the next one if that dies.
     """
@@ -67,7 +68,8 @@ def erm_run(
     tell = functools.cache(progress.note)
 
     def found() -> RunDir | None:
-        fitting = (run for run in finished_runs(runs) if _is_run_of(run, plan, data, score, note=tell))
+        finished = chain.from_iterable(map(finished_runs, places_of(runs)))
+        fitting = (run for run in finished if _is_run_of(run, plan, data, score, note=tell))
         if (run := next(fitting, None)) is not None:
             progress.note(f"taking hardness scores from {run.path}")
         return run
@@ -87,7 +89,7 @@ def erm_run(
 
 def _gone_on_with(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress) -> RunDir | None:
     """The first unfinished run as planned that can be finished, once it is."""
-    for run in unfinished_runs(runs):
+    for run in chain.from_iterable(map(unfinished_runs, places_of(runs))):
         if _is_run_of(run, plan, data, None, note=progress.note):
             progress.note(f"hardness scores are to come from {run.path}, which is unfinished")
             try:
@@ -125,6 +127,8 @@ def _lock_of(
 
 def _lock_path(plan: Plan, data: LoadedDataset, *, runs: Path) -> Path:
     identity = digest_of_values([as_planned(plan.settings), plan.precision, data.fingerprint])
+    # One for a folder and its candidates, since each looks into the other.
+    runs = runs.parent if runs.name == CANDIDATES else runs
     return runs / f".erm-{identity[:16]}.lock"
 
 

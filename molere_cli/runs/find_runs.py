@@ -8,6 +8,16 @@ from pathlib import Path
 from molere_cli.foundation.errors import RunError
 from molere_cli.runs.run_directory import RunDir
 
+CANDIDATES = ".grid"
+"""The folder, among the runs, of those that learning rates are chosen by: `*` leaves it out in a shell."""
+
+
+def places_of(runs: Path) -> tuple[Path, ...]:
+    """Where runs lie that one in `runs` may build on: there, and where learning rates are chosen."""
+    if runs.name == CANDIDATES:
+        return runs, runs.parent
+    return runs, runs / CANDIDATES
+
 
 def finished_runs(root: Path) -> list[RunDir]:
     """The finished runs directly under `root`, oldest first."""

@@ -90,6 +90,11 @@ class _Lead:
     """At the epochs of which run, between two."""
 
 
+def is_out_of_step() -> bool:
+    """Whether other ranks wait in the middle of something, so that they can begin nothing else."""
+    return _Lead.is_lost
+
+
 @contextmanager
 def leading() -> Iterator[None]:
     """While the first process works: at the end the others are told that there is no more."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from molere_cli.api.cost_estimate import estimates
+from molere_cli.api.run_schedule import make_schedule
 from molere_cli.foundation.errors import ConfigError
 from molere_cli_tests.training import KilledAfter, tiny_config, train_one
+
+
+def estimated(configs, registry, *, seeds=None):
+    return estimates(make_schedule(configs, registry, seeds=seeds, runs=Path("runs")))
 
 
 class Counted(KilledAfter):
@@ -32,7 +38,7 @@ class Counted(KilledAfter):
 def test_the_steps_are_those_of_the_run(method, batch_size, registry, tmp_path):
     split = {} if method == "erm" else {"split": "hard"}
     config = tiny_config(method=method, batch_size=batch_size, epochs=2, **split)
-    (found,) = estimates([config], [0, 1, 2], registry)
+    (found,) = estimated([config], registry, seeds=[0, 1, 2])
     counted = Counted()
     train_one(config, registry, tmp_path, progress=counted)
     assert found.num_steps == counted.steps
@@ -43,19 +49,19 @@ def test_the_steps_are_those_of_the_run(method, batch_size, registry, tmp_path):
 
 
 def test_what_auto_needs_comes_before_it(registry):
-    (found,) = estimates([tiny_config(method="lrw", split="auto")], None, registry)
+    (found,) = estimated([tiny_config(method="lrw", split="auto")], registry)
     assert set(found.before) == {"ERM for scores", "ERM on the halves of the pool"}
     assert found.label == "LRW-Auto"
 
 
 def test_looks_at_the_tuning_set_count(registry):
     plain, looking = (
-        estimates([tiny_config(tuning=0.5, epochs=1000, **more)], None, registry)[0]
+        estimated([tiny_config(tuning=0.5, epochs=1000, **more)], registry)[0]
         for more in ({}, {"select": "best"})
     )
     assert looking.num_steps == plain.num_steps
     with pytest.raises(ConfigError, match="needs a tuning set"):
-        estimates([tiny_config(select="best")], None, registry)
+        estimated([tiny_config(select="best")], registry)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import typer
 
-from molere_cli.api.run_seeds import MAX_SEEDS, parse_seeds
+from molere_cli.api.run_schedule import MAX_SEEDS, parse_seeds
 from molere_cli.commands import app as entry
 from molere_cli.config.run_config import OWNERS, field_of
 from molere_cli.config.sections import MAX_SEED

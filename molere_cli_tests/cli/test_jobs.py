@@ -60,7 +60,7 @@ def test_a_recipe_and_pretrained_weights_are_in_the_commands(in_tmp, molere):
     ("flags", "sentence"),
     [
         ("--print-commands --out here", "make a run of each method and seed; leave --out out"),
-        ("--submit local --lr 0.1,0.2", "give one --lr"),
+        ("--submit local --select best --lr 0.1,0.2", "give one --lr"),
         ("--submit-option a=b", "--submit-option goes with --submit"),
         ("--submit slurm", "--submit slurm: "),
         ("--submit local --submit-option nonsense=1", "--submit local: "),

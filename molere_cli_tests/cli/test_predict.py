@@ -15,7 +15,7 @@ from timm.models import load_checkpoint
 from torchvision.transforms.v2 import functional as transforms
 
 from molere_cli.api.predictions import pictures_at
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import train_runs
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.walk import Walk
 from molere_cli.foundation.errors import DataError
@@ -42,7 +42,7 @@ def trained(tmp_path_factory):
         precision="fp32",
         device="cpu",
     )
-    (run,) = train_seeds(config, [0], REGISTRY, runs=root / "runs", progress=NoProgress())
+    (run,) = train_runs(config, [0], REGISTRY, runs=root / "runs", progress=NoProgress())
     run.path.rename(root / "run")
     shutil.rmtree(root / "runs")
     # The dataset is not where it was.

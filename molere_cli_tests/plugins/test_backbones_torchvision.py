@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import train_runs
 from molere_cli.config.run_config import RunConfig
 from molere_cli.engine.classifier import Classifier, build_classifier
 from molere_cli.engine.hypergradient import alignment
@@ -189,6 +189,6 @@ def test_it_trains_from_end_to_end(registry, tmp_path):
         device="cpu",
         precision="fp32",
     )
-    (run,) = train_seeds(config, [0], registry, runs=tmp_path, progress=NoProgress())
+    (run,) = train_runs(config, [0], registry, runs=tmp_path, progress=NoProgress())
     assert run.is_done
     assert run.metrics()[-1]["reweighter/updates"] == 4

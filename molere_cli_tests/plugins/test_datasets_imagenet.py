@@ -12,7 +12,7 @@ from torch import nn
 
 from molere_cli import BackboneSpec, hookimpl
 from molere_cli.api.evaluation import evaluate_run
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import train_runs
 from molere_cli.config.run_config import RunConfig
 from molere_cli.foundation.errors import ConfigError, DataError
 from molere_cli.foundation.progress import NoProgress
@@ -103,7 +103,7 @@ def imagenet_run(tmp_path):
         lr=1e-12,
         workers=0,
     )
-    (run,) = train_seeds(config, [0], registry, runs=tmp_path / "runs", progress=NoProgress())
+    (run,) = train_runs(config, [0], registry, runs=tmp_path / "runs", progress=NoProgress())
     return registry, run, names
 
 
@@ -170,6 +170,6 @@ def test_the_images_that_a_run_validated_on_do_not_test_it(imagenet_run, tmp_pat
         split="natural:imagenet-a",
         warmup_epochs=1,
     )
-    (run,) = train_seeds(config, [0], registry, runs=tmp_path / "natural", progress=NoProgress())
+    (run,) = train_runs(config, [0], registry, runs=tmp_path / "natural", progress=NoProgress())
     with pytest.raises(ConfigError, match=r"all images of imagenet-a were the validation set of this run"):
         evaluate_run(run.path, registry, runs=tmp_path, sets=["imagenet-a"])

@@ -17,7 +17,7 @@ from molere_export.weight_export import export_run
 from molere_timm.small_cnn import SmallCNN
 from safetensors.torch import load_file, save_file
 
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import train_runs
 from molere_cli.config.run_config import RunConfig
 from molere_cli.foundation.errors import MolereError
 from molere_cli.foundation.progress import NoProgress
@@ -52,7 +52,7 @@ def run(request, tmp_path_factory):
         precision="fp32",
         device="cpu",
     )
-    (run,) = train_seeds(config, [0], REGISTRY, runs=root, progress=NoProgress())
+    (run,) = train_runs(config, [0], REGISTRY, runs=root, progress=NoProgress())
     return run
 
 

@@ -15,7 +15,7 @@ from molere_trackers.replay import replay
 
 import molere_cli
 from molere_cli.api.evaluation import evaluate_run
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import train_runs
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry import hookspecs
 from molere_cli_tests.training import tiny_config
@@ -50,7 +50,7 @@ def test_the_example_of_every_hook_runs_as_printed(hook, registry, tmp_path, mol
     registry.add(plugin, "documented")
     assert registry.problems == []
     config = tiny_config(epochs=2, **EXAMPLES[hook])
-    (run,) = train_seeds(config, [0], registry, runs=tmp_path, progress=NoProgress())
+    (run,) = train_runs(config, [0], registry, runs=tmp_path, progress=NoProgress())
     assert run.is_done
     if hook == "register_transforms":
         found = evaluate_run(run.path, registry, runs=tmp_path, sets=["test", "doc-grey"]).summaries

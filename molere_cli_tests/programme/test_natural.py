@@ -9,7 +9,7 @@ import torch
 
 from molere_cli import Dataset, DatasetSpec, Examples, hookimpl
 from molere_cli.api.new_split import new_split_file
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import train_runs
 from molere_cli.config.plan import make_plan
 from molere_cli.data.feed import normalize
 from molere_cli.data.source import load_dataset
@@ -171,7 +171,7 @@ def test_what_has_no_meaning_with_it_is_refused_before_anything_is_trained(
 ):
     settings = {"method": "lrw", "split": "natural:twin", **changes}
     with pytest.raises(MolereError, match=sentence):
-        list(train_seeds(tiny_config(**settings), [0], others, runs=tmp_path, progress=NoProgress()))
+        list(train_runs(tiny_config(**settings), [0], others, runs=tmp_path, progress=NoProgress()))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from molere_cli import MethodSpec, hookimpl
-from molere_cli.api.run_schedule import train_methods
 from molere_cli.config.config_file import validate_config
 from molere_cli.data.source import load_dataset
 from molere_cli.engine.checkpoint import load_state
@@ -35,6 +34,7 @@ from molere_cli_tests.training import (
     assert_same_tensors,
     tensors_of,
     tiny_config,
+    train_methods,
     train_one,
     without_times,
 )

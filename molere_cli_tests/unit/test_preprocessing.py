@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform, resolve_model_data_config
 
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import train_runs
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import FeedSettings, make_feed
@@ -255,7 +255,7 @@ def first(tmp_path_factory):
 def trained(root: Path, progress=None, **settings) -> RunDir:
     settings = {"dataset": "digits", "limit_train": 60, "backbone": "resnet18", **settings}
     config = RunConfig.of(method="erm", device="cpu", precision="fp32", workers=0, batch_size=16, **settings)
-    (run,) = train_seeds(config, [0], REGISTRY, runs=root / "runs", progress=progress or NoProgress())
+    (run,) = train_runs(config, [0], REGISTRY, runs=root / "runs", progress=progress or NoProgress())
     return run
 
 

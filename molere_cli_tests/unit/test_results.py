@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 
-from molere_cli.api.run_seeds import train_seeds
+from molere_cli.api.run_schedule import train_runs
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.origins import path_as_text
 from molere_cli.engine.prediction_metrics import Predictions
@@ -31,7 +31,7 @@ def trained(root: Path, **settings) -> RunDir:
     config = RunConfig.of(
         method="erm", epochs=1, batch_size=8, workers=0, precision="fp32", device="cpu", **settings
     )
-    (run,) = train_seeds(config, [0], REGISTRY, runs=root / "runs", progress=NoProgress())
+    (run,) = train_runs(config, [0], REGISTRY, runs=root / "runs", progress=NoProgress())
     return run
 
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from molere_cli.api.rate_search import parse_rates
-from molere_cli.api.run_schedule import train_methods
+from molere_cli.api.run_schedule import parse_rates
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
 from molere_cli.foundation.errors import ConfigError
@@ -26,6 +25,7 @@ from molere_cli_tests.training import (
     assert_same_tensors,
     tensors_of,
     tiny_config,
+    train_methods,
     train_one,
     without_times,
 )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from molere_cli import BackboneSpec, hookimpl
-from molere_cli.api.run_seeds import parse_seeds, train_seeds
+from molere_cli.api.run_schedule import parse_seeds, train_runs
 from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import load_dataset
@@ -137,7 +137,7 @@ def test_methods_that_need_the_same_split_share_one(registry, tmp_path, monkeypa
     made = {}
     for method, delta in (("lrw", 0.25), ("molere", 0.25), ("lrw", 0.125)):
         config = tiny_config(method=method, split="hard", delta=delta, epochs=2)
-        list(train_seeds(config, [0, 1], registry, runs=tmp_path, made=made, progress=NoProgress()))
+        list(train_runs(config, [0, 1], registry, runs=tmp_path, made=made, progress=NoProgress()))
     assert asked == [("hard", 0, 0.25), ("hard", 1, 0.25), ("hard", 0, 0.125), ("hard", 1, 0.125)]
 
 
