@@ -47,6 +47,11 @@ class MadeSplit:
         """bool (N,)."""
         return self.split.in_validation
 
+    @property
+    def finding(self) -> str | None:
+        """What the strategy has found out about the pool, a sentence; None where it looks for nothing."""
+        return self.split.info.finding
+
     def __repr__(self) -> str:
         chosen, whole = int(self.in_validation.sum()), len(self.in_validation)
         return f"<molere split {str(self.path)!r}: {chosen:,} of {whole:,} in validation>"

@@ -27,6 +27,6 @@ def test_the_notebook_runs(in_tmp, monkeypatch):
     tables = [data["text/html"] for data in shown if "text/html" in data]
     assert len(tables) == 1
     assert "LRW-Auto" in tables[0]
-    assert "mislabelled" in shown[3]["text/plain"]
+    assert "of the labels seem to be wrong" in shown[3]["text/plain"]
     kept = nbformat.read(NOTEBOOK, as_version=4)
     assert all(cell.outputs for cell in kept.cells if cell.cell_type == "code"), "it is kept with its outputs"

@@ -69,6 +69,7 @@ def test_training_on_arrays_gives_the_bits_of_the_command(arrays, in_tmp):
 def test_the_whole_story(arrays, in_tmp):
     hard = molere.rank(arrays, **SMALL)
     split = hard.split(0.2)
+    assert split.finding is None
     runs = molere.train(arrays, methods=["erm", "lrw", "molere"], split=split, seeds=range(2), **SMALL)
     assert [run.config["method"] for run in runs] == ["erm", "erm", "lrw", "lrw", "molere", "molere"]
     assert hard.run in {run.path for run in runs}, "ERM with seed 0 is there already"
