@@ -74,6 +74,8 @@ def drop_digests(path: Path) -> None:
 def write_run(path: Path, config, environment, accuracy: float, results) -> Path:
     path.mkdir(parents=True)
     last = {"test/accuracy": accuracy, "test/margin": 2 * accuracy - 1}
+    if "reweighter" in config:
+        last |= {"reweighter/updates": 40, "weights/std": 0.5}
     last |= {key if "/" in key else f"test/{key}": value for key, value in results.items()}
     epochs = [
         {"epoch": 0, "train/loss": 2.0, "train/accuracy": 0.3, "time/seconds": 1.5},

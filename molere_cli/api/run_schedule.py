@@ -252,16 +252,19 @@ def train_runs(
     runs: Path,
     out: Path | None = None,
     resume_unfinished: bool = False,
+    data: LoadedDataset | None = None,
     made: MadeSplits | None = None,
     progress: Progress,
 ) -> list[RunDir]:
-    """One configuration for some seeds, under `runs` or, the only one, as `out`.
+    """One configuration for some seeds, under `runs` or, the only one, as `out`; see `run_schedule`.
 
     Raises:
         MolereError: as of `make_schedule` and `run_schedule`; or several runs failed, all of which it names.
     """
     schedule = make_schedule([config], registry, seeds=seeds, runs=runs, out=out)
-    outcome = run_schedule(schedule, resume_unfinished=resume_unfinished, made=made, progress=progress)
+    outcome = run_schedule(
+        schedule, resume_unfinished=resume_unfinished, data=data, made=made, progress=progress
+    )
     outcome.check()
     return outcome.finished
 

@@ -154,13 +154,14 @@ def automatic_reweighting(
 ) -> dict[str, Any]:
     """The settings of reweighting that were left to MOLERE.
 
-    Warm-up takes a twentieth of the epochs, one at least: the signal in the hypergradient is strongest
-    early and gone once the training set is fitted. None at all where split and reweighter know from before
-    which examples are hard.
+    Warm-up takes a twentieth of the epochs, one at least where there are several: the signal in the
+    hypergradient is strongest early and gone once the training set is fitted. None at all where split and
+    reweighter know from before which examples are hard.
     """
     knows = has_split and not reweighter.needs_warmup
+    epochs = config.classifier.epochs
     automatic = {
-        "warmup_epochs": 0 if knows else max(1, round(config.classifier.epochs / 20)),
+        "warmup_epochs": 0 if knows else min(max(1, round(epochs / 20)), epochs - 1),
         "reweighter_lr": None if callable(reweighter.lr) else reweighter.lr,
         "weight_bound": reweighter.weight_bound,
         "meta_batch_size": config.classifier.batch_size,

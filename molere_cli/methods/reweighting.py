@@ -142,6 +142,20 @@ def weight_limits(context: TrainingContext) -> WeightLimits:
     return WeightLimits(cap, floor or 0.0)
 
 
+def why_nothing_is_learned(context: TrainingContext) -> str | None:
+    """Why the weights of a run with a reweighter will all stay 1, for a user; None if they are learned."""
+    if context.reweighter is None:
+        return None
+    warmup, epochs = context.config.reweighting.warmup_epochs, context.config.classifier.epochs
+    if warmup is not None and warmup >= epochs:
+        return f"--warmup-epochs {warmup} takes all of its {epochs} epochs"
+    if weight_limits(context).leave_nothing:
+        if context.config.reweighting.weight_cap == 1:
+            return "--weight-cap 1 leaves all weights at 1"
+        return "its validation set represents the whole pool, beside which no example needs more weight"
+    return None
+
+
 def scale_hypergradient(hypergradient_B: Tensor, scale: str) -> Tensor:
     """Divide by the mean absolute value over the batch (`batch`), or leave it (`none`).
 

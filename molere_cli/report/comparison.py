@@ -138,6 +138,9 @@ def measure(
     """A row's numbers, and its gains over the baseline where there is one; without a verdict yet."""
     erm = baseline.row
     notes = [*selection_notes(row, test_set), *([baseline.note] if baseline.note else [])]
+    if num_plain := sum(run.trained_as_erm for run in row.runs.values()):
+        whose = "" if num_plain == len(row.runs) else f" in {num_plain} of {len(row.runs)} runs"
+        notes.append(f"no weight was learned{whose}: trained as ERM")
     gains: dict[SeedPair, float] = {}
     if erm is not None:
         gains, problems = _accuracy_gains(row, erm, gain_kind=gain_kind, test_set=test_set)

@@ -64,6 +64,12 @@ class RunRecord:
     grid: Mapping[str, Any] | None = None
 
     @property
+    def trained_as_erm(self) -> bool:
+        """Whether no weight was learned, although the method would learn some."""
+        learned = "reweighter/updates" in self.results and self.results.get("weights/std") != 0
+        return "reweighter" in self.settings and not learned
+
+    @property
     def test_sets(self) -> set[str]:
         """The sets that the run was tested on."""
         ending = "/accuracy"

@@ -26,6 +26,7 @@ from molere_cli.foundation.errors import ConfigError, SplitError
 from molere_cli.foundation.files import same_fingerprint
 from molere_cli.foundation.randomness import derived_seed
 from molere_cli.foundation.ranks import ALONE, Ranks
+from molere_cli.methods.reweighting import why_nothing_is_learned
 from molere_cli.methods.splitter import FeaturesSplitter, ImageSplitter
 from molere_cli.registry.specs import BackboneRequest, Examples, MethodSpec, ReweighterRequest
 from molere_cli.splits.split_file import Split, SplitInfo
@@ -42,6 +43,8 @@ class Engine:
     feed_settings: FeedSettings
     classifier: Classifier
     loop: TrainingLoop
+    trains_as_erm: str | None = None
+    """Why no weight is learned although the method would learn some; None where it does, or has none."""
 
 
 def build_engine(
@@ -76,7 +79,15 @@ def build_engine(
         feed=context.feed,
         method=method,
     )
-    return Engine(plan, data, context.feed, context.feed.settings, context.classifier, loop)
+    return Engine(
+        plan,
+        data,
+        context.feed,
+        context.feed.settings,
+        context.classifier,
+        loop,
+        trains_as_erm=why_nothing_is_learned(context),
+    )
 
 
 def make_method(spec: MethodSpec, context: TrainingContext) -> Method:

@@ -75,6 +75,8 @@ def train_run(
     """
     engine = engine_on_split(plan, data, split, ranks=joined_ranks(), note=progress.note)
     check_shares(engine)
+    if engine.trains_as_erm is not None:
+        progress.note(f"no weight is learned in this run, it trains as ERM: {engine.trains_as_erm}")
     begin = partial(_write_beginning, engine.plan.settings, _environment(engine, split), split)
     with new_run(path, begin, numbered=numbered, note=progress.note) as run:
         if like is not None:
@@ -263,7 +265,7 @@ def _train(
             checkpoints.write()
             progress.epoch_ended(metrics)
             for kind, warning in {
-                "collapse": collapse_of(metrics),
+                "collapse": collapse_of(metrics, is_last=engine.loop.next_epoch == num_epochs),
                 "harm": harm_of(checkpoints.records),
             }.items():
                 if warning is not None and kind not in warned:

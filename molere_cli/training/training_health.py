@@ -36,9 +36,9 @@ def harm_of(records: Sequence[Mapping[str, float]]) -> str | None:
     )
 
 
-def collapse_of(metrics: Mapping[str, float]) -> str | None:
-    """A sentence if a reweighter's weights of an epoch are all near 0, or still all equal; None if they are
-    well, or no reweighter's."""
+def collapse_of(metrics: Mapping[str, float], *, is_last: bool = False) -> str | None:
+    """A sentence if a reweighter's weights of an epoch are all near 0, or nearly equal after many updates or
+    the last epoch; None if they are well, or no reweighter's."""
     if "reweighter/updates" not in metrics:
         return None
     num_updates = metrics["reweighter/updates"]
@@ -46,7 +46,7 @@ def collapse_of(metrics: Mapping[str, float]) -> str | None:
     if mean < 1e-3:
         return "the weights have collapsed towards 0; use --weight-normalization mean"
     spread = metrics["weights/std"] / mean
-    if num_updates >= COLLAPSE_CHECK_UPDATES and spread < NEARLY_EQUAL:
+    if (is_last or num_updates >= COLLAPSE_CHECK_UPDATES) and spread < NEARLY_EQUAL:
         return (
             f"the weights are nearly equal after {num_updates:.0f} meta-updates (their spread "
             f"is {spread:.2g} of their mean): this run is ERM on the examples that train; raise "

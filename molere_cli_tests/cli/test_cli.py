@@ -739,8 +739,6 @@ def test_an_unknown_backbone_is_told_its_nearest_names(in_tmp, molere):
 
 
 MISTAKES = {
-    "train --mixup 0.2": "there is no --mixup: its images are of two examples each",
-    "train --cutmix 1": "there is no --cutmix: ",
     "train --method mlere": "unknown method 'mlere'; did you mean 'molere'?",
     "train --dataset digit": "unknown dataset 'digit'; did you mean 'digits'?",
     "train --dataset folder": "dataset 'folder' needs an argument: --dataset folder:DIR",

@@ -217,7 +217,7 @@ def test_every_strategy_is_stratified(strategy):
     ("strategy", "share", "keeps_rest"),
     [
         ("easy", None, False),
-        ("random", 1.0, True),
+        ("random", None, True),
         ("hard", None, True),
         ("moderate", None, True),
         ("mixed", None, True),

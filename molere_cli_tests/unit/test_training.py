@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from molere_splits.evidence import Evidence
 from torch import nn
 
 from molere_cli import BackboneSpec, hookimpl
@@ -20,6 +21,7 @@ from molere_cli.foundation.errors import ConfigError, RunError, TrainingError
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.make_split import make_split, split_for
 from molere_cli.methods.erm import ERM
+from molere_cli.report import compare_runs
 from molere_cli.training.build_engine import engine_on_split
 from molere_cli.training.train_run import resume_run
 from molere_cli.training.training_health import collapse_of, harm_of
@@ -96,15 +98,59 @@ def test_reweighting_starts_at_erm(registry):
     assert_same_tensors(erm.classifier.module.state_dict(), lrw.classifier.module.state_dict())
 
 
-def test_hardness_on_a_random_split_is_erm_to_the_bit(registry, tmp_path):
-    """A random split stands for the whole pool, so that no weight may differ from 1."""
-    config = tiny_config(method="lrw", split="random", reweighter="hardness", warmup_epochs=0)
-    lrw, erm = (
-        train_one(config, registry, tmp_path / "lrw"),
-        train_one(tiny_config(), registry, tmp_path / "erm"),
-    )
+def without_evidence(monkeypatch):
+    """`--split auto` finds nothing that speaks against ERM."""
+    found = Evidence(num_errors=4, others_right=0.5, errors_rise=0.0, wrong_labels=0.0)
+    monkeypatch.setattr("molere_splits.target_selection.gather_evidence", lambda request, errors: found)
+
+
+def test_where_auto_finds_nothing_training_is_erms_to_the_bit_and_says_so(registry, tmp_path, monkeypatch):
+    """Its validation set represents the whole pool, so that no weight may differ from 1."""
+    without_evidence(monkeypatch)
+    notebook = Notebook()
+    config = tiny_config(method="lrw", split="auto", delta=0.25, reweighter="hardness", warmup_epochs=0)
+    lrw = train_one(config, registry, tmp_path / "lrw", notebook)
+    erm = train_one(tiny_config(), registry, tmp_path / "erm")
     assert_same_tensors(tensors_of(lrw), tensors_of(erm))
     assert "reweighter/updates" not in lrw.metrics()[-1]
+    assert sum("it trains as ERM" in note for note in notebook.notes) == 1
+    (row,) = [each for each in compare_runs([erm.path, lrw.path]).results if each.row.label != "ERM"]
+    assert "no weight was learned: trained as ERM" in row.notes
+
+
+@pytest.mark.parametrize("changes", [{}, {"reweighter": "loss", "epochs": 1}], ids=str)
+def test_a_random_validation_set_teaches_weights(changes, registry, tmp_path):
+    """The paper's baseline, by the default reweighter and in one epoch too, is no ERM under another name."""
+    notebook = Notebook()
+    config = tiny_config(**{"method": "lrw", "split": "random", "delta": 0.25, "epochs": 2, **changes})
+    lrw = train_one(config, registry, tmp_path, notebook)
+    erm = train_one(tiny_config(epochs=config.classifier.epochs), registry, tmp_path)
+    last = lrw.metrics()[-1]
+    assert last["reweighter/updates"] > 0 and last["weights/std"] > 0
+    assert last["train/loss"] != erm.metrics()[-1]["train/loss"]
+    assert not any("trains as ERM" in note for note in notebook.notes)
+    (row,) = [each for each in compare_runs([erm.path, lrw.path]).results if each.row.label != "ERM"]
+    assert not any("trained as ERM" in note for note in row.notes)
+
+
+def test_one_epoch_in_which_weights_stay_equal_is_said_and_marked(registry, tmp_path):
+    """How hard an example is, is not known before the second."""
+    notebook = Notebook()
+    lrw = train_one(tiny_config(method="lrw", split="random", epochs=1), registry, tmp_path, notebook)
+    erm = train_one(tiny_config(epochs=1), registry, tmp_path)
+    assert lrw.metrics()[-1]["train/loss"] == erm.metrics()[-1]["train/loss"]
+    assert any("this run is ERM" in note for note in notebook.notes)
+    (row,) = [each for each in compare_runs([erm.path, lrw.path]).results if each.row.label != "ERM"]
+    assert "no weight was learned: trained as ERM" in row.notes
+
+
+@pytest.mark.parametrize("changes", [{"warmup_epochs": 2}, {"weight_cap": 1.0}], ids=str)
+def test_settings_that_leave_no_weight_to_learn_are_said(changes, registry, tmp_path):
+    notebook = Notebook()
+    train_one(tiny_config(method="lrw", split="random", epochs=2, **changes), registry, tmp_path, notebook)
+    (flag,) = changes
+    (note,) = [note for note in notebook.notes if "it trains as ERM" in note]
+    assert f"--{flag.replace('_', '-')}" in note
 
 
 @pytest.mark.parametrize(
@@ -112,6 +158,7 @@ def test_hardness_on_a_random_split_is_erm_to_the_bit(registry, tmp_path):
     [
         ({"split": "hard"}, 4, 0.5),
         ({"split": "easy"}, 4, 0.0),
+        ({"split": "random"}, 4, 0.5),
         ({"split": "hard", "weight_cap": 2.0, "weight_floor": 0.0}, 2, 0.0),
         ({"split": "hard", "weight_normalization": "none"}, None, 0.0),
         ({"split": "hard", "reweighter": "instance"}, None, 0.0),

@@ -16,10 +16,10 @@ def choose_easy(request: SplitRequest) -> Selection:
 
 
 def choose_random(request: SplitRequest) -> Selection:
-    """A random draw from every class, which stands for the whole pool; SplitError if delta is too small."""
+    """A random draw from every class; SplitError if delta is too small."""
     priority_N = torch.rand(len(request.labels), generator=request.generator, dtype=torch.float64)
     chosen_N = select_by_quota(request.labels, priority_N, delta=request.delta)
-    return Selection(in_validation=chosen_N, share=1.0)
+    return Selection(in_validation=chosen_N)
 
 
 def choose_hard(request: SplitRequest) -> Selection:

@@ -62,7 +62,8 @@ def choose_auto(request: SplitRequest) -> Selection:
         f"{held_out}, and labels do not seem to be wrong: nothing speaks against ERM, so that validation is "
         "a random share, and weights that are limited to what it stands for stay 1"
     )
-    return replace(choose_random(request), finding=finding)
+    # The whole pool is what it represents: beside that no example needs more weight, and none is learned.
+    return replace(choose_random(request), share=1.0, finding=finding)
 
 
 def early_errors(request: SplitRequest) -> Tensor:
