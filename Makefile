@@ -42,7 +42,7 @@ docs-check: $(INSTALLED)
 	$(BIN)/python benchmarks/reproduce/results.py --check
 
 # The default tests on the lowest version of every dependency that pyproject.toml allows. The first time downloads
-# 3 GB, since torch comes with its CUDA libraries. Old libraries may warn, and each Typer words docs/cli.md its own way.
+# 3 GB, since torch comes with its CUDA libraries. Old libraries may warn, and each Typer words docs/reference/cli.md its own way.
 check-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -m "not slow" -W default \
 		--deselect molere_cli_tests/programme/test_docs.py::test_generated_pages_are_up_to_date
@@ -56,11 +56,11 @@ $(LOWEST)/.installed: pyproject.toml .ci/lowest.py
 		--no-build-isolation --editable ".[dev]"
 	touch $@
 
-# The programme behind docs/results.md: runs what has no result yet; may be stopped and continued anywhere.
+# The programme behind docs/concepts/results.md: runs what has no result yet; may be stopped and continued anywhere.
 reproduce: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reproduce/run.py
 
-# docs/results.md and its figures from benchmarks/reproduce/results/ alone.
+# docs/concepts/results.md and its figures from benchmarks/reproduce/results/ alone.
 results: $(INSTALLED)
 	$(BIN)/python benchmarks/reproduce/results.py
 

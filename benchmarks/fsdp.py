@@ -1,4 +1,4 @@
-"""Whether the dual pass goes through parameters that FSDP2 has sharded; docs/scaling.md has what came of it.
+"""Whether the dual pass goes through parameters that FSDP2 has sharded (docs/guide/several-devices.md).
 
 torchrun --standalone --nproc-per-node 2 benchmarks/fsdp.py
 """

@@ -5,7 +5,7 @@
 Weak scaling: the images a second of N ranks (as under torchrun, each pinned to a core), over N times those of
 one process, and over those of N processes side by side that know nothing of one another: what the first is
 short of 1 and the second is not, the cores take from each other. What passes between ranks is counted, and
-set beside what docs/scaling.md foretells.
+set beside what docs/guide/several-devices.md foretells.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def pool(number: int) -> molere.Data:
 
 
 def foretold(loop: TrainingLoop, settings: dict, ranks: Ranks, batch: int) -> float:
-    """Bytes a step that each rank puts in, by docs/scaling.md."""
+    """Bytes a step that each rank puts in, by docs/guide/several-devices.md."""
     if ranks.size == 1:
         return 0.0
     parameters = sum(value.numel() for value in loop.classifier.parameters.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,16 @@ sys.path.insert(0, str(ROOT))  # the tests are no part of what is installed
 from molere_cli_tests.layout import floors, room_imports  # noqa: E402
 
 
-def cli_reference() -> str:
-    """Typer's own rendering of every command's help."""
+def cli_pages() -> dict[str, str]:
+    """Typer's own rendering of every command's help: a page for each, and one that lists them."""
     command = [sys.executable, "-m", "typer", "molere_cli.commands.app", "utils", "docs", "--name", "molere"]
     page = subprocess.run(command, capture_output=True, text=True, check=True, cwd=DOCS.parent).stdout
-    return page.rstrip() + "\n"
+    head, *commands = re.split(r"^## `molere ([a-z]+)`\n", page.rstrip() + "\n", flags=re.MULTILINE)
+    pages = {"cli.md": head}
+    for name, text in zip(commands[::2], commands[1::2], strict=True):
+        pages["cli.md"] = pages["cli.md"].replace(f"* `{name}`:", f"* [`{name}`](cli/{name}.md):")
+        pages[f"cli/{name}.md"] = f"# `molere {name}`\n\nFor who types it.\n{text.rstrip()}\n"
+    return pages
 
 
 def plugin_list() -> str:
@@ -29,7 +35,8 @@ def plugin_list() -> str:
     lines = [
         "# What is registered",
         "",
-        "Written by `make docs` from `molere plugins`; third-party plugins add to it.",
+        "For who asks what names there are. Written by `make docs` from `molere plugins`, to which "
+        "third-party plugins add.",
         "",
         "| kind | name | plugin | description |",
         "|---|---|---|---|",
@@ -45,8 +52,9 @@ def plugin_list() -> str:
 INTRODUCTION = """
 # Datasets
 
-Written by `make docs` from what plugins register. `DATA_DIR` is what `--data-dir` says; without `--download`
-nothing is fetched. Images of your own come by `folder:DIR`, `csv:FILE`, `parquet:DIR` or `hf:ORG/NAME`
+For who looks for data to try things on. Written by `make docs` from what plugins register. `DATA_DIR` is
+what `--data-dir` says; without `--download` nothing is fetched. Images of your own come by
+`folder:DIR`, `csv:FILE`, `parquet:DIR` or `hf:ORG/NAME`
 ([what is registered](registry.md)). Any pool takes `--class-skew`, `--limit-train`, `--colour-patch` and
 `--label-noise`, which act in this order. Sizes are those published. Licences are their makers', as far as we
 know them: check before you publish.
@@ -70,17 +78,31 @@ def dataset_pages() -> str:
 MODULES = """
 # Every module
 
-Written by `make docs` from the first line of each module: the core from the top floor down, where a room
-imports only from floors below its own, then the plugins.
+For who looks for a place in the code. Written by `make docs` from the first line of each module, from the
+top floor down: a room imports only from floors below its own. [Plugins](plugin-modules.md) have a page.
+"""
+PLUGIN_MODULES = """
+# Every module of a plugin
+
+For who looks for a place in the code. Written by `make docs` from the first line of each module.
 """
 
 
 def module_list() -> str:
-    """The first line of every module's docstring, floor by floor."""
-    lines = [MODULES.strip()]
+    """The first line of every module of the core, floor by floor."""
     core = [f"molere_cli/{room}" for floor in reversed(floors(room_imports())) for room in floor]
-    plugins = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("plugins/molere_*/__init__.py"))
-    for folder in (*core, *plugins):
+    return _modules(MODULES, core)
+
+
+def plugin_modules() -> str:
+    """The same of first-party plugins."""
+    found = ROOT.glob("plugins/molere_*/__init__.py")
+    return _modules(PLUGIN_MODULES, sorted(str(path.parent.relative_to(ROOT)) for path in found))
+
+
+def _modules(head: str, folders: list[str]) -> str:
+    lines = [head.strip()]
+    for folder in folders:
         lines += ["", f"## {folder}/", "", first_line(ROOT / folder / "__init__.py"), ""]
         lines += [
             f"- `{path.relative_to(ROOT / folder)}`: {first_line(path)}"
@@ -98,24 +120,27 @@ def first_line(path: Path) -> str:
 
 FIRST_PARTY = {"molere_cli", *(path.name for path in (DOCS.parent / "plugins").glob("molere_*"))}
 PAGES = {
-    "cli.md": cli_reference,
     "registry.md": plugin_list,
     "datasets.md": dataset_pages,
     "modules.md": module_list,
+    "plugin-modules.md": plugin_modules,
 }
 
 
 def main() -> int:
     check = "--check" in sys.argv[1:]
     stale = []
-    for name, render in PAGES.items():
-        path, page = DOCS / name, render()
+    for name, page in {**{name: render() for name, render in PAGES.items()}, **cli_pages()}.items():
+        path = DOCS / "reference" / name
+        path.parent.mkdir(exist_ok=True)
         if check and (not path.exists() or path.read_text(encoding="utf-8") != page):
             stale.append(name)
         elif not check:
             path.write_text(page, encoding="utf-8")
     if stale:
-        print(f"docs/{', docs/'.join(stale)} out of date; run `make docs`", file=sys.stderr)
+        print(
+            f"docs/reference/{', docs/reference/'.join(stale)} out of date; run `make docs`", file=sys.stderr
+        )
     return 1 if stale else 0
 
 

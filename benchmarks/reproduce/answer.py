@@ -1,4 +1,4 @@
-"""The first page of docs/results.md: gains at one setting for all data, beside JTT and weights that know.
+"""The head of docs/concepts/results.md: gains at one setting for all data, beside JTT and weights that know.
 
 Each function reads the finished cells alone.
 """

@@ -1,6 +1,6 @@
 """What the finished cells say: results by row and seed, and gains paired by seed.
 
-Tables, figures and prose of docs/results.md all read the files under results/ through here.
+Tables, figures and prose of docs/concepts/results.md all read the files under results/ through here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The figures of docs/results.md, as SVG: the same bytes for the same results."""
+"""The figures of docs/concepts/results.md, as SVG: the same bytes for the same results."""
 
 from __future__ import annotations
 
@@ -93,16 +93,16 @@ def draw_gain_against_cost(axes: Axes) -> bool:
     return drawn
 
 
-def draw_figures(folder: Path) -> None:
+def draw_figures(docs: Path) -> None:
     """Draw every figure that has results."""
-    folder.mkdir(parents=True, exist_ok=True)
     mpl.rcParams["svg.hashsalt"] = "molere"
     figures = {
-        "gain-against-cost.svg": draw_gain_against_cost,
-        "gains-instance.svg": draw_gains,
-        "margins.svg": draw_margins,
+        "concepts/figures/gain-against-cost.svg": draw_gain_against_cost,
+        "dev/figures/gains-instance.svg": draw_gains,
+        "dev/figures/margins.svg": draw_margins,
     }
     for name, draw in figures.items():
         figure = Figure(figsize=(8, 4), layout="constrained")
         if draw(figure.subplots()):
-            figure.savefig(folder / name, metadata={"Date": None})
+            (docs / name).parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(docs / name, metadata={"Date": None})

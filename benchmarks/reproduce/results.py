@@ -1,10 +1,10 @@
-"""Write docs/results.md, its history and figures, and the tables of docs/methods.md from results/ alone.
+"""Write docs/concepts/results.md, its history and figures, and the tables of docs/guide/methods.md.
 
 `--check` says whether they are current.
 
     python benchmarks/reproduce/results.py
 
-The prose is in results.md.j2 and results-history.md.j2; every number comes from a cell's line, or from a
+Every number comes from results/ alone. The prose is in results.md.j2 and results-history.md.j2; every number comes from a cell's line, or from a
 measurement's own file there.
 """
 
@@ -24,8 +24,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lines import ResultsError
 
 DOCS = HERE.parents[1] / "docs"
-PAGES = ("results.md", "results-history.md")
-METHODS, FIGURES = DOCS / "methods.md", DOCS / "figures"
+PAGES = {"results.md": DOCS / "concepts", "results-history.md": DOCS / "dev"}
+NEW_PAGE = re.compile(r"^<!-- page: (\S+) \| (.+) -->\n", re.MULTILINE)
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+METHODS = DOCS / "guide" / "methods.md"
 
 
 def render(page: str) -> str:
@@ -56,6 +58,32 @@ def render(page: str) -> str:
     return environment.get_template(f"{page}.j2").render(helpers)
 
 
+def in_pages(name: str, text: str) -> dict[str, str]:
+    """A text cut where it says `<!-- page: NAME | TITLE -->`, by file name; its links to headings of its own
+    go to the page that has them."""
+    first, *rest = NEW_PAGE.split(text)
+    stem = name.removesuffix(".md")
+    pages = {name: first}
+    for page, title, part in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
+        intro = f"For who asks what earlier defaults gained; the answer in short is in [{stem}]({name})."
+        pages[f"{stem}-{page}.md"] = f"# {title}\n\n{intro}\n\n{part}"
+    home = {anchor(title): page for page, part in pages.items() for title in HEADING.findall(part)}
+
+    def link(found: re.Match[str], page: str) -> str:
+        target = home.get(found[1], page)
+        return f"]({'' if target == page else target}#{found[1]})"
+
+    return {
+        page: re.sub(r"\]\(#([^)]+)\)", lambda found, page=page: link(found, page), part)  # type: ignore[misc]
+        for page, part in pages.items()
+    }
+
+
+def anchor(heading: str) -> str:
+    """As a link names a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
+
+
 def with_tables(text: str) -> str:
     """A page whose blocks `<!-- gains: EXPERIMENT VARIANT -->` to `<!-- end -->` hold the present tables."""
 
@@ -68,20 +96,24 @@ def with_tables(text: str) -> str:
 
 
 def main() -> int:
-    pages = {DOCS / page: render(page) for page in PAGES}
+    pages = {
+        folder / name: text
+        for page, folder in PAGES.items()
+        for name, text in in_pages(page, render(page)).items()
+    }
     pages[METHODS] = with_tables(METHODS.read_text(encoding="utf-8"))
     if "--check" in sys.argv[1:]:
         stale = [
-            path.name
+            str(path.relative_to(DOCS.parent))
             for path, page in pages.items()
             if not path.exists() or path.read_text(encoding="utf-8") != page
         ]
         if stale:
-            print(f"docs/{', docs/'.join(stale)} out of date; run `make results`", file=sys.stderr)
+            print(f"{', '.join(stale)} out of date; run `make results`", file=sys.stderr)
         return 1 if stale else 0
     for path, page in pages.items():
         path.write_text(page, encoding="utf-8")
-    draw_figures(FIGURES)
+    draw_figures(DOCS)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md and docs/methods.md, as Markdown.
+"""The tables of docs/concepts/results.md and docs/guide/methods.md, as Markdown.
 
 Each takes an experiment's name (and a variant) and reads the finished cells alone.
 """

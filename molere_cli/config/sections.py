@@ -286,10 +286,10 @@ class SelectionSettings(Section):
         return {"select_by": f" and --select {self.select}; use --select best or --patience, or leave it out"}
 
 
-# What docs/results.md measured, at one setting for all data: the split, the reweighter and its interval. Of
-# the others from here to the splitter docs/results-history.md has the measurements, on colour-digits:
-# validation examples kept in training, scale-free hypergradients, softmax weights. Learning rates came out
-# best or within noise of the best on the tuning set.
+# What docs/concepts/results.md measured, at one setting for all data: the split, the reweighter and its
+# interval. Of the others from here to the splitter docs/dev/results-history.md has the measurements, on
+# colour-digits: validation examples kept in training, scale-free hypergradients, softmax weights. Learning
+# rates came out best or within noise of the best on the tuning set.
 
 
 class MethodSettings(Section):

@@ -82,7 +82,7 @@ class FeedSettings:
         """Examples a forward pass without gradients takes best.
 
         On a CPU that is what keeps activations in cache and in memory that the allocator reuses: 64 images
-        of 32 x 32 pixels ran twice as fast as 512 (docs/performance.md).
+        of 32 x 32 pixels ran twice as fast as 512 (docs/dev/performance.md).
         """
         if self.device.type != "cpu":
             return 512
@@ -269,7 +269,7 @@ class StreamedFeed:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Torch's operations run on one thread: where worker processes want the cores too, the threads of one
-    operation wait for each other for longer than they work (docs/performance.md)."""
+    operation wait for each other for longer than they work (docs/dev/performance.md)."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

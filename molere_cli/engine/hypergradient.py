@@ -7,7 +7,7 @@ g = (1/B) sum_i w_i grad l_i(theta), the derivative of the validation loss after
 
 r is the `optimizer_response` to the validation gradient; all inner products at once are one
 forward-mode derivative of the vector of losses at theta in direction r (`alignment`). Nothing of second
-order is ever built. Equation (4) of docs/architecture.md; forward mode: `torch.autograd.forward_ad`.
+order is ever built. Equation (4) of docs/concepts/method.md; forward mode: `torch.autograd.forward_ad`.
 
 Shapes: B examples of a batch.
 """

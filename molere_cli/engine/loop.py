@@ -1,6 +1,6 @@
 """The algorithm box, one screen long (`TrainingLoop._epoch`). It yields records and writes nothing.
 
-Equations (1) to (5) are those of docs/architecture.md. Shapes: N examples of the pool, B of a batch.
+Equations (1) to (5) are those of docs/concepts/method.md. Shapes: N examples of the pool, B of a batch.
 """
 
 from __future__ import annotations

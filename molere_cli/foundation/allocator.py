@@ -17,8 +17,8 @@ def keep_freed_memory() -> None:
     back to the system.
 
     The steps of training free and ask for the same few tensors again and again: on a CPU, to have them mapped
-    and cleared anew takes up to 37 % of a step (docs/performance.md, "Memory that is kept"). Nothing happens
-    where the user has settled such things, or where there is no glibc.
+    and cleared anew takes up to 37 % of a step (docs/dev/performance.md, "Memory that is kept"). Nothing
+    happens where the user has settled such things, or where there is no glibc.
     """
     if sys.platform != "linux" or OWN_SETTINGS & os.environ.keys():
         return

@@ -14,7 +14,7 @@ from molere_cli.methods.reweighting import make_reweighting
 class LRW(Method):
     """Learned reweighting on a fixed split, or against another dataset.
 
-    Equations (2) to (5) of docs/architecture.md.
+    Equations (2) to (5) of docs/concepts/method.md.
     """
 
     resumes_within_epoch = True

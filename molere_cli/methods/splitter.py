@@ -1,7 +1,7 @@
 """The splitter of MOLERE: a network that says which examples belong in validation.
 
-Its output is `val_prob` = P(example goes to validation); equation (1) of docs/architecture.md. Losses after
-Bao & Barzilay 2022 (arXiv 2204.13749), whose index 1 means *train*: the other way round.
+Its output is `val_prob` = P(example goes to validation); equation (1) of docs/concepts/method.md. Losses
+after Bao & Barzilay 2022 (arXiv 2204.13749), whose index 1 means *train*: the other way round.
 
 Shapes: N examples of the pool, B of a batch, V of a validation batch, C classes, D features.
 """

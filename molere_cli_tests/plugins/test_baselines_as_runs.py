@@ -24,7 +24,7 @@ from molere_cli_tests.unit.test_training import check_resumed_to_the_same_bits
 
 pytestmark = pytest.mark.slow
 
-METHODS_PAGE = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+METHODS_PAGE = (Path(__file__).parents[2] / "docs" / "guide" / "methods.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", RUNS)

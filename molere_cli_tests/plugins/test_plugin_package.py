@@ -1,4 +1,4 @@
-"""The plugin that docs/plugins.md prints whole, installed from its two files into a fresh environment."""
+"""The plugin that docs/guide/plugins.md prints whole, installed from its two files into an environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from molere_cli_tests.environments import ROOT, environment_with, run
 
 def printed(language: str) -> str:
     """The first block of that language in the section on methods."""
-    page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "guide" / "plugins.md").read_text(encoding="utf-8")
     section = page.partition("## register_methods(")[2].partition("\n## ")[0]
     return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
 

@@ -21,7 +21,7 @@ from molere_cli.registry import hookspecs
 from molere_cli_tests.training import tiny_config
 
 ROOT = Path(__file__).parents[2]
-PLUGINS_PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+PLUGINS_PAGE = (ROOT / "docs" / "guide" / "plugins.md").read_text(encoding="utf-8")
 HOOKS = {n: f for n, f in vars(hookspecs).items() if n.startswith("register_")}
 EXAMPLES = {
     "register_backbones": {"backbone": "doc_linear", "backbone_option": {"bias": "false"}},
@@ -46,7 +46,7 @@ def test_the_example_of_every_hook_runs_as_printed(hook, registry, tmp_path, mol
     section = PLUGINS_PAGE.partition(f"## {hook}(")[2]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     plugin = ModuleType("documented")
-    exec(compile(code, f"docs/plugins.md: {hook}", "exec"), vars(plugin))  # noqa: S102 - our page
+    exec(compile(code, f"docs/guide/plugins.md: {hook}", "exec"), vars(plugin))  # noqa: S102 - our page
     registry.add(plugin, "documented")
     assert registry.problems == []
     config = tiny_config(epochs=2, **EXAMPLES[hook])
@@ -69,7 +69,7 @@ def test_the_example_of_every_hook_runs_as_printed(hook, registry, tmp_path, mol
 
 
 def test_the_tests_that_a_page_names_are_there():
-    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "dev" / "reliability.md").read_text(encoding="utf-8")
     modules = {
         path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("molere_cli_tests/*/test_*.py")
     }
@@ -100,7 +100,9 @@ def test_changelog_package_and_project_agree_on_the_version():
     assert project["version"] == molere_cli.__version__ == newest
 
 
-@pytest.mark.parametrize("page", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [*sorted(ROOT.glob("docs/*/*.md")), ROOT / "README.md"], ids=lambda p: p.name
+)
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target

@@ -42,7 +42,7 @@ BACKBONES = {
     "vit": {"backbone": "timm:vit_tiny_patch16_224", "image_size": 16},
 }
 # In float32 where no Adam divides a gradient by its own size, rounding included: of that, sums in another
-# order make other steps (docs/scaling.md).
+# order make other steps (docs/guide/several-devices.md).
 CASES = [
     *((method, "small_cnn", 64) for method in METHODS if method != "lrw-chunks"),
     ("lrw", "resnet20", 64),

@@ -1,7 +1,7 @@
 """Published ways to weight or choose training examples, beside those of the core.
 
 Registers `mwn`, `l2r`, `fsr`, `gdw`, `rho`, `jtt`, `mbr`, `group-dro`, `focal`, `class-balanced` and
-`oracle`; docs/methods.md describes each.
+`oracle`; docs/guide/methods.md describes each.
 """
 
 from __future__ import annotations

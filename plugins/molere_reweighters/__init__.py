@@ -63,7 +63,7 @@ def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
             build="molere_reweighters.loss:LossReweighter",
             lr=1e-3,
             # Without a bound, high loss and high weight feed each other until the training loss is nan
-            # (docs/results-history.md, ablations).
+            # (docs/dev/results-history.md, ablations).
             weight_bound=10,
             options="molere_reweighters.loss:LossOptions",
         )

@@ -27,7 +27,7 @@ def learning_rate(num_batches: int) -> float:
     The rarer an example is met, the further Adam moves its weight each time, by about the root of the
     updates between: the second moment averages over a thousand updates, most of them without the example.
     With less, weights of a large pool move as far at a visit as those of a small one, where at 0.05 they
-    scatter (docs/results-history.md, "Why natural images lose").
+    scatter (docs/dev/results-history.md, "Why natural images lose").
     """
     per_visit = math.sqrt(16 / min(max(num_batches, 16), 1000))
     return float(f"{0.05 * per_visit:.3g}")

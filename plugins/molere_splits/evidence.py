@@ -20,7 +20,7 @@ from torch import Tensor
 
 from molere_cli import SplitRequest, TrainingContext, erm_epochs, predict_feed
 
-# The bounds were set on tuning sets: docs/experiments.md has what they were set by.
+# The bounds were set on tuning sets: docs/dev/experiments.md has what they were set by.
 SOLVED = 0.95
 MANY_WRONG = 0.15
 LIKELIER = 0.5
