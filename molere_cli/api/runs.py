@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+from torch import nn
 
 from molere_cli.api.arrays import as_images
 from molere_cli.api.data import Data
@@ -23,7 +24,7 @@ from molere_cli.config.recipes import Recipe
 from molere_cli.data.feed import batches_in_order, make_feed
 from molere_cli.foundation.errors import ConfigError, TrainingError
 from molere_cli.registry.registry import load_plugins
-from molere_cli.registry.specs import Examples
+from molere_cli.registry.specs import Examples, PretrainedInput
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.runs.run_tables import RunTable
 from molere_cli.training.trained_model import load_alone
@@ -51,6 +52,19 @@ class Predicted:
     def classes(self) -> list[str]:
         """The name of the likeliest class of each image."""
         return [self.class_names[label] for label in self.labels]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedClassifier:
+    """A network from (B, 3, H, W) to the logits of its classes, (B, C), and how a picture becomes its input.
+
+    backbone: the name that it was built by.
+    """
+
+    network: nn.Module
+    backbone: str
+    class_names: tuple[str, ...]
+    input: PretrainedInput
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +105,31 @@ class Run:
         """What a finished run says of every test example."""
         table = RunTable.predictions(RunDir(self.path))
         return table.read(table.columns())
+
+    def classifier(
+        self, *, average: bool = False, note: Callable[[str], None] = LOGGER.info
+    ) -> TrainedClassifier:
+        """The network as the newest checkpoint has it; the dataset is not needed.
+
+        Args:
+            average: whether its weights are the moving average of those that trained.
+            note: told if the newest checkpoint is damaged, so that the one before it is read.
+
+        Raises:
+            RunError: there is no checkpoint, or no average in it.
+        """
+        plan, classifier, names, settings = load_alone(
+            RunDir(self.path), load_plugins(), average=average, note=note
+        )
+        input = settings.pretrained or PretrainedInput(
+            image_size=settings.image_size,
+            mean=settings.mean,
+            std=settings.std,
+            interpolation="bilinear",
+            crop_share=1.0,
+            crop_mode=settings.crop_mode,
+        )
+        return TrainedClassifier(classifier.module, plan.config.classifier.backbone, tuple(names), input)
 
     def predict(self, images: Any) -> Predicted:
         """The probabilities of all classes for new images.
@@ -135,6 +174,7 @@ def train(
     split: str | Path | MadeSplit | None = None,
     seeds: int | Iterable[int] = 0,
     runs: str | Path = "runs",
+    out: str | Path | None = None,
     recipe: Recipe = "auto",
     resume_unfinished: bool = True,
     **settings: Any,
@@ -143,7 +183,7 @@ def train(
 
     Args:
         split: for methods that need one; a strategy by name, a split file, or what `Ranking.split` made.
-        runs: the folder that gets a directory for each run.
+        runs: the folder that gets a directory for each run; out: the directory of the only one.
         resume_unfinished: whether a run that is there with these settings and data is taken, or gone on with.
         settings: all others, as flags have them: `backbone="resnet18", epochs=20, lr=0.1`. Those that have no
             effect with one of several methods are left out there.
@@ -161,6 +201,7 @@ def train(
         data.registry,
         seeds=[seeds] if isinstance(seeds, int) else list(seeds),
         runs=Path(runs),
+        out=None if out is None else Path(out),
     )
     found = run_schedule(
         schedule, resume_unfinished=resume_unfinished, data=data.loaded, progress=LoggedProgress()

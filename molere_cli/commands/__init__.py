@@ -12,41 +12,35 @@ if TYPE_CHECKING:
     from molere_cli.commands.flags import Average, Quiet, RunsDir
     from molere_cli.commands.help import examples
     from molere_cli.commands.output import say, show, show_table, stdout_encoding, stdout_width
-    from molere_cli.data.feed import FeedSettings
     from molere_cli.engine.average import AVERAGE_SUFFIX
     from molere_cli.foundation.allocator import keep_freed_memory
     from molere_cli.foundation.files import (
-        claim_folder,
         claim_name,
-        hidden_beside,
         json_text,
         make_folder,
+        new_folder,
         replacing,
         write_text,
         writing,
     )
     from molere_cli.foundation.plain_text import harmless
     from molere_cli.registry.registry import Registry, load_plugins
-    from molere_cli.training.trained_model import load_alone
 
 _LAZY = {
     "AVERAGE_SUFFIX": "molere_cli.engine.average",
     "Average": "molere_cli.commands.flags",
-    "FeedSettings": "molere_cli.data.feed",
     "Notes": "molere_cli.commands.console",
     "Quiet": "molere_cli.commands.flags",
     "Registry": "molere_cli.registry.registry",
     "RunsDir": "molere_cli.commands.flags",
-    "claim_folder": "molere_cli.foundation.files",
     "claim_name": "molere_cli.foundation.files",
     "examples": "molere_cli.commands.help",
     "harmless": "molere_cli.foundation.plain_text",
-    "hidden_beside": "molere_cli.foundation.files",
     "json_text": "molere_cli.foundation.files",
     "keep_freed_memory": "molere_cli.foundation.allocator",
-    "load_alone": "molere_cli.training.trained_model",
     "load_plugins": "molere_cli.registry.registry",
     "make_folder": "molere_cli.foundation.files",
+    "new_folder": "molere_cli.foundation.files",
     "parse_seeds": "molere_cli.api.run_schedule",
     "replacing": "molere_cli.foundation.files",
     "run_directories": "molere_cli.commands.completion",
@@ -63,21 +57,18 @@ _LAZY = {
 __all__ = [
     "AVERAGE_SUFFIX",
     "Average",
-    "FeedSettings",
     "Notes",
     "Quiet",
     "Registry",
     "RunsDir",
-    "claim_folder",
     "claim_name",
     "examples",
     "harmless",
-    "hidden_beside",
     "json_text",
     "keep_freed_memory",
-    "load_alone",
     "load_plugins",
     "make_folder",
+    "new_folder",
     "parse_seeds",
     "replacing",
     "run_directories",

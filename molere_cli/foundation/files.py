@@ -10,6 +10,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -50,6 +51,26 @@ def replacing(path: Path) -> Iterator[Path]:
         sync_file(temporary)
         temporary.replace(path)
         sync_folder(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A hidden folder beside `path` that gets that name when the block ends without an error, and is deleted
+    with all that is in it else.
+
+    Raises:
+        FileExistsError: the name is taken.
+        WriteError: the system refuses.
+    """
+    hidden = hidden_beside(path)
+    make_folder(hidden)
+    try:
+        with writing(path):
+            yield hidden
+            claim_folder(hidden, path)
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(hidden)
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def images(run, in_tmp):
 def test_plain_timm_gives_the_checkpoints_logits(run, images, in_tmp):
     backbone = run.config()["backbone"]
     notes: list[str] = []
-    written = export_run(run.path, in_tmp / "out", REGISTRY, note=notes.append)
+    written = export_run(run.path, in_tmp / "out", note=notes.append)
     assert [path.name for path in written] == ["README.md", "config.json", "model.safetensors"]
     if backbone == "small_cnn":
         network = SmallCNN(10)
@@ -106,7 +106,7 @@ def test_onnx_runtime_gives_the_checkpoints_logits(run, images, in_tmp, molere):
 
 @pytest.mark.slow
 def test_a_program_gives_the_checkpoints_logits(run, images, in_tmp):
-    export_run(run.path, in_tmp / "out", REGISTRY, format="torch-export")
+    export_run(run.path, in_tmp / "out", format="torch-export")
     with warnings.catch_warnings(action="ignore"):
         program = torch.export.load("out/model.pt2").module()
     torch.testing.assert_close(program(images[0]), images[1], rtol=1e-4, atol=1e-4)
@@ -114,7 +114,7 @@ def test_a_program_gives_the_checkpoints_logits(run, images, in_tmp):
 
 @pytest.mark.parametrize("run", ["small_cnn"], indirect=True)
 def test_the_card_says_what_the_run_says(run, in_tmp):
-    export_run(run.path, in_tmp / "out", REGISTRY)
+    export_run(run.path, in_tmp / "out")
     card = (in_tmp / "out" / "README.md").read_text(encoding="utf-8")
     results = run.metrics()[-1]
     assert card.startswith("---\n")
@@ -130,7 +130,7 @@ def test_other_logits_are_never_written(run, in_tmp, monkeypatch):
     right = export_task.Exported.logits
     monkeypatch.setattr(export_task.Exported, "logits", lambda self, images: 2 * right(self, images))
     with pytest.raises(MolereError, match="gives other logits in timm than the checkpoint"):
-        export_run(run.path, in_tmp / "out", REGISTRY)
+        export_run(run.path, in_tmp / "out")
     assert list(in_tmp.iterdir()) == []
 
 

@@ -17,6 +17,7 @@ from molere_cli.foundation.files import (
     digest_of_values,
     hidden_beside,
     make_folder,
+    new_folder,
     parse_json,
     read_json,
     read_text,
@@ -160,3 +161,18 @@ def test_a_digest_is_that_of_the_bytes_and_of_values_in_any_order(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert digest_of_file(tmp_path / "a") == digest(b"abc") != digest(b"abd")
     assert digest_of_values({"a": 1, "b": [2]}) == digest_of_values({"b": [2], "a": 1})
+
+
+def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "made"
+    with new_folder(path) as hidden:
+        (hidden / "a").write_text("a")
+        assert not path.exists()
+    assert [each.name for each in path.iterdir()] == ["a"]
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "deep" / "other") as hidden:
+        (hidden / "a").write_text("a")
+        raise RuntimeError
+    with pytest.raises(FileExistsError), new_folder(path) as hidden:
+        (hidden / "b").write_text("b")
+    assert [each.name for each in path.parent.iterdir()] == ["made"]
+    assert [each.name for each in path.iterdir()] == ["a"]

@@ -81,6 +81,19 @@ def test_the_whole_story(arrays, in_tmp):
     assert [run.path for run in again] == [run.path for run in runs[:2]]
 
 
+def test_a_runs_classifier_is_the_network_that_predicts_and_says_what_it_takes(arrays, in_tmp):
+    (run,) = molere.train(arrays, methods="erm", out="mine", **SMALL)
+    assert run.path.resolve() == (in_tmp / "mine").resolve()
+    trained = run.classifier()
+    assert (trained.backbone, trained.class_names) == (run.config["backbone"], arrays.class_names)
+    images = arrays.loaded.dataset.pool.images[:5]
+    assert trained.input.image_size == tuple(images.shape[2:])
+    mean, std = (torch.tensor(values)[:, None, None] for values in (trained.input.mean, trained.input.std))
+    with torch.no_grad():
+        logits = trained.network.eval()((images.float() / 255 - mean) / std)
+    assert logits.softmax(dim=1).numpy() == pytest.approx(run.predict(images).probabilities, abs=1e-5)
+
+
 def test_a_ranking_is_hardest_first_and_so_is_its_split(arrays, in_tmp):
     hard = molere.rank(arrays, score="margin", **SMALL)
     table = hard.table.to_pydict()

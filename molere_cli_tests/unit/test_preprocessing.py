@@ -327,7 +327,7 @@ def test_what_is_exported_says_how_pictures_are_read(first, tmp_path):
     from molere_export.weight_export import export_run
 
     run, _ = first
-    export_run(run.path, tmp_path / "out", REGISTRY, format="timm", note=lambda _: None)
+    export_run(run.path, tmp_path / "out", format="timm", note=lambda _: None)
     said = json.loads((tmp_path / "out" / "config.json").read_text())["pretrained_cfg"]
     assert (said["input_size"], said["interpolation"], said["crop_pct"], said["crop_mode"]) == (
         *([3, 24, 24], "bicubic"),

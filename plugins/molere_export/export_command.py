@@ -42,7 +42,7 @@ def export(
     ] = False,
 ) -> None:
     """Export a run's classifier, checked against its checkpoint, with a model card."""
-    from molere_cli.commands import Notes, load_plugins
+    from molere_cli.commands import Notes
     from molere_export.hub_upload import check_repository, push_folder
     from molere_export.weight_export import export_run
 
@@ -50,7 +50,7 @@ def export(
         check_repository(push)
     elif private:
         raise ConfigError("--private goes with --push")
-    for path in export_run(run, folder, load_plugins(), format=format, average=ema, note=Notes().note):
+    for path in export_run(run, folder, format=format, average=ema, note=Notes().note):
         say(str(path))
     if push is not None:
         say(push_folder(folder, push, private=private))

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from molere_cli import MolereError
-from molere_cli.commands import AVERAGE_SUFFIX, FeedSettings, harmless
+from molere_cli import MolereError, PretrainedInput
+from molere_cli.commands import AVERAGE_SUFFIX, harmless
 from molere_cli.report import RunDir, compare_runs, find_runs, render
 
 MOST_CLASSES = 50
@@ -19,18 +19,16 @@ RESIZED = {
 }
 
 
-def _sized(settings: FeedSettings) -> str:
-    if (pretrained := settings.pretrained) is None:
-        return RESIZED[settings.crop_mode]
-    larger = f", enlarged so that the middle {100 * pretrained.crop_share:g}% of a side are kept"
-    return f"{RESIZED[pretrained.crop_mode]}{larger if pretrained.crop_share < 1 else ''}"
+def _sized(taken: PretrainedInput) -> str:
+    larger = f", enlarged so that the middle {100 * taken.crop_share:g}% of a side are kept"
+    return f"{RESIZED[taken.crop_mode]}{larger if taken.crop_share < 1 else ''}"
 
 
 def model_card(
     run: RunDir,
     backbone: str,
     class_names: Sequence[str],
-    settings: FeedSettings,
+    taken: PretrainedInput,
     *,
     average: bool,
     loading: str,
@@ -46,7 +44,7 @@ def model_card(
         RunError: the run cannot be read.
     """
     config, environment, results = run.config(), run.environment(), run.metrics()[-1]
-    height, width = settings.image_size
+    height, width = taken.image_size
     shown = [f"`{_plain(name)}`" for name in class_names[:MOST_CLASSES]]
     more = f" and {len(class_names) - MOST_CLASSES:,} more" if len(class_names) > MOST_CLASSES else ""
     accuracies = [
@@ -63,8 +61,8 @@ An image classifier, `{_plain(backbone)}`, trained by [MOLERE](https://arxiv.org
 - Classes ({len(class_names):,}): {", ".join(shown)}{more}.
 - Trained on {environment["num_pool"]:,} images of `{_plain(config["dataset"])}`, with seed {config["seed"]};
   their fingerprint is `{environment["fingerprint"]}`.
-- Input: {height} x {width} pixels; of another picture {_sized(settings)}. RGB in [0, 1], less
-  {_listed(settings.mean)}, over {_listed(settings.std)}.
+- Input: {height} x {width} pixels; of another picture {_sized(taken)}. RGB in [0, 1], less
+  {_listed(taken.mean)}, over {_listed(taken.std)}.
 - Command: `{_plain(str(environment["command"]))}`
 
 ```python

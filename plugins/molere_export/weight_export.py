@@ -8,10 +8,9 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,17 +19,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from molere_cli import ConfigError, MolereError, RunError
-from molere_cli.commands import (
-    FeedSettings,
-    Registry,
-    claim_folder,
-    hidden_beside,
-    json_text,
-    load_alone,
-    make_folder,
-    writing,
-)
+from molere_cli import ConfigError, MolereError, PretrainedInput, RunError, open_runs
+from molere_cli.commands import json_text, new_folder
 from molere_cli.report import RunDir
 from molere_export.model_card import model_card
 
@@ -47,7 +37,7 @@ class Exported:
     network: nn.Module
     backbone: str
     class_names: Sequence[str]
-    settings: FeedSettings
+    input: PretrainedInput
 
     @property
     def is_of_timm(self) -> bool:
@@ -57,7 +47,7 @@ class Exported:
     def images(self) -> Tensor:
         """Random input, float32 (B, 3, H, W), the same each time."""
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(CHECKED, 3, *self.settings.image_size, generator=generator)
+        return torch.randn(CHECKED, 3, *self.input.image_size, generator=generator)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
@@ -69,7 +59,6 @@ class Exported:
 def export_run(
     path: Path,
     folder: Path,
-    registry: Registry,
     *,
     format: Format = "timm",
     average: bool = False,
@@ -96,34 +85,28 @@ def export_run(
     run.config()
     if not run.is_done:
         raise RunError(f"{path} is not finished; go on with `molere train --resume {path}`")
-    plan, classifier, class_names, settings = load_alone(run, registry, average=average, note=note)
-    network = copy.deepcopy(classifier.module).float().cpu()
+    (opened,) = open_runs(path)
+    trained = opened.classifier(average=average, note=note)
+    network = copy.deepcopy(trained.network).float().cpu()
     network = network.to(memory_format=torch.contiguous_format)
-    made = Exported(network.eval(), plan.config.classifier.backbone, class_names, settings)
+    made = Exported(network.eval(), trained.backbone, trained.class_names, trained.input)
     if format == "timm" and not made.is_of_timm:
         note(f"timm does not know backbone {made.backbone!r}; config.json names its constructor")
-    hidden = hidden_beside(folder)
-    make_folder(hidden)
     try:
-        with writing(folder):
+        with new_folder(folder) as hidden:
             WRITERS[format](made, hidden)
             card = model_card(
                 run,
                 made.backbone,
-                class_names,
-                settings,
+                made.class_names,
+                made.input,
                 average=average,
                 loading=_loading(made, format),
                 library="timm" if made.is_of_timm and format == "timm" else None,
             )
             (hidden / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
-            try:
-                claim_folder(hidden, folder)
-            except FileExistsError as error:
-                raise ConfigError(f"{folder} exists already; choose another folder") from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(hidden)
+    except FileExistsError as error:
+        raise ConfigError(f"{folder} exists already; choose another folder") from error
     return sorted(folder.iterdir())
 
 
@@ -135,17 +118,16 @@ def _write_timm(made: Exported, folder: Path) -> None:
     import timm
     from timm.models import save_for_hf
 
-    settings = made.settings
     save_for_hf(
         made.network,
         str(folder),
         model_config={"label_names": list(made.class_names)},
         safe_serialization=True,
         data_config={
-            "input_size": (3, *settings.image_size),
-            "mean": settings.mean,
-            "std": settings.std,
-            **_sizing(settings),
+            "input_size": (3, *made.input.image_size),
+            "mean": made.input.mean,
+            "std": made.input.std,
+            **_sizing(made.input),
         },
     )
     images = made.images()
@@ -228,30 +210,28 @@ def _require(packages: Sequence[str], *, format: Format) -> None:
         )
 
 
-def _sizing(settings: FeedSettings) -> dict[str, Any]:
+def _sizing(taken: PretrainedInput) -> dict[str, Any]:
     """How a picture gets to the input's size, in timm's words."""
-    if (pretrained := settings.pretrained) is None:
-        return {"interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": settings.crop_mode}
     return {
-        "interpolation": pretrained.interpolation,
-        "crop_pct": pretrained.crop_share,
-        "crop_mode": pretrained.crop_mode,
+        "interpolation": taken.interpolation,
+        "crop_pct": taken.crop_share,
+        "crop_mode": taken.crop_mode,
     }
 
 
 def _write_config(made: Exported, folder: Path) -> None:
     """What a reader needs beside the network, where timm's own config does not say it."""
-    settings, kind = made.settings, type(made.network)
+    taken, kind = made.input, type(made.network)
     config = {
         "backbone": made.backbone,
         "constructor": f"{kind.__module__}.{kind.__qualname__}",
         "num_classes": len(made.class_names),
         "label_names": list(made.class_names),
         "input": {
-            "size": [3, *settings.image_size],
-            **_sizing(settings),
-            "mean": list(settings.mean),
-            "std": list(settings.std),
+            "size": [3, *taken.image_size],
+            **_sizing(taken),
+            "mean": list(taken.mean),
+            "std": list(taken.std),
         },
     }
     (folder / "config.json").write_text(json_text(config, indent=2) + "\n", encoding="utf-8")

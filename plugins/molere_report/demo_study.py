@@ -62,6 +62,8 @@ def _train(rows: Sequence[Row], seed: int, runs: Path) -> list[Path]:
     data = dataset("colour-digits", dataset_option={"rho": "0.9"})
     methods = [row["method"] for row in rows]
     split = rows[0].get("split")
+    # Of jobs that have a method alike, named by the split too, so that the folder reads like the table.
+    out = runs / f"colour-digits-{methods[0]}-{split}-s{seed}" if split and len(rows) == 1 else None
     # Methods of one call share what they ask of the pool.
-    found = train(data, methods=methods, split=split, seeds=seed, runs=runs, **MACHINE)
+    found = train(data, methods=methods, split=split, seeds=seed, runs=runs, out=out, **MACHINE)
     return [run.path for run in found]
