@@ -4,8 +4,8 @@
 
     python benchmarks/reproduce/results.py
 
-Every number comes from results/ alone. The prose is in results.md.j2 and results-history.md.j2; every number comes from a cell's line, or from a
-measurement's own file there.
+The prose is in results.md.j2 and results-history.md.j2; every number comes from a cell's line under results/,
+or from a measurement's own file there.
 """
 
 from __future__ import annotations
