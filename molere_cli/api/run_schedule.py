@@ -25,8 +25,9 @@ from molere_cli.foundation.progress import Progress
 from molere_cli.hardness.hardness_scores import announced
 from molere_cli.hardness.make_split import MadeSplits, split_for
 from molere_cli.registry.registry import Registry
+from molere_cli.runs.begin_run import clear_beginning, taken
 from molere_cli.runs.find_runs import CANDIDATES, run_paths
-from molere_cli.runs.run_directory import RunDir, clear_beginning, taken
+from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import Split, read_split
 from molere_cli.training.model_selection import TUNING, check_selection
 from molere_cli.training.process_group import is_out_of_step

@@ -26,8 +26,8 @@ from molere_cli.foundation.errors import ConfigError, SplitError
 from molere_cli.foundation.files import same_fingerprint
 from molere_cli.foundation.randomness import derived_seed
 from molere_cli.foundation.ranks import ALONE, Ranks
-from molere_cli.methods.reweighting import why_nothing_is_learned
 from molere_cli.methods.splitter import FeaturesSplitter, ImageSplitter
+from molere_cli.methods.weight_limits import why_nothing_is_learned
 from molere_cli.registry.specs import BackboneRequest, Examples, MethodSpec, ReweighterRequest
 from molere_cli.splits.split_file import Split, SplitInfo
 from molere_cli.training.input_preprocessing import described, feed_settings, input_of_weights

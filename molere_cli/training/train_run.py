@@ -23,7 +23,8 @@ from molere_cli.foundation.locks import beat
 from molere_cli.foundation.progress import Progress
 from molere_cli.foundation.stopping import Stopped, stop_if_asked
 from molere_cli.registry.registry import Registry
-from molere_cli.runs.run_directory import CHECKPOINTS, RunDir, new_run
+from molere_cli.runs.begin_run import new_run
+from molere_cli.runs.run_directory import CHECKPOINTS, RunDir
 from molere_cli.splits.split_file import Split, read_split, write_split
 from molere_cli.training.build_engine import Engine, engine_on_split
 from molere_cli.training.checkpoint_writer import Checkpoints, digest_of_records, stopping_well

@@ -1,4 +1,4 @@
-"""From a folder of photos to a classifier that others load, by the commands of the README."""
+"""From a folder of photos to a classifier that others load, by the commands of the guide."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "photos.md"
 BACKBONE = "convnext_femto.d1_in1k"
 SMALL = "test_resnet.r160_in1k"
 CLASSES = ("bird", "boat", "cat", "tree")
@@ -37,7 +37,7 @@ assert not any(name.startswith("molere") for name in sys.modules)
 
 
 def commands() -> list[str]:
-    section = README.read_text(encoding="utf-8").split("## From my photos to a classifier I can use")[1]
+    section = GUIDE.read_text(encoding="utf-8")
     block = re.search(r"```console\n(.*?)```", section, re.DOTALL)[1]
     lines = [line.removeprefix("$ molere ") for line in block.splitlines()]
     assert [line.split()[0] for line in lines] == ["train", "predict", "export"] and BACKBONE in lines[0]

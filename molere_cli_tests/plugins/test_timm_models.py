@@ -13,7 +13,8 @@ from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.hypergradient import hypergradient
 from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.response import optimizer_response
-from molere_cli.methods.reweighting import scale_hypergradient, weights_from_log
+from molere_cli.methods.reweighting import scale_hypergradient
+from molere_cli.methods.weight_limits import weights_from_log
 from molere_cli.registry.registry import load_plugins
 from molere_cli.registry.specs import BackboneRequest
 

@@ -106,3 +106,37 @@ def test_changelog_package_and_project_agree_on_the_version():
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+SHELVES = ("guide", "reference", "concepts", "dev")
+
+
+def test_every_page_lies_on_a_shelf_and_says_for_whom_it_is():
+    pages = sorted(ROOT.glob("docs/**/*.md"))
+    assert {page.relative_to(ROOT / "docs").parts[0] for page in pages} == set(SHELVES)
+    assert len(pages) > 25
+    for page in pages:
+        lines = page.read_text(encoding="utf-8").splitlines()
+        text = " ".join(line for line in lines[1:12] if line.strip())
+        assert page.name == "cli.md" or text.startswith("For who "), page
+        assert len(lines) < 300 or page.name == "plugins.md", page
+
+
+def test_the_glossary_is_short_and_in_order():
+    text = (ROOT / "docs" / "reference" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^- \*\*(.+?)\*\*: ", text, re.MULTILINE)
+    assert 20 < len(terms) <= 30
+    assert [term.lower() for term in terms] == sorted(term.lower() for term in terms)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "docs/reference/glossary.md" in readme and len(readme.splitlines()) <= 120
+    before_table = readme.partition("## What it gains")[0]
+    assert not re.search(r"hypergradient|\brho\b|Holm|meta-update", before_table)
+    assert "```console" in before_table and "|---" not in before_table
+
+
+def test_the_walk_of_one_training_is_short():
+    page = (ROOT / "docs" / "dev" / "architecture.md").read_text(encoding="utf-8")
+    walk = page.partition("## One `molere train`")[2].partition("\n## ")[0]
+    files = [ROOT / "molere_cli" / name for name in re.findall(r"^\| `(\S+\.py)` \|", walk, re.MULTILINE)]
+    num_lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+    assert 8 <= len(files) <= 11 and num_lines <= 3000, num_lines

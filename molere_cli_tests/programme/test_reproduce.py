@@ -24,8 +24,10 @@ def modules() -> dict[str, ModuleType]:
         import lines
         import measure
         import run
+        import tables
 
-        return {"cells": cells, "evidence": evidence, "lines": lines, "measure": measure, "run": run}
+        found = (cells, evidence, lines, measure, run, tables)
+        return {module.__name__: module for module in found}
     finally:
         sys.path.remove(str(FOLDER))
 
@@ -144,18 +146,27 @@ def test_the_cheapest_cell_gives_its_numbers_again(
     assert "the same numbers" in capsys.readouterr().out
 
 
-def test_the_accuracies_in_the_readme_are_those_of_the_cells(modules: dict[str, ModuleType]) -> None:
-    found_by_name = modules["lines"].read_lines(modules["cells"].results_of("auto-digits"))
-    # On a random split the curve of hardness leaves all weights at 1; the hard split has no cells of it.
-    rows = {"ERM": "erm", "LRW-Random": "erm", "LRW-Auto": "lrw-auto", "MOLERE (LRW-Opt)": "molere-auto"}
+def test_the_table_of_the_readme_is_that_of_the_cells(modules: dict[str, ModuleType]) -> None:
+    rows = {
+        "ERM (plain training)": ("auto-digits", "erm"),
+        "LRW, learned weights": ("auto-digits", "lrw-auto"),
+        "MOLERE, learned target set too": ("auto-digits", "molere-auto"),
+        "JTT, a simple rival": ("shortcut", "jtt"),
+    }
     shown = {}
     for line in (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8").splitlines():
         parts = [part.strip() for part in line.strip("|").split("|")]
-        if len(parts) == 10 and parts[1] == "5":
-            shown[parts[0]] = (float(parts[3].split()[0]), float(parts[7].split()[0]))
-    assert shown.keys() == {*rows, "LRW-Hard"}
-    for label, row in rows.items():
-        runs = [found_by_name[f"auto-digits/rho-0.90/{row}/s{seed}"] for seed in range(5)]
-        for found, name in zip(shown[label], ("accuracy", "worst_group"), strict=True):
-            mean = sum(run["metrics"]["test"][name] for run in runs) / 5
-            assert found == pytest.approx(100 * mean, abs=0.006)
+        if len(parts) == 4 and parts[2].endswith("%"):
+            shown[parts[0]] = parts[1:]
+    assert shown.keys() == rows.keys()
+    for label, (experiment, row) in rows.items():
+        finished = modules["evidence"].finished(experiment, "rho-0.90")
+        runs, erm = finished[row], finished["erm"]
+        assert len(runs) == 10
+        gain, worst, price = shown[label]
+        expected = "-" if row == "erm" else modules["tables"].gain(experiment, "rho-0.90", row)
+        assert gain == expected
+        mean = sum(run["metrics"]["test"]["worst_group"] for run in runs.values()) / 10
+        assert worst == f"{100 * mean:.1f}%"
+        ratio = sum(run["seconds"] / erm[seed]["seconds"] for seed, run in runs.items()) / 10
+        assert price == ("1" if row == "erm" else f"{ratio:.1f}")

@@ -21,7 +21,8 @@ from molere_cli.foundation.errors import RunError
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.hardness_scores import erm_run
 from molere_cli.runs import run_directory
-from molere_cli.runs.run_directory import RunDir, new_run
+from molere_cli.runs.begin_run import new_run
+from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import read_split, write_new_split
 from molere_cli.training.train_run import resume_run
 from molere_cli_tests.processes import Together, is_whole

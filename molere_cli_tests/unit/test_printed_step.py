@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from molere_cli import BackboneSpec, hookimpl
-from molere_cli.methods.reweighting import with_spread
+from molere_cli.methods.weight_limits import with_spread
 from molere_cli_tests.training import engine_for, tiny_config
 
 PRINTED = {

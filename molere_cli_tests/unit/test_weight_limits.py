@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from molere_cli.methods.reweighting import WeightLimits
+from molere_cli.methods.weight_limits import WeightLimits
 
 LOG_WEIGHTS = st.lists(st.floats(-20, 20), min_size=1, max_size=40)
 
