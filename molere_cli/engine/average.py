@@ -33,6 +33,16 @@ class WeightAverage:
         return classifier_tensors(self._average.module)
 
     @contextmanager
+    def replaced_by(self, tensors: Mapping[str, Tensor] | None) -> Iterator[None]:
+        """With other tensors for an average, those of an earlier epoch; as it is where there are none."""
+        own = self.tensors()
+        self._average.module.load_state_dict(own if tensors is None else tensors)
+        try:
+            yield
+        finally:
+            self._average.module.load_state_dict(own)
+
+    @contextmanager
     def in_place(self, module: nn.Module) -> Iterator[None]:
         """With the average in the module."""
         trained = classifier_tensors(module)

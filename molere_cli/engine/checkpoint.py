@@ -34,7 +34,9 @@ TENSORS = "state.safetensors"
 CLASSIFIER = "classifier.safetensors"
 LAST = "last.safetensors"
 AVERAGE = "ema.safetensors"
+LAST_AVERAGE = "last_ema.safetensors"
 ALWAYS = {CLASSIFIER, TENSORS, CHECKPOINT_COMPLETE}
+SOMETIMES = {LAST, AVERAGE, LAST_AVERAGE}
 DIGESTS = "$digests"
 STATE_LIMIT = 1 << 28
 """Bytes of `state.json` that are read at most."""
@@ -88,17 +90,21 @@ def save_state(
     *,
     selected: Mapping[str, Tensor] | None = None,
     average: Mapping[str, Tensor] | None = None,
+    selected_average: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint into an empty folder: the classifier as it loads elsewhere, and the rest.
 
     selected: the tensors of the classifier that counts, if it is not the one that trains on; then that one
-    goes to a file of its own. average: the moving average of its weights, if there is one.
+    goes to a file of its own. average: the moving average of the weights that train, if there is one;
+    selected_average: that of the epoch whose classifier counts, if that is another.
     """
     tensors: dict[str, Tensor] = {}
     packed = pack(state, tensors)
     trained = classifier_tensors(module)
     files = {CLASSIFIER: trained} if selected is None else {CLASSIFIER: dict(selected), LAST: trained}
-    if average is not None:
+    if average is not None and selected_average is not None:
+        files |= {AVERAGE: dict(selected_average), LAST_AVERAGE: dict(average)}
+    elif average is not None:
         files[AVERAGE] = dict(average)
     files[TENSORS] = tensors
     for name, content in files.items():
@@ -155,14 +161,17 @@ def load_averaged(module: nn.Module, folder: Path) -> None:
     _load_module(module, folder / AVERAGE, digests)
 
 
-def load_average(folder: Path) -> dict[str, Tensor] | None:
-    """The tensors of the moving average of weights; None if there is none.
+def load_average(folder: Path) -> tuple[dict[str, Tensor] | None, dict[str, Tensor] | None]:
+    """The tensors of the moving average of the weights that train, None if there is none; and of that of the
+    epoch whose classifier counts, if that is another.
 
     Raises:
-        DamagedCheckpoint: the file is missing, or is not what was written.
+        DamagedCheckpoint: a file is missing, or is not what was written.
     """
     digests = _manifest(folder)[1]
-    return _tensors(folder / AVERAGE, digests) if AVERAGE in digests else None
+    if LAST_AVERAGE in digests:
+        return _tensors(folder / LAST_AVERAGE, digests), _tensors(folder / AVERAGE, digests)
+    return (_tensors(folder / AVERAGE, digests) if AVERAGE in digests else None), None
 
 
 def load_trained(module: nn.Module, folder: Path) -> dict[str, Tensor] | None:
@@ -202,7 +211,7 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if DIGESTS not in state:
         return state, {}
     digests = state.pop(DIGESTS)
-    named = isinstance(digests, dict) and digests.keys() - {LAST, AVERAGE} == ALWAYS
+    named = isinstance(digests, dict) and digests.keys() - SOMETIMES == ALWAYS
     if not named or digests[CHECKPOINT_COMPLETE] != digest(json_text(state).encode()):
         raise DamagedCheckpoint(path, NOT_AS_WRITTEN)
     return state, digests

@@ -59,6 +59,7 @@ class Checkpoints:
                 folder,
                 selected=selection.selected,
                 average=None if engine.loop.average is None else engine.loop.average.tensors(),
+                selected_average=selection.selected_average,
             )
         self._num_steps, self._since = 0, time.monotonic()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor
@@ -50,6 +50,8 @@ class Selection:
         self._best = -1.0
         self._epoch = -1
         self._selected: dict[str, Tensor] | None = None
+        self.selected_average: dict[str, Tensor] | None = None
+        """The tensors of the moving average of its epoch, where there is one."""
 
     @property
     def has_stopped(self) -> bool:
@@ -81,19 +83,23 @@ class Selection:
             self._best, self.best_epoch = metrics[self._settings.select_by], epoch
             if self._settings.select == "best":
                 self._selected = classifier_tensors(engine.classifier.module)
+                if engine.loop.average is not None:
+                    self.selected_average = engine.loop.average.tensors()
         return {f"{TUNING}/{key}": value for key, value in metrics.items()}
 
     @contextmanager
     def in_place(self) -> Iterator[dict[str, float]]:
-        """With the classifier that counts in the engine; yields what there is to record of it."""
+        """With the classifier that counts in the engine, and the average of its epoch; yields what to record."""
         module = self._engine.classifier.module
         if self._selected is None or self.best_epoch is None:
             yield {}
             return
         trained = classifier_tensors(module)
         module.load_state_dict(self._selected)
+        average = self._engine.loop.average
         try:
-            yield {"selected/epoch": self.best_epoch}
+            with nullcontext() if average is None else average.replaced_by(self.selected_average):
+                yield {"selected/epoch": self.best_epoch}
         finally:
             module.load_state_dict(trained)
 
@@ -103,8 +109,13 @@ class Selection:
             return {}
         return {"selection": {"best": self._best, "best_epoch": self.best_epoch, "epoch": self._epoch}}
 
-    def load_state_dict(self, state: Mapping[str, Any], selected: dict[str, Tensor] | None) -> None:
+    def load_state_dict(
+        self,
+        state: Mapping[str, Any],
+        selected: dict[str, Tensor] | None,
+        selected_average: dict[str, Tensor] | None,
+    ) -> None:
         """Go on from a checkpoint's state."""
         if (own := state.get("selection")) is not None:
             self._best, self.best_epoch, self._epoch = own["best"], own["best_epoch"], own["epoch"]
-        self._selected = selected
+        self._selected, self.selected_average = selected, selected_average

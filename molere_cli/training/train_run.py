@@ -201,18 +201,18 @@ def _load_checkpoint(
 
     Tensors = dict[str, Tensor] | None
 
-    def read(folder: Path) -> tuple[Path, dict[str, Any], Tensors, Tensors]:
+    def read(folder: Path) -> tuple[Path, dict[str, Any], Tensors, tuple[Tensors, Tensors]]:
         state = load_state(folder)
         return folder, state, load_trained(engine.classifier.module, folder), load_average(folder)
 
     run.settle_checkpoint()
     if (found := run.read_checkpoint(read, note=note)) is None:
         return [], None
-    folder, state, selected, average = found
+    folder, state, selected, (average, selected_average) = found
     if folder.name != CHECKPOINTS[0]:
         run.use_old_checkpoint()
     engine.loop.load_state_dict(state, average)
-    selection.load_state_dict(state, selected)
+    selection.load_state_dict(state, selected, selected_average)
     return [state["unevaluated"]] if "unevaluated" in state else [], state.get("records")
 
 

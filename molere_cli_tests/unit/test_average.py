@@ -82,6 +82,35 @@ def test_a_resumed_run_has_the_average_of_an_uninterrupted_one(registry, tmp_pat
     assert without_times(whole.metrics()) == without_times(resumed.metrics())
 
 
+# The tuning set likes an epoch that is not the last.
+ROUGH = {"lr": 0.6, "schedule": "constant", "epochs": 8, "clip_grad": 1.0, "tuning": 0.25, "ema": 0.5}
+
+
+def test_the_average_that_counts_is_of_the_epoch_that_counts(registry, tmp_path):
+    best = train_one(tiny_config(select="best", **ROUGH), registry, tmp_path / "best")
+    epoch = int(best.metrics()[-1]["selected/epoch"])
+    assert epoch < ROUGH["epochs"] - 1, "nothing is chosen here"
+    # Epochs are alike under a constant rate, so that a run that ends there has its average at the end.
+    until = train_one(tiny_config(**{**ROUGH, "epochs": epoch + 1}), registry, tmp_path / "until")
+    assert_same_tensors(average_of(best), average_of(until))
+    for name in ("test+ema/accuracy", "test+ema/nll", "test/nll"):
+        assert best.metrics()[-1][name] == until.metrics()[-1][name]
+    last = train_one(tiny_config(**ROUGH), registry, tmp_path / "last")
+    assert last.metrics()[-1]["test+ema/nll"] != best.metrics()[-1]["test+ema/nll"]
+
+
+def test_a_resumed_run_has_the_average_of_the_epoch_that_counts(registry, tmp_path):
+    config = tiny_config(select="best", **ROUGH)
+    whole = train_one(config, registry, tmp_path / "whole")
+    assert int(whole.metrics()[-1]["selected/epoch"]) < 6
+    with pytest.raises(KeyboardInterrupt):
+        train_one(config, registry, tmp_path / "killed", KilledAfter(6, label_part="erm"))
+    (path,) = (tmp_path / "killed").iterdir()
+    resumed = resume_run(path, registry, progress=NoProgress())
+    assert_same_tensors(average_of(whole), average_of(resumed))
+    assert without_times(whole.metrics()) == without_times(resumed.metrics())
+
+
 def test_it_is_tested_beside_the_weights(registry, tmp_path):
     run = train_one(tiny_config(ema=0.5), registry, tmp_path)
     results = run.metrics()[-1]
