@@ -89,7 +89,7 @@ class Selection:
 
     @contextmanager
     def in_place(self) -> Iterator[dict[str, float]]:
-        """With the classifier that counts in the engine, and the average of its epoch; yields what to record."""
+        """With the classifier that counts in the engine, and its epoch's average; yields what to record."""
         module = self._engine.classifier.module
         if self._selected is None or self.best_epoch is None:
             yield {}
