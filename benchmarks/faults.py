@@ -45,7 +45,7 @@ from molere_cli.registry.registry import load_plugins
 from molere_cli.report import compare_runs, render
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import read_split
-from molere_cli.training.train_run import resume_run
+from molere_cli.training.resume_run import resume_run
 from molere_cli_tests.fuzzing import damaged, fuzz, targets
 
 TINY = {

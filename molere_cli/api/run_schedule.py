@@ -31,13 +31,14 @@ from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import Split, read_split
 from molere_cli.training.model_selection import TUNING, check_selection
 from molere_cli.training.process_group import is_out_of_step
+from molere_cli.training.resume_run import resume_run
 from molere_cli.training.run_identity import (
     MACHINE_SETTINGS,
     check_fingerprint,
     check_test_sets,
     has_settings,
 )
-from molere_cli.training.train_run import resume_run, train_run
+from molere_cli.training.train_run import train_run
 
 MAX_SEEDS = 10_000
 """Of one command: as many runs in turn."""

@@ -129,7 +129,7 @@ def train(
     from molere_cli.foundation.errors import ConfigError
     from molere_cli.registry.registry import load_plugins
     from molere_cli.training.process_group import is_started_again
-    from molere_cli.training.train_run import resume_run
+    from molere_cli.training.resume_run import resume_run
 
     rates = parse_rates(lr) if lr is not None else []
     if len(rates) == 1:

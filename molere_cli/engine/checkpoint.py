@@ -28,7 +28,7 @@ from molere_cli.foundation.files import (
     replacing,
     write_text,
 )
-from molere_cli.runs.run_directory import CHECKPOINT_COMPLETE
+from molere_cli.runs.checkpoint_exchange import CHECKPOINT_COMPLETE
 
 TENSORS = "state.safetensors"
 CLASSIFIER = "classifier.safetensors"

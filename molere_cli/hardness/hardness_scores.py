@@ -33,8 +33,9 @@ from molere_cli.runs.find_runs import CANDIDATES, finished_runs, places_of, unfi
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.runs.run_tables import RunTable
 from molere_cli.splits.split_file import HeldOut
+from molere_cli.training.resume_run import resume_run
 from molere_cli.training.run_identity import as_planned, has_settings
-from molere_cli.training.train_run import resume_run, train_run
+from molere_cli.training.train_run import train_run
 
 OUT_OF_FOLD = "oof-margin"
 

@@ -21,7 +21,8 @@ from molere_cli.foundation.files import (
 )
 from molere_cli.foundation.locks import Note, take_left_behind
 from molere_cli.foundation.stopping import Stopped
-from molere_cli.runs.run_directory import CHECKPOINTS, RECORDS, RunDir
+from molere_cli.runs.checkpoint_exchange import CHECKPOINTS
+from molere_cli.runs.run_directory import RECORDS, RunDir
 
 BEGINNING = {*RECORDS, *CHECKPOINTS, "config.json", "lock"}
 """All that a run may hold that has no checkpoint yet."""

@@ -88,7 +88,7 @@ def test_a_line_of_progress_shows_what_is_no_number():
 
 
 def test_train_prints_json(without_numbers, monkeypatch):
-    monkeypatch.setattr("molere_cli.training.train_run.resume_run", lambda *_args, **_rest: without_numbers)
+    monkeypatch.setattr("molere_cli.training.resume_run.resume_run", lambda *_args, **_rest: without_numbers)
     done = CliRunner().invoke(entry.app, ["train", "--resume", str(without_numbers.path), "--json"])
     (printed,) = strict(done.stdout)
     assert printed["test/margin"] is None

@@ -18,7 +18,7 @@ from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.make_split import make_split, split_for
 from molere_cli.splits.split_file import read_split, write_split
 from molere_cli.training.build_engine import engine_on_split
-from molere_cli.training.train_run import resume_run
+from molere_cli.training.resume_run import resume_run
 from molere_cli_tests.conftest import tiny_dataset, tiny_examples
 from molere_cli_tests.training import (
     INSTANCE,

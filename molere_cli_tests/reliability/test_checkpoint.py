@@ -29,7 +29,7 @@ from molere_cli.foundation.files import json_text, parse_json
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
 from molere_cli.runs.run_directory import RunDir
-from molere_cli.training.train_run import resume_run
+from molere_cli.training.resume_run import resume_run
 from molere_cli.training.trained_model import load_for_evaluation
 from molere_cli_tests.fake_runs import drop_digests
 

@@ -20,11 +20,11 @@ from molere_cli.data.source import load_dataset
 from molere_cli.foundation.errors import RunError
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.hardness_scores import erm_run
-from molere_cli.runs import run_directory
+from molere_cli.runs import checkpoint_exchange
 from molere_cli.runs.begin_run import new_run
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import read_split, write_new_split
-from molere_cli.training.train_run import resume_run
+from molere_cli.training.resume_run import resume_run
 from molere_cli_tests.processes import Together, is_whole
 from molere_cli_tests.reliability.test_locks import holder
 from molere_cli_tests.training import KilledAfter, Notebook, tiny_config, train_one, without_times
@@ -307,14 +307,14 @@ def test_a_checkpoint_that_moves_while_one_looks_is_not_taken_for_the_one_before
     for name in ("checkpoint.new", "checkpoint.old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "state.json").write_text(name)
-    is_complete = run_directory._is_complete
+    is_complete = checkpoint_exchange._is_complete
 
     def moving(checkpoint: Path) -> bool:
         if checkpoint.name == "checkpoint.new" and checkpoint.exists():
             checkpoint.rename(tmp_path / "checkpoint")
         return is_complete(checkpoint)
 
-    monkeypatch.setattr(run_directory, "_is_complete", moving)
+    monkeypatch.setattr(checkpoint_exchange, "_is_complete", moving)
     assert run.checkpoint() == tmp_path / "checkpoint"
     assert (run.checkpoint() / "state.json").read_text() == "checkpoint.new"
 

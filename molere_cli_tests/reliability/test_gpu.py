@@ -22,7 +22,7 @@ from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.make_split import split_for
 from molere_cli.splits.quota import random_split
 from molere_cli.training.build_engine import engine_on_split
-from molere_cli.training.train_run import resume_run
+from molere_cli.training.resume_run import resume_run
 from molere_cli_tests.training import (
     INSTANCE,
     KilledAfter,

@@ -19,8 +19,8 @@ from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.hardness_scores import erm_run
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import Split, read_split, write_split
+from molere_cli.training.resume_run import resume_run
 from molere_cli.training.run_environment import cpu_name
-from molere_cli.training.train_run import resume_run
 from molere_cli_tests.training import KilledAfter, Notebook, tensors_of, tiny_config, train_one, without_times
 from molere_cli_tests.unit.test_training import METHODS
 

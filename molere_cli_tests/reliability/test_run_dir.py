@@ -19,7 +19,7 @@ from molere_cli.hardness.hardness_scores import erm_run, has_score, read_score
 from molere_cli.runs.begin_run import new_run
 from molere_cli.runs.find_runs import finished_runs
 from molere_cli.runs.run_directory import RECORDS, RunDir
-from molere_cli.training.train_run import resume_run
+from molere_cli.training.resume_run import resume_run
 from molere_cli_tests.fake_runs import erm_run as fake_erm_run
 from molere_cli_tests.training import Notebook, tiny_config, train_one
 

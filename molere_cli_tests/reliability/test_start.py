@@ -35,7 +35,7 @@ from molere_cli.registry.specs import BackboneRequest
 from molere_cli.report.comparison_rows import find_baselines, make_rows
 from molere_cli.report.records import load_record
 from molere_cli.training.build_engine import build_engine
-from molere_cli.training.train_run import resume_run
+from molere_cli.training.resume_run import resume_run
 from molere_cli_tests.conftest import tiny_net
 from molere_cli_tests.fake_runs import drop_digests
 from molere_cli_tests.training import (

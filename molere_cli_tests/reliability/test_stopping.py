@@ -27,7 +27,7 @@ from molere_cli.hardness.hardness_scores import erm_run
 from molere_cli.report.records import load_record
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.training import train_run as train_task
-from molere_cli.training.train_run import resume_run
+from molere_cli.training.resume_run import resume_run
 from molere_cli_tests.training import (
     KilledAfter,
     Notebook,

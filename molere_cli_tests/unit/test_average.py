@@ -12,7 +12,7 @@ from molere_cli.api.evaluation import evaluate_run
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.runs.run_tables import RunTable
-from molere_cli.training.train_run import resume_run
+from molere_cli.training.resume_run import resume_run
 from molere_cli_tests.training import (
     KilledAfter,
     assert_same_tensors,

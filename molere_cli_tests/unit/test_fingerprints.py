@@ -28,8 +28,8 @@ from molere_cli.registry.specs import Examples
 from molere_cli.report import compare_runs
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import Split, read_split, write_split
+from molere_cli.training.resume_run import resume_run
 from molere_cli.training.run_identity import checked_split
-from molere_cli.training.train_run import resume_run
 from molere_cli_tests.conftest import tiny_examples
 from molere_cli_tests.fake_runs import erm_run as fake_erm
 from molere_cli_tests.fake_runs import lrw_run as fake_lrw

@@ -285,7 +285,7 @@ def test_a_run_that_starts_from_it_has_its_input(first, tmp_path):
 
 
 def test_a_run_does_not_go_on_with_another_input(first, tmp_path):
-    from molere_cli.training.train_run import resume_run
+    from molere_cli.training.resume_run import resume_run
 
     run, path = first
     copy = RunDir(tmp_path / "run")

@@ -19,7 +19,8 @@ from molere_cli.report.comparison import compare_runs
 from molere_cli.runs.find_runs import run_paths
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.training.model_selection import check_selection
-from molere_cli.training.train_run import resume_run, train_run
+from molere_cli.training.resume_run import resume_run
+from molere_cli.training.train_run import train_run
 from molere_cli_tests.training import (
     KilledAfter,
     assert_same_tensors,

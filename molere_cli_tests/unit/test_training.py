@@ -23,7 +23,7 @@ from molere_cli.hardness.make_split import make_split, split_for
 from molere_cli.methods.erm import ERM
 from molere_cli.report import compare_runs
 from molere_cli.training.build_engine import engine_on_split
-from molere_cli.training.train_run import resume_run
+from molere_cli.training.resume_run import resume_run
 from molere_cli.training.training_health import collapse_of, harm_of
 from molere_cli_tests.strict_json import check_json_of
 from molere_cli_tests.training import (
