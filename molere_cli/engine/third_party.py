@@ -6,7 +6,8 @@ Shapes: N examples of the pool, B of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -53,113 +54,126 @@ def checked_tensor(
     return found
 
 
-class CheckedMethod(Method):
-    """A third party's method: an error names its plugin, and so does what the loop could not use."""
+def checked_method(method: Method, spec: Spec, context: TrainingContext) -> Method:
+    """A third party's method, its public calls watched and checked from now on: an error names its plugin,
+    and so does what the loop could not use.
 
-    def __init__(self, method: Method, spec: Spec, context: TrainingContext) -> None:
-        super().__init__(context)
-        self.third_party = spec
-        self.needs_features, self.needs_losses = method.needs_features, method.needs_losses
-        self.shares_batches, self.takes_chunks = method.shares_batches, method.takes_chunks
-        self.resumes_within_epoch, self.remedy = method.resumes_within_epoch, method.remedy
-        self._method, self._spec, self._num_examples = method, spec, len(context.labels)
+    Every call of `Method` is wrapped in place, with a check where `CHECKS` has one, so that none can be left
+    out and the method's own declarations stay what they are.
+    """
+    method.third_party = spec
+    pool = _Pool(spec, len(context.labels))
+    for hook in HOOKS:
+        setattr(method, hook, _watched(getattr(method, hook), hook, pool))
+    return method
 
-    def before_epoch(self, epoch: int) -> Tensor:
-        with self._spec.watched("before_epoch"):
-            positions = self._method.before_epoch(epoch)
-        return self._checked_positions(positions, hook="before_epoch")
 
-    def resume_epoch(self, epoch: int) -> Tensor:
-        with self._spec.watched("resume_epoch"):
-            positions = self._method.resume_epoch(epoch)
-        return self._checked_positions(positions, hook="resume_epoch")
+def _watched(own: Callable[..., Any], hook: str, pool: _Pool) -> Callable[..., Any]:
+    check = CHECKS.get(hook)
 
-    def batches(self, epoch: int, positions: Tensor, *, batch_size: int, seed: int) -> list[Tensor]:
-        with self._spec.watched("batches"):
-            batches = self._method.batches(epoch, positions, batch_size=batch_size, seed=seed)
-        for batch in self._spec.expected(batches, list, hook="batches"):
-            self._checked_positions(batch, hook="batches")
-        if not batches:
-            raise self._spec.error("gave no batch from batches")
-        return batches
+    def call(*arguments: Any, **options: Any) -> Any:
+        with pool.spec.watched(hook):
+            given = own(*arguments, **options)
+        return given if check is None else check(pool, given, hook, *arguments)
 
-    def _checked_positions(self, given: Tensor, *, hook: str) -> Tensor:
-        noun, spec = f"positions from {hook}", self._spec
-        positions = checked_tensor(spec, given, noun, hook=hook, shape=None, dtype=torch.int64)
-        if not len(positions):
-            raise spec.error(f"gave no {noun}")
-        low, high = (int(bound) for bound in positions.aminmax())
-        if low < 0 or high >= self._num_examples:
-            strange = low if low < 0 else high
-            raise spec.error(f"gave {strange} among {noun}, but the pool has {self._num_examples} examples")
-        return positions
+    return call
 
-    def select(self, batch: Batch) -> Batch:
-        with self._spec.watched("select"):
-            selected = self._method.select(batch)
-        members = self._spec.expected(selected, Batch, hook="select")[:3]
-        lengths = tuple(len(self._spec.expected(member, Tensor, hook="select")) for member in members)
-        if len(set(lengths)) > 1 or 0 in lengths:
-            raise self._spec.error("gave {} positions, {} images and {} labels from select".format(*lengths))
-        return selected
 
-    def weights(self, step: Step) -> Tensor | None:
-        with self._spec.watched("weights"):
-            weights_B = self._method.weights(step)
-        if weights_B is None:
-            return None
-        shape, device = tuple(step.losses.shape), step.losses.device
-        checked_tensor(
-            self._spec, weights_B, "weights", hook="weights", shape=shape, dtype=None, device=device
-        )
-        if weights_B.requires_grad:
-            raise self._spec.error("gave weights that carry a graph; detach them")
-        return weights_B
+@dataclass(frozen=True)
+class _Pool:
+    """Whose method it is, and how many examples the pool has."""
 
-    def loss(self, step: Step, weights: Tensor | None) -> Tensor:
-        with self._spec.watched("loss"):
-            loss = self._method.loss(step, weights)
-        device = step.losses.device
-        checked_tensor(self._spec, loss, "a loss", hook="loss", shape=(), dtype=None, device=device)
-        if not loss.requires_grad:
-            raise self._spec.error("gave a loss without a graph; make it of step.losses or step.logits")
-        return loss
+    spec: Spec
+    num_examples: int
 
-    def after_step(self, step: Step) -> None:
-        with self._spec.watched("after_step"):
-            self._method.after_step(step)
 
-    def metrics(self) -> dict[str, float]:
-        with self._spec.watched("metrics"):
-            metrics = self._method.metrics()
-        for name, value in self._spec.expected(metrics, dict, hook="metrics").items():
-            if not isinstance(value, int | float):
-                raise self._spec.error(f"gave {type(value).__name__} as metric {name!r}, not a number")
-        return metrics
+def _positions(pool: _Pool, given: Any, hook: str, *_rest: Any) -> Tensor:
+    spec, noun = pool.spec, f"positions from {hook}"
+    positions = checked_tensor(spec, given, noun, hook=hook, shape=None, dtype=torch.int64)
+    if not len(positions):
+        raise spec.error(f"gave no {noun}")
+    low, high = (int(bound) for bound in positions.aminmax())
+    if low < 0 or high >= pool.num_examples:
+        strange = low if low < 0 else high
+        raise spec.error(f"gave {strange} among {noun}, but the pool has {pool.num_examples} examples")
+    return positions
 
-    def in_validation(self) -> Tensor | None:
-        with self._spec.watched("in_validation"):
-            mask_N = self._method.in_validation()
-        if mask_N is None:
-            return None
-        return checked_tensor(
-            self._spec, mask_N, "a mask", hook="in_validation", shape=(self._num_examples,), dtype=torch.bool
-        )
 
-    def state_dict(self) -> dict[str, Any]:
-        with self._spec.watched("state_dict"):
-            state = self._method.state_dict()
-        for path, value in _leaves(self._spec.expected(state, dict, hook="state_dict")):
-            if not (value is None or isinstance(value, Tensor | bool | int | float | str)):
-                raise self._spec.error(
-                    f"gave {type(value).__name__} as {path} from state_dict; a checkpoint holds tensors, "
-                    "numbers and strings"
-                )
-        return state
+def _batches(pool: _Pool, given: Any, hook: str, *_rest: Any) -> list[Tensor]:
+    batches: list[Tensor] = pool.spec.expected(given, list, hook=hook)
+    for batch in batches:
+        _positions(pool, batch, hook)
+    if not batches:
+        raise pool.spec.error("gave no batch from batches")
+    return batches
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        with self._spec.watched("load_state_dict"):
-            self._method.load_state_dict(state)
+
+def _selected(pool: _Pool, given: Any, hook: str, *_rest: Any) -> Batch:
+    selected: Batch = pool.spec.expected(given, Batch, hook=hook)
+    lengths = tuple(len(pool.spec.expected(member, Tensor, hook=hook)) for member in selected[:3])
+    if len(set(lengths)) > 1 or 0 in lengths:
+        raise pool.spec.error("gave {} positions, {} images and {} labels from select".format(*lengths))
+    return selected
+
+
+def _weights(pool: _Pool, given: Any, hook: str, step: Step) -> Tensor | None:
+    if given is None:
+        return None
+    shape, device = tuple(step.losses.shape), step.losses.device
+    weights_B = checked_tensor(pool.spec, given, "weights", hook=hook, shape=shape, dtype=None, device=device)
+    if weights_B.requires_grad:
+        raise pool.spec.error("gave weights that carry a graph; detach them")
+    return weights_B
+
+
+def _loss(pool: _Pool, given: Any, hook: str, step: Step, *_rest: Any) -> Tensor:
+    device = step.losses.device
+    loss = checked_tensor(pool.spec, given, "a loss", hook=hook, shape=(), dtype=None, device=device)
+    if not loss.requires_grad:
+        raise pool.spec.error("gave a loss without a graph; make it of step.losses or step.logits")
+    return loss
+
+
+def _metrics(pool: _Pool, given: Any, hook: str) -> dict[str, float]:
+    metrics: dict[str, float] = pool.spec.expected(given, dict, hook=hook)
+    for name, value in metrics.items():
+        if not isinstance(value, int | float):
+            raise pool.spec.error(f"gave {type(value).__name__} as metric {name!r}, not a number")
+    return metrics
+
+
+def _mask(pool: _Pool, given: Any, hook: str) -> Tensor | None:
+    if given is None:
+        return None
+    shape = (pool.num_examples,)
+    return checked_tensor(pool.spec, given, "a mask", hook=hook, shape=shape, dtype=torch.bool)
+
+
+def _state(pool: _Pool, given: Any, hook: str) -> dict[str, Any]:
+    state: dict[str, Any] = pool.spec.expected(given, dict, hook=hook)
+    for path, value in _leaves(state):
+        if not (value is None or isinstance(value, Tensor | bool | int | float | str)):
+            raise pool.spec.error(
+                f"gave {type(value).__name__} as {path} from state_dict; a checkpoint holds tensors, "
+                "numbers and strings"
+            )
+    return state
+
+
+HOOKS = tuple(name for name, value in vars(Method).items() if callable(value) and not name.startswith("_"))
+"""The calls of a method, all of them."""
+CHECKS: dict[str, Callable[..., Any]] = {
+    "before_epoch": _positions,
+    "resume_epoch": _positions,
+    "batches": _batches,
+    "select": _selected,
+    "weights": _weights,
+    "loss": _loss,
+    "metrics": _metrics,
+    "in_validation": _mask,
+    "state_dict": _state,
+}
+"""What is made of the answer to a call: the same, once it is what the loop can use."""
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -21,7 +21,7 @@ from molere_cli.engine.method import Method, TrainingContext
 from molere_cli.engine.optimizer import build_optimizer
 from molere_cli.engine.random_state import isolated_randomness
 from molere_cli.engine.start import load_weights
-from molere_cli.engine.third_party import CheckedMethod, watch_forward
+from molere_cli.engine.third_party import checked_method, watch_forward
 from molere_cli.foundation.errors import ConfigError, SplitError
 from molere_cli.foundation.files import same_fingerprint
 from molere_cli.foundation.randomness import derived_seed
@@ -97,7 +97,7 @@ def make_method(spec: MethodSpec, context: TrainingContext) -> Method:
         PluginError: a third party's cannot be built.
     """
     method: Method = spec.expected(spec.build(context), Method, hook="build")
-    return method if spec.plugin is None else CheckedMethod(method, spec, context)
+    return method if spec.plugin is None else checked_method(method, spec, context)
 
 
 def check_chunks(config: RunConfig, method: Method, *, num_ranks: int) -> None:

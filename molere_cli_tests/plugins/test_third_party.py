@@ -22,7 +22,7 @@ from molere_cli import (
     SplitSpec,
     hookimpl,
 )
-from molere_cli.engine.third_party import CheckedMethod
+from molere_cli.engine.third_party import CHECKS, HOOKS
 from molere_cli.registry.registry import empty_registry
 from molere_cli_tests.training import engine_for, tiny_config, train_one, without_times
 
@@ -354,7 +354,7 @@ def test_a_method_of_a_third_party_trains_as_our_own(registry, tmp_path):
 
 def test_only_what_is_not_our_own_is_checked(registry):
     offer(registry, "methods", build=Plain)
-    assert isinstance(engine_for(tiny_config(method="mine"), registry).loop.method, CheckedMethod)
+    assert engine_for(tiny_config(method="mine"), registry).loop.method.third_party.plugin is not None
     assert engine_for(tiny_config(), registry).loop.method.third_party is None
 
 
@@ -364,7 +364,7 @@ def test_only_what_is_not_our_own_is_checked(registry):
 def test_what_a_method_promises_counts(promise, registry):
     offer(registry, "methods", build=type("Promising", (Plain,), {promise: True, "needs_losses": False}))
     method = engine_for(tiny_config(method="mine"), registry).loop.method
-    assert isinstance(method, CheckedMethod) and getattr(method, promise) and not method.needs_losses
+    assert method.third_party is not None and getattr(method, promise) and not method.needs_losses
 
 
 # --- the command line
@@ -399,3 +399,54 @@ def test_a_plugin_that_exits_at_import_kills_no_command(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match=r"plugin leaving failed in register_splits: SystemExit: 4"):
         registry.add(leaving, "leaving")
     assert [problem.plugin for problem in registry.problems] == ["molere_exits", "leaving"]
+
+
+def test_every_call_of_a_third_partys_method_reaches_it_and_is_watched(registry):
+    """Those that are added to `Method` later too."""
+    public = {name for name, value in vars(Method).items() if callable(value) and not name.startswith("_")}
+    assert {"follows", "before_epoch", "loss", "state_dict"} <= public == set(HOOKS) > set(CHECKS)
+
+    def fails(name):
+        def call(self, *arguments, **options):
+            raise ZeroDivisionError(name)
+
+        return call
+
+    own = type("Fails", (Method,), {name: fails(name) for name in public})
+
+    class Plugin:
+        @hookimpl
+        def register_methods(self, register):
+            register(MethodSpec(name="fails", description="-", build=own, label="Fails"))
+
+    registry.add(Plugin(), "failing_plugin")
+    method = engine_for(tiny_config(method="fails"), registry).loop.method
+    for name in sorted(public):
+        with pytest.raises(PluginError, match=f"failed in {name}: ZeroDivisionError: {name}"):
+            getattr(method, name)()
+
+
+def test_a_third_partys_method_that_follows_steps_is_given_what_the_layers_saw(registry):
+    seen = []
+
+    class Follows(Method):
+        def follows(self, epoch, in_epoch):
+            return True
+
+        def weights(self, step):
+            seen.append(step.trace)
+
+    class Plugin:
+        @hookimpl
+        def register_methods(self, register):
+            register(MethodSpec(name="follows", description="-", build=Follows, label="Follows"))
+
+        @hookimpl
+        def register_backbones(self, register):
+            build = lambda request: nn.Sequential(nn.Flatten(), nn.Linear(192, 4))  # noqa: E731
+            register(BackboneSpec(name="flat", description="-", build=build))
+
+    registry.add(Plugin(), "following_plugin")
+    engine = engine_for(tiny_config(method="follows", backbone="flat", epochs=1), registry)
+    list(engine.loop.epochs())
+    assert seen and all(trace is not None for trace in seen)
