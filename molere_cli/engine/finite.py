@@ -58,10 +58,11 @@ class FiniteWatch:
         found = torch.stack([numbers for _, numbers in self._waiting]).tolist()
         steps, self._waiting = [when for when, _ in self._waiting], []
         for when, (loss, norm, weights_are_finite) in zip(steps, found, strict=True):
-            if not weights_are_finite and self._method.third_party is not None:
-                raise self._method.third_party.error(f"gave weights that are not finite in {when}")
+            spec = self._method.spec
+            if not weights_are_finite and spec is not None and spec.plugin is not None:
+                raise spec.error(f"gave weights that are not finite in {when}")
             for name, value in (("training loss", loss), ("gradient's norm", norm)):
                 if not math.isfinite(value):
-                    remedy = f"lower --lr or set --clip-grad 1{self._method.remedy}"
-                    raise TrainingError(f"the {name} became {value} in {when}; {remedy}")
+                    hint = f"lower --lr or set --clip-grad 1{spec.hint if spec else ''}"
+                    raise TrainingError(f"the {name} became {value} in {when}; {hint}")
         self._last_loss = found[-1][0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,7 @@ from molere_cli.data.feed import Batch, Feed, epoch_batches
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.step import Step
 from molere_cli.engine.validation_batches import ValidationBatches
-from molere_cli.registry.references import Spec
-from molere_cli.registry.specs import ReweighterSpec
+from molere_cli.registry.specs import MethodSpec, ReweighterSpec
 from molere_cli.splits.split_file import Split
 
 
@@ -92,28 +91,23 @@ class Method(ABC):
     the CPU, those that train: the whole pool, or the split's training part.
     """
 
-    needs_features: bool = False
-    """Whether `Step.features` is filled."""
+    weights_read: Literal["nothing", "losses", "features"] = "losses"
+    """What of a step is looked at before it is taken: nothing; `Step.logits` and `losses`; or `features` too,
+    which are filled for such methods alone. Where a batch comes in chunks, anything but nothing costs another
+    forward pass."""
 
     resumes_within_epoch: bool = False
     """Whether `state_dict` is all that a resume needs after any step, and not between epochs alone. Then the
     epoch goes on by `resume_epoch`; else a run that has stopped within one trains it from its start."""
 
-    needs_losses: bool = True
-    """Whether `weights` looks at `Step.logits`, `losses` or `features`: where a batch comes in chunks, that
-    costs a forward pass more."""
+    batch_parts: Literal["whole", "chunks", "ranks"] = "whole"
+    """How a batch may come. `chunks`: one after another, under `--accumulate`, where the method takes no
+    gradient of `Step.losses` or `logits`, which have no graph then, but in `loss`, a mean over examples that is
+    called for each chunk. `ranks`: that, and in parts of several processes; `Step` and `Batch` are then this
+    rank's part, `Step.whole` is all."""
 
-    shares_batches: bool = False
-    """Whether several ranks may train by it: `Step` and `Batch` are this rank's part, `Step.whole` is all."""
-
-    takes_chunks: bool = False
-    """Whether it may be trained by under `--accumulate`: it takes no gradient of `Step.losses` or `logits`,
-    which have no graph then, but in `loss`, a mean over examples, which is called for each chunk."""
-
-    remedy: str = ""
-    """What else to try where the loss is no longer finite, behind `lower --lr or set --clip-grad 1`."""
-    third_party: Spec | None = None
-    """Whose mistakes it makes, set by the engine for what is not MOLERE's own."""
+    spec: MethodSpec | None = None
+    """How it was registered, set by the engine; None for what trains beside a run."""
 
     options: Any
 

@@ -31,10 +31,10 @@ class Passes:
         """A step as far as weights need it."""
         # From here the forward pass can be replayed with the same dropout masks.
         randomness = RandomState.capture(self.classifier.device)
-        trace, with_features = None, method.needs_features
+        trace, with_features = None, method.weights_read == "features"
         if self.classifier.accumulate > 1:
             # Weights are relative to those of the whole batch, so all of it is seen before any backward pass.
-            if not method.needs_losses:
+            if method.weights_read == "nothing":
                 return Step.unseen(epoch, in_epoch, batch, randomness)
             output = self.classifier.look_ahead(
                 batch.images, num_whole=batch.num_whole, with_features=with_features

@@ -25,7 +25,7 @@ class Step:
     classifier can be followed.
 
     is_unseen: where a batch goes through the network in chunks, logits and losses have no graph; and if the
-    method has no use for them (`Method.needs_losses`), they are nan until the step is taken.
+    method has no use for them (`Method.weights_read`), they are nan until the step is taken.
 
     of_whole: where several ranks share the batch, the step of all of it: positions, labels, and gathered
     logits and losses without a graph; images are this rank's, and features are none.

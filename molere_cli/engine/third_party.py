@@ -61,7 +61,6 @@ def checked_method(method: Method, spec: Spec, context: TrainingContext) -> Meth
     Every call of `Method` is wrapped in place, with a check where `CHECKS` has one, so that none can be left
     out and the method's own declarations stay what they are.
     """
-    method.third_party = spec
     pool = _Pool(spec, len(context.labels))
     for hook in HOOKS:
         setattr(method, hook, _watched(getattr(method, hook), hook, pool))

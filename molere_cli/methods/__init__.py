@@ -40,6 +40,7 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
             split="required",
             takes_other_validation=True,
             uses=frozenset({"reweighter"}),
+            hint=", or --weight-bound 10",
         )
     )
     register(
@@ -50,5 +51,6 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
             label="MOLERE (LRW-Opt)",
             split="start",
             uses=frozenset({"reweighter", "splitter"}),
+            hint=", or --weight-bound 10",
         )
     )

@@ -12,9 +12,8 @@ class ERM(Method):
     """Empirical risk minimisation: every example counts the same."""
 
     resumes_within_epoch = True
-    shares_batches = True
-    takes_chunks = True
-    needs_losses = False
+    batch_parts = "ranks"
+    weights_read = "nothing"
 
     def weights(self, step: Step) -> Tensor | None:
         return None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from molere_cli.engine.method import Method, TrainingContext, num_steps, validation_positions
 from molere_cli.engine.step import Step
-from molere_cli.methods.reweighting import make_reweighting
+from molere_cli.methods.reweighting import make_reweighting, weights_read
 
 
 class LRW(Method):
@@ -18,17 +18,14 @@ class LRW(Method):
     """
 
     resumes_within_epoch = True
-    shares_batches = True
-    takes_chunks = True
-    remedy = ", or --weight-bound 10"
+    batch_parts = "ranks"
 
     def __init__(self, context: TrainingContext) -> None:
         super().__init__(context)
         self._reweighting = make_reweighting(context)
         self._reweighting.set_validation(validation_positions(context), tag=0)
         assert context.reweighter is not None
-        self.needs_features = context.reweighter.needs_features
-        self.needs_losses = context.reweighter.needs_losses or self.needs_features
+        self.weights_read = weights_read(context.reweighter)
 
     def before_epoch(self, epoch: int) -> Tensor:
         self._reweighting.start_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from molere_cli.engine.method import Method, TrainingContext, num_steps, positions_of, training_positions
 from molere_cli.engine.step import Step
-from molere_cli.methods.reweighting import make_reweighting
+from molere_cli.methods.reweighting import make_reweighting, weights_read
 from molere_cli.methods.splitter import SplitterTraining
 from molere_cli.splits.quota import random_split
 
@@ -23,9 +23,7 @@ class MOLERE(Method):
     """
 
     resumes_within_epoch = True
-    shares_batches = True
-    takes_chunks = True
-    remedy = ", or --weight-bound 10"
+    batch_parts = "ranks"
 
     def __init__(self, context: TrainingContext) -> None:
         super().__init__(context)
@@ -51,8 +49,7 @@ class MOLERE(Method):
         )
         self._split_metrics: dict[str, float] = {}
         assert context.reweighter is not None
-        self.needs_features = context.reweighter.needs_features
-        self.needs_losses = context.reweighter.needs_losses or self.needs_features
+        self.weights_read = weights_read(context.reweighter)
 
     def before_epoch(self, epoch: int) -> Tensor:
         self._split_metrics = {}

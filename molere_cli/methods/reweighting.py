@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,14 @@ from molere_cli.methods.weight_limits import (
     weights_from_log,
     with_spread,
 )
-from molere_cli.registry.specs import ReweighterInput
+from molere_cli.registry.specs import ReweighterInput, ReweighterSpec
+
+
+def weights_read(reweighter: ReweighterSpec) -> Literal["nothing", "losses", "features"]:
+    """What of a step a reweighter's weights look at (`Method.weights_read`)."""
+    if reweighter.needs_features:
+        return "features"
+    return "losses" if reweighter.needs_losses else "nothing"
 
 
 def scale_hypergradient(hypergradient_B: Tensor, scale: str) -> Tensor:

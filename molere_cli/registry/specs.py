@@ -454,6 +454,7 @@ class MethodSpec(Spec):
     takes_other_validation: whether the validation examples may be those of another dataset
     (`TrainingContext.validation_feed`).
     uses: which groups of settings have an effect; a setting outside them is refused.
+    hint: what else to try where the loss is no longer finite, behind `lower --lr or set --clip-grad 1`.
     """
 
     kind = "method"
@@ -463,6 +464,7 @@ class MethodSpec(Spec):
     split: Literal["required", "optional", "start", "none"] = "none"
     takes_other_validation: bool = False
     uses: frozenset[Literal["reweighter", "splitter"]] = field(default_factory=frozenset)
+    hint: str = ""
     options: Reference[type[Options]] = Reference(Options)
 
 

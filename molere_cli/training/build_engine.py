@@ -97,6 +97,7 @@ def make_method(spec: MethodSpec, context: TrainingContext) -> Method:
         PluginError: a third party's cannot be built.
     """
     method: Method = spec.expected(spec.build(context), Method, hook="build")
+    method.spec = spec
     return method if spec.plugin is None else checked_method(method, spec, context)
 
 
@@ -105,7 +106,7 @@ def check_chunks(config: RunConfig, method: Method, *, num_ranks: int) -> None:
     num_chunks, batch_size = config.classifier.accumulate, config.classifier.batch_size
     if num_chunks == 1:
         return
-    if not method.takes_chunks:
+    if method.batch_parts == "whole":
         name = config.method.method
         raise ConfigError(f"--method {name} needs each batch as a whole; leave --accumulate out")
     if batch_size < 2 * num_chunks * num_ranks:

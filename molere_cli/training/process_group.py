@@ -225,7 +225,7 @@ def _alone(on_step: OnStep, step: int, num_steps: int, loss: float) -> None:
 
 def check_shares(engine: Engine) -> None:
     """Raise ConfigError if several ranks cannot train by the engine's method."""
-    if engine.loop.ranks.are_several and not engine.loop.method.shares_batches:
+    if engine.loop.ranks.are_several and engine.loop.method.batch_parts != "ranks":
         method = engine.plan.config.method.method
         raise ConfigError(f"--method {method} trains in one process; start it without torchrun")
 

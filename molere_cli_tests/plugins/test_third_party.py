@@ -354,17 +354,16 @@ def test_a_method_of_a_third_party_trains_as_our_own(registry, tmp_path):
 
 def test_only_what_is_not_our_own_is_checked(registry):
     offer(registry, "methods", build=Plain)
-    assert engine_for(tiny_config(method="mine"), registry).loop.method.third_party.plugin is not None
-    assert engine_for(tiny_config(), registry).loop.method.third_party is None
+    assert engine_for(tiny_config(method="mine"), registry).loop.method.spec.plugin is not None
+    assert engine_for(tiny_config(), registry).loop.method.spec.plugin is None
 
 
-@pytest.mark.parametrize(
-    "promise", ["shares_batches", "takes_chunks", "resumes_within_epoch", "needs_features"]
-)
-def test_what_a_method_promises_counts(promise, registry):
-    offer(registry, "methods", build=type("Promising", (Plain,), {promise: True, "needs_losses": False}))
+def test_what_a_method_promises_counts(registry):
+    promises = {"batch_parts": "ranks", "resumes_within_epoch": True, "weights_read": "features"}
+    offer(registry, "methods", build=type("Promising", (Plain,), promises))
     method = engine_for(tiny_config(method="mine"), registry).loop.method
-    assert method.third_party is not None and getattr(method, promise) and not method.needs_losses
+    assert method.spec.plugin is not None
+    assert {name: getattr(method, name) for name in promises} == promises
 
 
 # --- the command line

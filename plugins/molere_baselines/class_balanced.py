@@ -42,8 +42,8 @@ class ClassBalanced(Method):
     """Every example weighs what its class does."""
 
     resumes_within_epoch = True
-    takes_chunks = True
-    needs_losses = False
+    batch_parts = "chunks"
+    weights_read = "nothing"
 
     options: ClassBalancedOptions
 

@@ -38,7 +38,7 @@ class Focal(Method):
     """Down-weights what is classified well."""
 
     resumes_within_epoch = True
-    takes_chunks = True
+    batch_parts = "chunks"
 
     options: FocalOptions
 

@@ -110,7 +110,7 @@ class FastSampleReweighting(Method):
     The dictionary holds, class by class, those whose loss falls most with the virtual step.
     """
 
-    needs_features = True
+    weights_read = "features"
     resumes_within_epoch = True
 
     options: FsrOptions

@@ -41,7 +41,7 @@ class GroupDro(Method):
     """Minimises sum_g q_g loss_g, with q pushed towards the groups of high loss."""
 
     resumes_within_epoch = True
-    takes_chunks = True
+    batch_parts = "chunks"
 
     options: GroupDroOptions
 

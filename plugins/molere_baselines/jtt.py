@@ -44,8 +44,8 @@ class JustTrainTwice(Method):
     """Trains by ERM for some epochs, and from the start again with its errors upsampled."""
 
     resumes_within_epoch = True
-    takes_chunks = True
-    needs_losses = False
+    batch_parts = "chunks"
+    weights_read = "nothing"
 
     options: JttOptions
 

@@ -27,8 +27,8 @@ def rectified(alignment_B: Tensor) -> Tensor:
 class LearningToReweight(MetaBatchMethod):
     """Weighs an example by how far its gradient goes along that of the validation loss, in this very step."""
 
-    takes_chunks = True
-    needs_losses = False
+    batch_parts = "chunks"
+    weights_read = "nothing"
 
     def weights(self, step: Step) -> Tensor | None:
         classifier, direction = self.context.classifier, self.validation_gradient()

@@ -31,7 +31,7 @@ class MarginReweighting(Method):
     """After a burn-in at equal weights, a low margin weighs more."""
 
     resumes_within_epoch = True
-    takes_chunks = True
+    batch_parts = "chunks"
 
     options: MbrOptions
 

@@ -36,8 +36,8 @@ class Oracle(Method):
     """Fixed weights from what a real method never knows; their mean over the training examples is 1."""
 
     resumes_within_epoch = True
-    takes_chunks = True
-    needs_losses = False
+    batch_parts = "chunks"
+    weights_read = "nothing"
 
     options: OracleOptions
 

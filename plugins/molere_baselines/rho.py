@@ -49,8 +49,8 @@ class RhoLoss(Method):
     """
 
     resumes_within_epoch = True
-    takes_chunks = True
-    needs_losses = False
+    batch_parts = "chunks"
+    weights_read = "nothing"
 
     options: RhoOptions
 
