@@ -227,23 +227,37 @@ def run_schedule(
         MolereError: what keeps all jobs of a method from being trained; or the only job has failed.
     """
     outcome = Outcome()
-    loaded: dict[str, LoadedDataset] = {}
+    loaded = _loaded(schedule, data)
     work = _Work(
         resume=resume_unfinished,
         made={} if made is None else made,
         several=len(schedule.jobs) > 1,
         progress=progress,
     )
+    for search, of_search in zip(schedule.searches, loaded, strict=True):
+        if search.has_several_rates:
+            outcome.finished.extend(_best_rate(search, of_search, schedule.runs, work))
+        else:
+            outcome.finished.extend(work.run_all(search.jobs, of_search, failures=outcome.failures))
+    return outcome
+
+
+def _loaded(schedule: Schedule, data: LoadedDataset | None) -> list[LoadedDataset]:
+    """The dataset of every search, each loaded once; all of them before anything is trained, so that a method
+    that cannot select by its data is found out while nothing is lost.
+
+    Raises:
+        ConfigError: the settings select by what a dataset has not.
+    """
+    by_settings: dict[str, LoadedDataset] = {}
+    found = []
     for search in schedule.searches:
         key = search.config.data.model_dump_json()
-        if key not in loaded:
-            loaded[key] = data or load_dataset(search.config.data, schedule.registry)
-        check_selection(search.config.selection, loaded[key])
-        if search.has_several_rates:
-            outcome.finished.extend(_best_rate(search, loaded[key], schedule.runs, work))
-        else:
-            outcome.finished.extend(work.run_all(search.jobs, loaded[key], failures=outcome.failures))
-    return outcome
+        if key not in by_settings:
+            by_settings[key] = data or load_dataset(search.config.data, schedule.registry)
+        check_selection(search.config.selection, by_settings[key])
+        found.append(by_settings[key])
+    return found
 
 
 def train_runs(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from molere_cli.api.run_schedule import parse_rates
+from molere_cli.api.run_schedule import make_schedule, parse_rates, run_schedule
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
 from molere_cli.foundation.errors import ConfigError
@@ -209,3 +209,10 @@ def test_a_grid_without_a_tuning_set_to_choose_by_is_refused(registry, tmp_path)
         parse_rates("0.1,0.10")
     with pytest.raises(ConfigError, match="is no number, nor several"):
         parse_rates("0.1;0.2")
+
+
+def test_nothing_is_trained_if_a_later_method_cannot_select(registry, tmp_path):
+    schedule = make_schedule([tiny_config(), tiny_config(select="best")], registry, runs=tmp_path)
+    with pytest.raises(ConfigError, match="needs a tuning set"):
+        run_schedule(schedule, progress=NoProgress())
+    assert list(tmp_path.iterdir()) == []
