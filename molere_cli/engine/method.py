@@ -102,7 +102,7 @@ class Method(ABC):
 
     batch_parts: Literal["whole", "chunks", "ranks"] = "whole"
     """How a batch may come. `chunks`: one after another, under `--accumulate`, where the method takes no
-    gradient of `Step.losses` or `logits`, which have no graph then, but in `loss`, a mean over examples that is
+    gradient of `Step.losses` or `logits`, which have no graph then, but in `loss`, a mean over examples,
     called for each chunk. `ranks`: that, and in parts of several processes; `Step` and `Batch` are then this
     rank's part, `Step.whole` is all."""
 
