@@ -86,6 +86,7 @@ def _batch_norm(
         parts_of_dual(weight),
         parts_of_dual(bias),
     )
+    # Without running statistics in the call, so that a meta pass cannot move them.
     y, mean_C, inverse_std_C = torch.native_batch_norm(x, gamma, beta, None, None, True, momentum, eps)
     sums = None if dx is None else batch_norm_sums(dx, x, gamma, mean_C, inverse_std_C, eps)
     per_channel = x.numel() // len(mean_C)

@@ -49,6 +49,7 @@ def alignment(
             else value.detach()
             for name, value in parameters.items()
         }
+        # A parameter without a tangent is a constant, which costs forward mode nothing.
         losses_B, tangents_B = forward_ad.unpack_dual(per_example_loss(duals))
     # No tangent: nothing in the direction reaches the losses.
     return torch.zeros_like(losses_B) if tangents_B is None else tangents_B

@@ -112,12 +112,16 @@ class StepTrace:
                 continue
             for name, parameter in member.named_parameters(prefix, recurse=False):
                 if parameter.requires_grad:
+                    # A copy for each example, so that backward keeps their gradients apart in place of adding
+                    # them up; `expand` takes no memory.
                     copies = parameter.expand(num_examples, *parameter.shape[1:])
                     copies.register_hook(partial(self.copies.__setitem__, name))
                     stand_ins[name] = copies
         return stand_ins
 
     def _follow(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        # A layer that is called more than once in a pass makes a call each time: the derivative of a shared
+        # parameter is the sum over its uses.
         call = _Call(layer, inputs[0].detach())
         self.calls.append(call)
         output.register_hook(call.keep)

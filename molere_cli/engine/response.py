@@ -98,6 +98,8 @@ def optimizer_response(
 
 
 def _sgd_factor(group: Mapping[str, Any]) -> float:
+    # The momentum buffer is m = mu m_old + g, so that dm/dg = 1 whatever came before; plain momentum steps by
+    # lr m. Nesterov steps by lr (g + mu m), which has g twice. Weight decay adds a constant, gone in d/dg.
     return float(group["lr"] * (1.0 + group["momentum"] if group["nesterov"] else 1.0))
 
 
@@ -115,8 +117,10 @@ def _adam_factor(
     gradient = parameter.grad
     if group["weight_decay"] and not group["decoupled_weight_decay"]:
         gradient = gradient + group["weight_decay"] * before
+    # Both moments hold this step's g: m_hat = (.. + (1 - beta1) g) / c1, v_hat = (.. + (1 - beta2) g^2) / c2,
+    # whose root has the derivative (1 - beta2) g / (c2 root). The two terms are those of the quotient rule.
     root = (second / correction2).sqrt_()
-    denominator = root + group["eps"]
+    denominator = root + group["eps"]  # outside of the root, as torch has it
     through_first = (1 - beta1) / correction1 / denominator
     through_second = (
         first / correction1 * gradient * ((1 - beta2) / correction2) / (root * denominator.square())
@@ -131,6 +135,8 @@ def _respond_to_clipping(response: dict[Tensor, Tensor], clipping: Clipping) -> 
     gradients = [clipping.gradients[parameter] for parameter in response]
     vectors = list(response.values())
     scale = clipping.bound / (clipping.norm + 1e-6)
+    # d(s g)/dg = s (I - g g^T / (norm (norm + 1e-6))): shorter in all directions, and nearly nothing along g,
+    # since a longer gradient is cut back to the same length. It is symmetric: its own transpose.
     # What the optimizer was given is the clipped gradient s g, so its direction is that over (s norm).
     along = sum((g * v).sum() for g, v in zip(gradients, vectors, strict=True)) / (scale * clipping.norm)
     shrink = along * clipping.norm / (clipping.norm + 1e-6) / (scale * clipping.norm)

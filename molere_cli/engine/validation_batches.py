@@ -95,6 +95,8 @@ class ValidationBatches:
 
     def _line_up(self, epoch: int, num_batches: int) -> None:
         assert self._cycle is not None
+        # Drawn for as many updates as there can be; what an epoch leaves over is drawn and not used, so
+        # that the next epoch begins at the same place however this one ended.
         drawn = [self._cycle.draw() for _ in range(num_batches)]
         seed = derived_seed(self.seed, "validation", epoch)
         self._batches = self.feed.training(drawn, seed=seed, start=self._num_taken)

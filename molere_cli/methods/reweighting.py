@@ -179,12 +179,14 @@ class Reweighting:
             self._hardness.add(step.whole)
         if self._pending is None:
             return
+        # Taken out first: a step without a meta-update in between must not find the weights of an older one.
         pending, self._pending = self._pending, None
         number = step.batch.num_whole
         hypergradient_B = self.ranks.gathered(self._hypergradient(step, pending), number)
         scaled_B = scale_hypergradient(hypergradient_B, self.settings.hypergradient_scale)
         self.reweighter_optimizer.zero_grad(set_to_none=True)
-        # (5): d L_val / d w, through the weights (2), into phi.
+        # (5): d L_val / d w, through the weights (2), into phi. The vector-Jacobian product runs through the
+        # graph that `weights` has kept: the reweighter is evaluated once, on the inputs that the step had.
         pending.weights.backward(scaled_B.to(pending.weights.dtype))
         self.ranks.sum_(self.ranks.gradients_of(self.reweighter.parameters()))
         self.reweighter_optimizer.step()
@@ -194,7 +196,7 @@ class Reweighting:
         """Of the weights of this rank's part of the batch."""
         part, share = self.ranks.part(step.batch.num_whole), self.ranks.share(step.batch.num_whole)
         before = pending.before
-        # v = grad L_val at theta', where the step has led.
+        # v = grad L_val at theta', where the step has led: the classifier's parameters are there and stay.
         val = self._validation.next()
         val_loss, gradient = self.classifier.validation_gradient(
             val.images, val.labels, num_whole=val.num_whole

@@ -39,7 +39,7 @@ def weights_from_log(
     `mean`: exp(z) over its batch mean, that is softmax(z) times B; exactly 1 where all z are equal.
     `none`: sigmoid(z), as in Meta-Weight-Net (arXiv 1902.07379).
     """
-    # Bounded before normalisation: the bound is on how far apart two weights can be.
+    # Bounded before normalisation: the bound is on how far apart two weights can be, b^2 at most.
     if bound is not None:
         log_weights_B = _Within.apply(log_weights_B, math.log(bound))
     if normalization == "none":
