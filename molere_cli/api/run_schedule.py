@@ -249,14 +249,16 @@ def _loaded(schedule: Schedule, data: LoadedDataset | None) -> list[LoadedDatase
     Raises:
         ConfigError: the settings select by what a dataset has not.
     """
-    by_settings: dict[str, LoadedDataset] = {}
-    found = []
-    for search in schedule.searches:
-        key = search.config.data.model_dump_json()
-        if key not in by_settings:
-            by_settings[key] = data or load_dataset(search.config.data, schedule.registry)
-        check_selection(search.config.selection, by_settings[key])
-        found.append(by_settings[key])
+    found: list[LoadedDataset] = []
+    for position, search in enumerate(schedule.searches):
+        earlier = (
+            loaded
+            for before, loaded in zip(schedule.searches[:position], found, strict=True)
+            if before.config.data == search.config.data
+        )
+        loaded = data or next(earlier, None) or load_dataset(search.config.data, schedule.registry)
+        check_selection(search.config.selection, loaded)
+        found.append(loaded)
     return found
 
 

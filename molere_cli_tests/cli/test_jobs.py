@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from molere_cli.api.cluster_jobs import independent_commands, submit
+from molere_cli.api.run_schedule import make_schedule
 from molere_cli.config.from_flags import swept
 from molere_cli.registry.registry import load_plugins
 from molere_cli.runs.run_directory import RunDir
@@ -88,7 +89,8 @@ def test_four_seeds_of_which_one_is_requeued_are_compared(in_tmp, molere):
         "threads": "1",
         "device": "cpu",
     }
-    commands = independent_commands(swept(None, flags, registry), seeds, registry, runs=in_tmp / "runs")
+    schedule = make_schedule(swept(None, flags, registry), registry, seeds=seeds, runs=in_tmp / "runs")
+    commands = independent_commands(schedule)
     jobs = submit(commands, "local", in_tmp / "jobs", options={"timeout_min": "60"})
     run = RunDir(in_tmp / "runs" / "digits-erm-s2")
     wait_for(lambda: run.path.is_dir() and run.num_records() >= 5)
