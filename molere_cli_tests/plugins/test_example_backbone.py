@@ -11,7 +11,6 @@ import pytest
 from molere_cli_tests.environments import environment_with, run
 
 EXAMPLE = Path(__file__).parents[2] / "plugins" / "example_backbone"
-TRAIN = "train --dataset digits --backbone example_mlp --method erm --epochs 1"
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +47,14 @@ def test_the_example_trains(python, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_tests_of_the_example_pass(python, tmp_path):
+    test = shutil.copy(EXAMPLE / "test_molere_example_backbone.py", tmp_path)
+    done = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", test, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+@pytest.mark.slow
 def test_a_wrong_option_of_the_example_is_one_sentence(python, tmp_path):
     command = (
         "train --dataset digits --backbone example_mlp --backbone-option hiden=8 --method erm --epochs 1"
@@ -65,5 +72,5 @@ def test_the_example_is_not_installed_here():
 
 
 def test_the_example_fits_on_a_page():
-    files = ["pyproject.toml", "molere_example_backbone.py", "README.md"]
+    files = ["pyproject.toml", "molere_example_backbone.py", "README.md", "test_molere_example_backbone.py"]
     assert sum(len((EXAMPLE / name).read_text().splitlines()) for name in files) < 60

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import molere_cli
-from molere_cli import commands, report
+from molere_cli import commands, report, testing
 from molere_cli.registry.registry import load_plugins
 from molere_cli_tests.layout import (
     CORE,
@@ -37,7 +37,7 @@ FLOORS = [
     ["engine"],
     ["methods"],
     ["training"],
-    ["hardness"],
+    ["hardness", "testing"],
     ["api"],
     ["commands"],
 ]
@@ -46,6 +46,8 @@ REPORT_MAY_IMPORT = {"foundation", "registry", "runs", "config", "report"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "torchmetrics", "safetensors", "datasets"}
 PUBLIC = {"molere_cli": molere_cli, "molere_cli.commands": commands, "molere_cli.report": report}
 """What plugins import from: the contracts, what commands need, finished runs."""
+TO_TESTS = {**PUBLIC, "molere_cli.testing": testing}
+"""What their tests, `test_*.py`, import from."""
 FIRST_PARTY = sorted(path.parent.name for path in PLUGINS.glob("molere_*/__init__.py"))
 
 
@@ -142,8 +144,9 @@ def test_a_plugin_imports_public_names_of_the_core_and_no_other_plugin(plugin):
             package = found.module.partition(".")[0]
             if package == "molere_cli":
                 found_any = True
-                assert found.module in PUBLIC, str(found)
-                assert found.name in PUBLIC[found.module].__all__, f"{found}.{found.name}"
+                public = TO_TESTS if file.name.startswith("test_") else PUBLIC
+                assert found.module in public, str(found)
+                assert found.name in public[found.module].__all__, f"{found}.{found.name}"
             assert package == plugin or package not in FIRST_PARTY, str(found)
     assert found_any
 
@@ -171,9 +174,9 @@ def test_packages_say_that_they_are_typed(package):
     assert (folder / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("package", PUBLIC)
+@pytest.mark.parametrize("package", TO_TESTS)
 def test_public_names_are_sorted_and_all_there(package):
-    public = PUBLIC[package]
+    public = TO_TESTS[package]
     assert public.__all__ == sorted(public.__all__, key=lambda name: (not name.isupper(), name))
     for name in public.__all__:
         assert getattr(public, name) is not None

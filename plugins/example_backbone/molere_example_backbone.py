@@ -1,5 +1,7 @@
 """A third-party plugin: the backbone `example_mlp`, with an option."""
 
+from math import prod
+
 from pydantic import Field
 
 from molere_cli import BackboneRequest, BackboneSpec, Options, hookimpl
@@ -12,14 +14,8 @@ class MLPOptions(Options):
 def build(request: BackboneRequest):
     from torch import nn  # here, so that `molere --help` stays quick
 
-    height, width = request.image_size
-    hidden = request.options.hidden
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(3 * height * width, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, request.num_classes),
-    )
+    first = nn.Linear(3 * prod(request.image_size), request.options.hidden)
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), nn.Linear(first.out_features, request.num_classes))
 
 
 @hookimpl
