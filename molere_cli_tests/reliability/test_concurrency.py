@@ -180,8 +180,8 @@ def test_an_erm_run_that_two_commands_need_is_trained_once(two, tmp_path):
         assert all(is_whole(path) for path in (folder / "runs").iterdir())
         for path in (folder / "runs").glob("*-lrw-*"):
             assert RunDir(path).environment()["split"]["erm_run"] == "runs/digits-erm-s0"
-            said = [line for each in done for line in each.err.splitlines() if line.startswith("note: ")]
-            notes = [line for line in said if "weights are nearly equal" not in line]
+        said = [line for each in done for line in each.err.splitlines() if line.startswith("note: ")]
+        notes = [line for line in said if "weights are nearly equal" not in line]
         taking, *waiting = sorted(notes)
         assert taking == "note: taking hardness scores from runs/digits-erm-s0"
         assert len(waiting) <= 1
