@@ -49,7 +49,7 @@ def collapse_of(metrics: Mapping[str, float], *, is_last: bool = False) -> str |
     if (is_last or num_updates >= COLLAPSE_CHECK_UPDATES) and spread < NEARLY_EQUAL:
         return (
             f"the weights are nearly equal after {num_updates:.0f} "
-            f"meta-update{'s' * (num_updates != 1)} (their spread is {spread:.2g} of their mean): this run is "
-            "ERM on the examples that train; raise --reweighter-lr or use --hypergradient-scale batch"
+            f"meta-update{'s' * (num_updates != 1)} (their spread is {spread:.2g} of their mean): this run "
+            "is ERM on the examples that train; raise --reweighter-lr or use --hypergradient-scale batch"
         )
     return None

@@ -96,8 +96,8 @@ def off(found, expected) -> float:
 def test_several_processes_give_what_one_gives(found):
     """In one test, since each of several pytest workers would train for its own."""
     for case, size in PAIRS:
-        # The reweighter's Adam divides by roots of squared gradients, which makes much of rounding: LRW was off
-        # by 1.4e-5 in single precision on an Intel Xeon. In double precision it is held as close as ERM.
+        # The reweighter's Adam divides by roots of squared gradients, which makes much of rounding: LRW was
+        # off by 1.4e-5 in single precision on an Intel Xeon. In double precision it is held as close as ERM.
         limit = {32: 1e-4 if case[0] == "lrw" else 1e-6, 64: 1e-12}[case[2]]
         for kind in ("parameter ", "pool ", "prediction ", *(["fit "] if case[0] == "erm" else [])):
             several, one = (of_case(found[number], case, kind) for number in (size, 1))
