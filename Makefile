@@ -6,6 +6,9 @@ INSTALLED := $(VENV)/.installed
 LOWEST := .venv-lowest
 BENCHMARKS := hypergradient dual_pass precision meta_batch training evaluation compile loading input_pipeline scale startup allocator dry_run concurrency suspects
 
+# Hundreds of tests start a process; each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-gpu check docs bench lint types audit slow docs-check check-lowest reproduce results result clean
 
 demo: $(INSTALLED)

@@ -7,6 +7,7 @@ another in as many steps; each imports only from floors below. `python -m molere
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -33,7 +34,8 @@ class Import(NamedTuple):
         return f"{self.file.relative_to(ROOT)}:{self.line} imports {self.module}"
 
 
-def imports_of(file: Path) -> Iterator[Import]:
+@functools.cache
+def imports_of(file: Path) -> tuple[Import, ...]:
     """Every import of a source file, wherever it stands."""
 
     def visit(node: ast.AST, *, lazy: bool, typing: bool) -> Iterator[Import]:
@@ -50,7 +52,7 @@ def imports_of(file: Path) -> Iterator[Import]:
             guarded = guards and child in node.body
             yield from visit(child, lazy=lazy, typing=typing or guarded)
 
-    yield from visit(ast.parse(file.read_text(encoding="utf-8")), lazy=False, typing=False)
+    return tuple(visit(ast.parse(file.read_text(encoding="utf-8")), lazy=False, typing=False))
 
 
 def sources(folder: Path) -> list[Path]:

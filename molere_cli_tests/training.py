@@ -24,6 +24,7 @@ def tiny_config(**changes) -> RunConfig:
         "batch_size": 16,
         "precision": "fp32",
         "device": "cpu",
+        "thumbnails": False,
     }
     return RunConfig.of(**{**settings, **changes})
 

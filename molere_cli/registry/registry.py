@@ -196,7 +196,7 @@ class Registry:
         self.problems.append(problem)
         warnings.warn(f"plugin {problem.plugin} {problem.message}", PluginWarning, stacklevel=2)
 
-    def load(self, entry: EntryPoint) -> None:
+    def load(self, entry: EntryPoint, *, first_party: bool = False) -> None:
         """Load one entry point; a failure goes into `problems`."""
         if self.manager.has_plugin(entry.name):
             self.problem(entry.name, f"is installed twice; {entry.value} is left out")
@@ -206,7 +206,7 @@ class Registry:
         except (Exception, SystemExit) as error:
             self.problem(entry.name, f"failed to import: {type(error).__name__}: {error}")
             return
-        self.add(plugin, entry.name, first_party=is_first_party(entry))
+        self.add(plugin, entry.name, first_party=first_party)
 
     def check(self) -> None:
         """Resolve every string that says where something is; a wrong one is a problem of its plugin.
@@ -216,11 +216,6 @@ class Registry:
         for offer in self.offers():
             for message in wrong_references(offer.spec):
                 self.problem(offer.plugin, message)
-
-
-def is_first_party(entry: EntryPoint) -> bool:
-    """Whether an entry point is of the core's own distribution, which bears the name of the group."""
-    return entry.dist is not None and entry.dist.name == PROJECT_NAME
 
 
 def empty_registry() -> Registry:
@@ -234,8 +229,9 @@ def load_plugins() -> Registry:
     """A registry with every installed plugin of the entry-point group `molere`: first those of the core's own
     distribution, whose names nobody can take, then the others, in name order."""
     registry = empty_registry()
-    for entry in sorted(
-        entry_points(group=PROJECT_NAME), key=lambda entry: (not is_first_party(entry), entry.name)
-    ):
-        registry.load(entry)
+    entries = entry_points(group=PROJECT_NAME)
+    # Asked once for each distribution: the name is read from all of its metadata.
+    ours = {dist for dist in {entry.dist for entry in entries} if dist and dist.name == PROJECT_NAME}
+    for entry in sorted(entries, key=lambda entry: (entry.dist not in ours, entry.name)):
+        registry.load(entry, first_party=entry.dist in ours)
     return registry

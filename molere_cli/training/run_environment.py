@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,12 +24,15 @@ def versions() -> dict[str, str]:
     """Versions of MOLERE, Python and the packages that numbers depend on."""
     from molere_cli import __version__
 
-    found = {"molere": __version__, "python": platform.python_version()}
+    return {"molere": __version__, "python": platform.python_version(), **_package_versions()}
+
+
+@functools.cache
+def _package_versions() -> dict[str, str]:
+    found = {}
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found
 
 

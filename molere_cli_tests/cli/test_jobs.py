@@ -79,13 +79,13 @@ def test_without_submitit_it_is_a_sentence(in_tmp, molere, monkeypatch):
 
 
 @pytest.mark.slow
-def test_four_seeds_of_which_one_is_requeued_are_compared(in_tmp, molere):
-    registry, seeds = load_plugins(), range(4)
+def test_three_seeds_of_which_one_is_requeued_are_compared(in_tmp, molere):
+    registry, seeds = load_plugins(), range(3)
     flags = {
         "method": "erm",
         "dataset": "digits",
         "limit_train": "300",
-        "epochs": "60",
+        "epochs": "24",
         "threads": "1",
         "device": "cpu",
     }
@@ -93,7 +93,7 @@ def test_four_seeds_of_which_one_is_requeued_are_compared(in_tmp, molere):
     commands = independent_commands(schedule)
     jobs = submit(commands, "local", in_tmp / "jobs", options={"timeout_min": "60"})
     run = RunDir(in_tmp / "runs" / "digits-erm-s2")
-    wait_for(lambda: run.path.is_dir() and run.num_records() >= 5)
+    wait_for(lambda: run.path.is_dir() and run.num_records() >= 3)
     # What a preempted job gets; it is the child of submitit's own process, which starts it again.
     controller = jobs[2].job_id
     (child,) = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
@@ -103,9 +103,9 @@ def test_four_seeds_of_which_one_is_requeued_are_compared(in_tmp, molere):
         job.wait()
     log = (in_tmp / "jobs" / f"{jobs[2].job_id}_0_log.out").read_text()
     assert "requeu" in log.lower(), log
-    assert run.num_records() == 60
+    assert run.num_records() == 24
     found = json.loads(molere(f"compare --runs {in_tmp / 'runs'} --format json").out)
-    assert [(row["label"], row["seeds"]) for row in found] == [("ERM", [0, 1, 2, 3])]
+    assert [(row["label"], row["seeds"]) for row in found] == [("ERM", [0, 1, 2])]
     again = shlex.join(commands[2]).replace(f"{in_tmp / 'runs'}", "whole")
     assert molere(again).code == 0
     whole = RunDir(in_tmp / "whole" / "digits-erm-s2")

@@ -18,7 +18,8 @@ ROWS = ["ERM", "LRW-Random", "LRW-Hard", "LRW-Auto", "MOLERE (LRW-Opt)"]
 @pytest.mark.slow
 def test_the_demo_ends_with_the_table_and_leaves_the_page(tmp_path):
     out = tmp_path / "demo"
-    command = [sys.executable, "-m", "molere_cli", "demo", "--seeds", "0-1", "--out", str(out)]
+    command = [sys.executable, "-m", "molere_cli", "demo", "--seeds", "0-1", "--epochs", "3"]
+    command += ["--out", str(out)]
     # The width of a terminal, which readline puts into the environment, is not what is looked at here.
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
@@ -39,7 +40,7 @@ def test_the_demo_ends_with_the_table_and_leaves_the_page(tmp_path):
     for run in finished:
         last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
         assert 0 < last["test/worst_group"] <= 1
-    for command_line in demo_commands("0-1"):
+    for command_line in demo_commands("0-1", epochs=3):
         assert command_line in done.stderr
 
 

@@ -18,7 +18,7 @@ from molere_cli.commands import app as entry
 from molere_cli.commands.plugin_commands import CORE_COMMANDS
 from molere_cli.foundation.errors import PluginError, UnknownNameError
 from molere_cli.registry.offers import PluginWarning
-from molere_cli.registry.registry import Registry, empty_registry, is_first_party, load_plugins
+from molere_cli.registry.registry import Registry, empty_registry, load_plugins
 
 _numbers = itertools.count()
 
@@ -364,7 +364,6 @@ def test_our_own_are_those_of_the_distribution_of_the_core_and_come_first(entry_
         registry = load_plugins()
     assert {offer.first_party for offer in registry.offers()} == {True}
     assert registry.splits.get("random").name == "random"
-    assert not is_first_party(third)
 
 
 def test_an_entry_point_of_a_name_that_is_taken_is_left_out(entry_point):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -280,14 +282,16 @@ def test_a_process_that_holds_no_arrays_says_so_and_predicts_all_the_same(arrays
     assert "was in the memory of a Python process; give it to `molere_cli.dataset(" in evaluated.stderr
 
 
-def test_nothing_is_printed_and_the_logger_hears(arrays, capfd, caplog):
-    with caplog.at_level(logging.DEBUG, logger="molere"):
-        molere.train(arrays, methods="erm", **SMALL)
+def test_nothing_is_printed_and_the_logger_hears(arrays, capfd, monkeypatch):
+    logger, heard = logging.getLogger("molere"), SimpleQueue()
+    monkeypatch.setattr(logger, "handlers", [*logger.handlers, QueueHandler(heard)])
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    molere.train(arrays, methods="erm", **SMALL)
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
-    levels = {record.levelname for record in caplog.records}
-    assert levels == {"INFO", "DEBUG"}
-    assert any("ERM seed 0: 2 epochs" in record.message for record in caplog.records)
+    records = [heard.get() for _ in range(heard.qsize())]
+    assert {record.levelname for record in records} == {"INFO", "DEBUG"}
+    assert any("ERM seed 0: 2 epochs" in record.message for record in records)
 
 
 @pytest.mark.parametrize(

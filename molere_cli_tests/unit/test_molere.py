@@ -77,6 +77,7 @@ def test_the_final_validation_set_holds_the_planted_labels(seed, registry):
         split="none",
         **INSTANCE,
         train_on="train",
+        epochs=20,
         seed=seed,
         precision="fp32",
         device="cpu",

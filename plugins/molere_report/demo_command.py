@@ -12,6 +12,14 @@ from molere_cli.commands import Quiet, say, show, stdout_encoding, stdout_width
 
 def demo(
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds of every row: 0-4 or 0,2,7.")] = "0-4",
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            min=1,
+            help="Of every run, in place of the default; few show how it goes, not the gains.",
+        ),
+    ] = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the runs and the report; a number is added if it exists.")
     ] = Path("runs/demo"),
@@ -32,10 +40,10 @@ def demo(
         folder = claim_name(out, Path.mkdir, numbered=True)
     if not quiet:
         say("The runs are those of:", err=True)
-        for command in demo_commands(seeds):
+        for command in demo_commands(seeds, epochs=epochs):
             say(f"  {command}", err=True)
     finished = track(
-        demo_runs(numbers, runs=folder),
+        demo_runs(numbers, runs=folder, epochs=epochs),
         total=num_demo_runs(numbers),
         description="training",
         console=stderr,

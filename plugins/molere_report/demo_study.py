@@ -26,15 +26,19 @@ JOBS: tuple[tuple[Row, ...], ...] = (
 ROWS: tuple[Row, ...] = (ERM, *(row for job in JOBS for row in job))
 
 
-def demo_commands(seeds: str) -> list[str]:
+def demo_commands(seeds: str, *, epochs: int | None = None) -> list[str]:
     """The command lines that do the same, one a row of the table."""
     common = "--dataset colour-digits --dataset-option rho=0.9 --precision fp32 --device cpu --threads 1"
     flags = [" ".join(f"--{key} {value}" for key, value in row.items()) for row in ROWS]
-    return [f"molere train {common} {row} --seeds {seeds}" for row in flags]
+    end = f"--seeds {seeds}" if epochs is None else f"--epochs {epochs} --seeds {seeds}"
+    return [f"molere train {common} {row} {end}" for row in flags]
 
 
-def demo_runs(seeds: Sequence[int], *, runs: Path) -> Iterator[Path]:
+def demo_runs(seeds: Sequence[int], *, runs: Path, epochs: int | None = None) -> Iterator[Path]:
     """Train every row for every seed under `runs`, in two processes of one thread each.
+
+    Args:
+        epochs: of every run, in place of the default.
 
     Yields:
         Each run directory when it is done: first ERM's, which the splits are made from.
@@ -45,7 +49,7 @@ def demo_runs(seeds: Sequence[int], *, runs: Path) -> Iterator[Path]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(WORKERS, os.cpu_count() or 1), mp_context=context) as pool:
         for jobs in (erm, rest):
-            futures = [pool.submit(_train, rows, seed, runs) for seed, rows in jobs]
+            futures = [pool.submit(_train, rows, seed, runs, epochs) for seed, rows in jobs]
             for future in as_completed(futures):
                 yield from future.result()
 
@@ -55,7 +59,7 @@ def num_demo_runs(seeds: Sequence[int]) -> int:
     return len(seeds) * len(ROWS)
 
 
-def _train(rows: Sequence[Row], seed: int, runs: Path) -> list[Path]:
+def _train(rows: Sequence[Row], seed: int, runs: Path, epochs: int | None) -> list[Path]:
     from molere_cli import dataset, train
 
     keep_freed_memory()
@@ -65,5 +69,6 @@ def _train(rows: Sequence[Row], seed: int, runs: Path) -> list[Path]:
     # Of jobs that have a method alike, named by the split too, so that the folder reads like the table.
     out = runs / f"colour-digits-{methods[0]}-{split}-s{seed}" if split and len(rows) == 1 else None
     # Methods of one call share what they ask of the pool.
-    found = train(data, methods=methods, split=split, seeds=seed, runs=runs, out=out, **MACHINE)
+    settings = MACHINE if epochs is None else {**MACHINE, "epochs": epochs}
+    found = train(data, methods=methods, split=split, seeds=seed, runs=runs, out=out, **settings)
     return [run.path for run in found]
