@@ -6,12 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from molere_cli.api.run_schedule import parse_seeds
+    from molere_cli.api.run_schedule import Schedule, parse_seeds
     from molere_cli.commands.completion import run_directories
     from molere_cli.commands.console import Notes, stderr
-    from molere_cli.commands.flags import Average, Quiet, RunsDir
-    from molere_cli.commands.help import examples
+    from molere_cli.commands.flags import Average, Quiet, RunsDir, key_values
+    from molere_cli.commands.help import ShortHelp, examples
     from molere_cli.commands.output import say, show, show_table, stdout_encoding, stdout_width
+    from molere_cli.commands.run_flags import RunFlags, with_run_flags
+    from molere_cli.config.run_config import flag_name
     from molere_cli.engine.average import AVERAGE_SUFFIX
     from molere_cli.foundation.allocator import keep_freed_memory
     from molere_cli.foundation.files import (
@@ -32,12 +34,17 @@ _LAZY = {
     "Notes": "molere_cli.commands.console",
     "Quiet": "molere_cli.commands.flags",
     "Registry": "molere_cli.registry.registry",
+    "RunFlags": "molere_cli.commands.run_flags",
     "RunsDir": "molere_cli.commands.flags",
+    "Schedule": "molere_cli.api.run_schedule",
+    "ShortHelp": "molere_cli.commands.help",
     "claim_name": "molere_cli.foundation.files",
     "examples": "molere_cli.commands.help",
+    "flag_name": "molere_cli.config.run_config",
     "harmless": "molere_cli.foundation.plain_text",
     "json_text": "molere_cli.foundation.files",
     "keep_freed_memory": "molere_cli.foundation.allocator",
+    "key_values": "molere_cli.commands.flags",
     "load_plugins": "molere_cli.registry.registry",
     "make_folder": "molere_cli.foundation.files",
     "new_folder": "molere_cli.foundation.files",
@@ -50,6 +57,7 @@ _LAZY = {
     "stderr": "molere_cli.commands.console",
     "stdout_encoding": "molere_cli.commands.output",
     "stdout_width": "molere_cli.commands.output",
+    "with_run_flags": "molere_cli.commands.run_flags",
     "write_text": "molere_cli.foundation.files",
     "writing": "molere_cli.foundation.files",
 }
@@ -60,12 +68,17 @@ __all__ = [
     "Notes",
     "Quiet",
     "Registry",
+    "RunFlags",
     "RunsDir",
+    "Schedule",
+    "ShortHelp",
     "claim_name",
     "examples",
+    "flag_name",
     "harmless",
     "json_text",
     "keep_freed_memory",
+    "key_values",
     "load_plugins",
     "make_folder",
     "new_folder",
@@ -78,6 +91,7 @@ __all__ = [
     "stderr",
     "stdout_encoding",
     "stdout_width",
+    "with_run_flags",
     "write_text",
     "writing",
 ]

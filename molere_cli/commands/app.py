@@ -38,6 +38,14 @@ from molere_cli.registry.registry import load_plugins
 UsageError: Any = typer.BadParameter.__base__
 """What Typer raises for wrong usage; it has no name of its own in Typer."""
 
+SUBMIT = "{} is gone: molere submit takes the flags of molere train, and --to print, slurm or local"
+GONE = {
+    "split --diagnose": "--diagnose is gone: molere split --strategy auto asks the pool what its hard "
+    "examples are, says so in a sentence, and chooses by that",
+    **{f"train {flag}": SUBMIT.format(flag) for flag in ("--print-commands", "--submit", "--submit-option")},
+}
+"""What is said of flags that are no more."""
+
 
 class Root(TyperGroup):
     """The command whose complaints about its arguments show them as harmless text.
@@ -64,6 +72,8 @@ class Root(TyperGroup):
         try:
             return super().invoke(ctx)
         except UsageError as error:
+            if gone := GONE.get(f"{ctx.invoked_subcommand} {getattr(error, 'option_name', '')}"):
+                raise ConfigError(gone) from error
             error.message = harmless(error.message)
             raise
 

@@ -19,7 +19,7 @@ SMALL = "--dataset digits --limit-train 60 --epochs 2 --batch-size 32 --quiet"
 def alone(molere, monkeypatch):
     """Runs `molere LINE` where no plugin with commands is installed, nor can be imported."""
     without = set(COMMANDS.values())
-    assert {"molere_report", "molere_export"} <= without
+    assert {"molere_report", "molere_export", "molere_jobs"} <= without
     kept = [entry for entry in entry_points(group="molere") if entry.name not in without]
     monkeypatch.setattr("molere_cli.registry.registry.entry_points", lambda group: kept)
     for name in {*without, *(name for name in sys.modules if name.partition(".")[0] in without)}:
@@ -42,7 +42,7 @@ def test_train_split_eval_compare_hardest_and_plugins_run(alone, in_tmp):
 
 
 def test_what_those_plugins_add_is_no_command(alone):
-    assert {"report", "plot", "curves", "demo", "export"} <= COMMANDS.keys()
+    assert {"report", "plot", "curves", "demo", "export", "submit"} <= COMMANDS.keys()
     for name in COMMANDS:
         done = alone(name)
         assert (done.code, done.out) == (2, "")
