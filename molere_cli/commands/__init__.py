@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         writing,
     )
     from molere_cli.foundation.plain_text import harmless
+    from molere_cli.registry.offers import unknown
     from molere_cli.registry.registry import Registry, load_plugins
 
 _LAZY = {
@@ -57,6 +58,7 @@ _LAZY = {
     "stderr": "molere_cli.commands.console",
     "stdout_encoding": "molere_cli.commands.output",
     "stdout_width": "molere_cli.commands.output",
+    "unknown": "molere_cli.registry.offers",
     "with_run_flags": "molere_cli.commands.run_flags",
     "write_text": "molere_cli.foundation.files",
     "writing": "molere_cli.foundation.files",
@@ -91,6 +93,7 @@ __all__ = [
     "stderr",
     "stdout_encoding",
     "stdout_width",
+    "unknown",
     "with_run_flags",
     "write_text",
     "writing",

@@ -20,7 +20,6 @@ from typer.core import TyperGroup
 from molere_cli import __version__
 from molere_cli.commands.compare import compare
 from molere_cli.commands.evaluate import evaluate
-from molere_cli.commands.hardest import hardest
 from molere_cli.commands.help import EXAMPLES, ShortHelp, examples
 from molere_cli.commands.output import ready_streams, say, written_out
 from molere_cli.commands.plugin_commands import CORE_COMMANDS, plugin_commands
@@ -85,9 +84,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find the hard examples of a dataset, and train on them by learned reweighting.",
 )
-core_commands: tuple[Callable[..., None], ...] = (
-    *(train, split, evaluate, compare, hardest, predict, plugins),
-)
+core_commands: tuple[Callable[..., None], ...] = (*(train, split, evaluate, compare, predict, plugins),)
 for name, function in zip(CORE_COMMANDS, core_commands, strict=True):
     app.command(name, cls=ShortHelp, epilog=examples(*EXAMPLES[name]))(function)
 

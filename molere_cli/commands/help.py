@@ -27,7 +27,6 @@ EXAMPLES = {
     ),
     "eval": ("molere eval", "molere eval runs/digits-erm-s0 --by class"),
     "compare": ("molere compare runs/*", "molere compare runs/* --format markdown --columns n,accuracy,gain"),
-    "hardest": ("molere hardest", "molere hardest runs/digits-erm-s0 --suspects --csv suspects.csv"),
     "predict": (
         "molere predict runs/digits-erm-s0 new",
         "molere predict runs/digits-erm-s0 new --csv found.csv",

@@ -143,6 +143,8 @@ def schedule_as_toml(schedule: Schedule, *, lr: str | None, seeds: str | None) -
 
 def next_step(finished: Sequence[Path]) -> str | None:
     """What to type next, in a line: a comparison, once there is something beside these runs or among them."""
+    from molere_cli.commands.plugin_commands import plugin_commands
+    from molere_cli.registry.registry import load_plugins
     from molere_cli.runs.find_runs import finished_runs
 
     if not finished:
@@ -150,6 +152,8 @@ def next_step(finished: Sequence[Path]) -> str | None:
     folder = finished[-1].parent
     if len(finished_runs(folder)) > 1:
         return f"next: molere compare {shlex.quote(str(folder))}/*"
+    if "hardest" not in plugin_commands(load_plugins()):
+        return None
     return f"next: molere hardest {shlex.quote(str(finished[-1]))}"
 
 

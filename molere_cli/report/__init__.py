@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         estimate,
         example_estimate,
     )
-    from molere_cli.report.suspects import Suspect, Suspects, find_suspects, held_out_columns, suspects_csv
     from molere_cli.report.table import Format, as_json, render
     from molere_cli.runs import gallery_choice
     from molere_cli.runs.run_directory import RunDir
@@ -51,8 +50,6 @@ _LAZY = {
     "RunTable": "molere_cli.runs.run_tables",
     "SeedPair": "molere_cli.report.comparison_rows",
     "Spread": "molere_cli.report.statistics",
-    "Suspect": "molere_cli.report.suspects",
-    "Suspects": "molere_cli.report.suspects",
     "Verdict": "molere_cli.report.significance",
     "as_json": "molere_cli.report.table",
     "compare_runs": "molere_cli.report.comparison",
@@ -63,15 +60,12 @@ _LAZY = {
     "example_estimate": "molere_cli.report.statistics",
     "explanation": "molere_cli.report.cells",
     "find_runs": "molere_cli.report.records",
-    "find_suspects": "molere_cli.report.suspects",
     "gallery_choice": "molere_cli.runs.gallery_choice",
     "grids": "molere_cli.report.cells",
-    "held_out_columns": "molere_cli.report.suspects",
     "independent": "molere_cli.report.comparison",
     "load_runs": "molere_cli.report.records",
     "render": "molere_cli.report.table",
     "seeds_text": "molere_cli.report.comparison_rows",
-    "suspects_csv": "molere_cli.report.suspects",
     "verdict_text": "molere_cli.report.columns",
     "verdicts": "molere_cli.report.significance",
 }
@@ -98,8 +92,6 @@ __all__ = [
     "RunTable",
     "SeedPair",
     "Spread",
-    "Suspect",
-    "Suspects",
     "Verdict",
     "as_json",
     "compare_runs",
@@ -110,15 +102,12 @@ __all__ = [
     "example_estimate",
     "explanation",
     "find_runs",
-    "find_suspects",
     "gallery_choice",
     "grids",
-    "held_out_columns",
     "independent",
     "load_runs",
     "render",
     "seeds_text",
-    "suspects_csv",
     "verdict_text",
     "verdicts",
 ]
