@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from molere_cli.engine.method import Method, TrainingContext, num_steps, validation_positions
+from molere_cli.engine.method import Method, TrainingContext, validation_positions
 from molere_cli.engine.step import Step
 from molere_cli.methods.reweighting import make_reweighting, weights_read
 
@@ -28,11 +28,11 @@ class LRW(Method):
         self.weights_read = weights_read(context.reweighter)
 
     def before_epoch(self, epoch: int) -> Tensor:
-        self._reweighting.start_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))
+        self._reweighting.start_epoch(epoch, num_steps=self.context.num_steps(self.positions))
         return self.positions
 
     def resume_epoch(self, epoch: int) -> Tensor:
-        self._reweighting.resume_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))
+        self._reweighting.resume_epoch(epoch, num_steps=self.context.num_steps(self.positions))
         return self.positions
 
     def weights(self, step: Step) -> Tensor | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from molere_cli.engine.method import Method, TrainingContext, num_steps, positions_of, training_positions
+from molere_cli.engine.method import Method, TrainingContext, positions_of, training_positions
 from molere_cli.engine.step import Step
 from molere_cli.methods.reweighting import make_reweighting, weights_read
 from molere_cli.methods.splitter import SplitterTraining
@@ -69,12 +69,12 @@ class MOLERE(Method):
             # A tag of its own: another set in the old order would start where the old one was left.
             self._reweighting.set_validation(positions_of(self._in_validation), tag=epoch)
         self._move_positions()
-        self._reweighting.start_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))
+        self._reweighting.start_epoch(epoch, num_steps=self.context.num_steps(self.positions))
         return self.positions
 
     def resume_epoch(self, epoch: int) -> Tensor:
         self._move_positions()
-        self._reweighting.resume_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))
+        self._reweighting.resume_epoch(epoch, num_steps=self.context.num_steps(self.positions))
         return self.positions
 
     def _move_positions(self) -> None:
