@@ -25,7 +25,7 @@ EXAMPLES = {
         "molere split --strategy hard --delta 0.1",
         "molere split --strategy auto --dataset colour-digits --out auto.parquet",
     ),
-    "eval": ("molere eval", "molere eval runs/digits-erm-s0 --by class"),
+    "eval": ("molere eval", "molere eval runs/digits-erm-s0 --on corrupted:gaussian_noise:3"),
     "compare": ("molere compare runs/*", "molere compare runs/* --format markdown --columns n,accuracy,gain"),
     "predict": (
         "molere predict runs/digits-erm-s0 new",
