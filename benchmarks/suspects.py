@@ -17,6 +17,7 @@ import harness
 import numpy as np
 import pyarrow as pa
 import torch
+from molere_report.suspects import COLUMNS, HELD_OUT, suspects_of
 from numpy.typing import NDArray
 
 from molere_cli.api.run_schedule import train_runs
@@ -26,7 +27,6 @@ from molere_cli.engine.prediction import predict_batches
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.hardness.hardness_scores import folds
 from molere_cli.registry.registry import Registry, load_plugins
-from molere_cli.report.suspects import COLUMNS, HELD_OUT, suspects_of
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.runs.run_tables import RunTable
 

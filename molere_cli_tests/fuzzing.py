@@ -21,7 +21,7 @@ from molere_transforms.noise import labels_from_file
 from safetensors import safe_open
 from torch import nn
 
-from molere_cli.config.config_file import load_config
+from molere_cli.config.config_file import read_config_file, validate_config
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.engine.checkpoint import load_classifier, load_state
@@ -241,6 +241,9 @@ def targets(run: RunDir, split: Path, data: LoadedDataset, registry: Registry, f
             num_full=1 + max(data.pool_indices.tolist()),
         )
 
+    def read_settings(path: Path) -> None:
+        validate_config(read_config_file(path), source=str(path))
+
     def read_manifest(where: Path) -> None:
         load_dataset(RunConfig.of(dataset=f"csv:{where / 'images.csv'}").data, registry)
 
@@ -249,8 +252,8 @@ def targets(run: RunDir, split: Path, data: LoadedDataset, registry: Registry, f
         Target("records", folder / "run", records, read_records),
         Target("records-without-digests", folder / "older", records, read_records),
         Target("checkpoint", folder / "run", checkpoint, read_checkpoint),
-        Target("toml", folder / "lists", ("run.toml",), lambda where: load_config(where / "run.toml", {})),
-        Target("json", folder / "lists", ("run.json",), lambda where: load_config(where / "run.json", {})),
+        Target("toml", folder / "lists", ("run.toml",), lambda where: read_settings(where / "run.toml")),
+        Target("json", folder / "lists", ("run.json",), lambda where: read_settings(where / "run.json")),
         Target("noise", folder / "lists", ("noise.csv",), read_noise),
         Target("manifest", folder / "lists", ("images.csv",), read_manifest),
     ]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from molere_cli.foundation.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from molere_cli.api.run_schedule import parse_seeds
+    from molere_cli.api.run_schedule import Schedule, parse_seeds
     from molere_cli.commands.completion import run_directories
     from molere_cli.commands.console import Notes, stderr
-    from molere_cli.commands.flags import Average, Quiet, RunsDir
-    from molere_cli.commands.help import examples
+    from molere_cli.commands.flags import Average, Quiet, RunsDir, key_values
+    from molere_cli.commands.help import ShortHelp, examples
     from molere_cli.commands.output import say, show, show_table, stdout_encoding, stdout_width
+    from molere_cli.commands.run_flags import RunFlags, with_run_flags
+    from molere_cli.config.run_config import flag_name
     from molere_cli.engine.average import AVERAGE_SUFFIX
     from molere_cli.foundation.allocator import keep_freed_memory
     from molere_cli.foundation.files import (
@@ -24,35 +27,28 @@ if TYPE_CHECKING:
         writing,
     )
     from molere_cli.foundation.plain_text import harmless
+    from molere_cli.registry.offers import unknown
     from molere_cli.registry.registry import Registry, load_plugins
 
-_LAZY = {
-    "AVERAGE_SUFFIX": "molere_cli.engine.average",
-    "Average": "molere_cli.commands.flags",
-    "Notes": "molere_cli.commands.console",
-    "Quiet": "molere_cli.commands.flags",
-    "Registry": "molere_cli.registry.registry",
-    "RunsDir": "molere_cli.commands.flags",
-    "claim_name": "molere_cli.foundation.files",
-    "examples": "molere_cli.commands.help",
-    "harmless": "molere_cli.foundation.plain_text",
-    "json_text": "molere_cli.foundation.files",
-    "keep_freed_memory": "molere_cli.foundation.allocator",
-    "load_plugins": "molere_cli.registry.registry",
-    "make_folder": "molere_cli.foundation.files",
-    "new_folder": "molere_cli.foundation.files",
-    "parse_seeds": "molere_cli.api.run_schedule",
-    "replacing": "molere_cli.foundation.files",
-    "run_directories": "molere_cli.commands.completion",
-    "say": "molere_cli.commands.output",
-    "show": "molere_cli.commands.output",
-    "show_table": "molere_cli.commands.output",
-    "stderr": "molere_cli.commands.console",
-    "stdout_encoding": "molere_cli.commands.output",
-    "stdout_width": "molere_cli.commands.output",
-    "write_text": "molere_cli.foundation.files",
-    "writing": "molere_cli.foundation.files",
-}
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "api.run_schedule": "Schedule parse_seeds",
+        "commands.completion": "run_directories",
+        "commands.console": "Notes stderr",
+        "commands.flags": "Average Quiet RunsDir key_values",
+        "commands.help": "ShortHelp examples",
+        "commands.output": "say show show_table stdout_encoding stdout_width",
+        "commands.run_flags": "RunFlags with_run_flags",
+        "config.run_config": "flag_name",
+        "engine.average": "AVERAGE_SUFFIX",
+        "foundation.allocator": "keep_freed_memory",
+        "foundation.files": "claim_name json_text make_folder new_folder replacing write_text writing",
+        "foundation.plain_text": "harmless",
+        "registry.offers": "unknown",
+        "registry.registry": "Registry load_plugins",
+    },
+)
 
 __all__ = [
     "AVERAGE_SUFFIX",
@@ -60,12 +56,17 @@ __all__ = [
     "Notes",
     "Quiet",
     "Registry",
+    "RunFlags",
     "RunsDir",
+    "Schedule",
+    "ShortHelp",
     "claim_name",
     "examples",
+    "flag_name",
     "harmless",
     "json_text",
     "keep_freed_memory",
+    "key_values",
     "load_plugins",
     "make_folder",
     "new_folder",
@@ -78,13 +79,8 @@ __all__ = [
     "stderr",
     "stdout_encoding",
     "stdout_width",
+    "unknown",
+    "with_run_flags",
     "write_text",
     "writing",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(_LAZY[name])
-    return module if _LAZY[name].endswith(f".{name}") else getattr(module, name)

@@ -20,7 +20,6 @@ from typer.core import TyperGroup
 from molere_cli import __version__
 from molere_cli.commands.compare import compare
 from molere_cli.commands.evaluate import evaluate
-from molere_cli.commands.hardest import hardest
 from molere_cli.commands.help import EXAMPLES, ShortHelp, examples
 from molere_cli.commands.output import ready_streams, say, written_out
 from molere_cli.commands.plugin_commands import CORE_COMMANDS, plugin_commands
@@ -37,6 +36,14 @@ from molere_cli.registry.registry import load_plugins
 
 UsageError: Any = typer.BadParameter.__base__
 """What Typer raises for wrong usage; it has no name of its own in Typer."""
+
+SUBMIT = "{} is gone: molere submit takes the flags of molere train, and --to print, slurm or local"
+GONE = {
+    "split --diagnose": "--diagnose is gone: molere split --strategy auto asks the pool what its hard "
+    "examples are, says so in a sentence, and chooses by that",
+    **{f"train {flag}": SUBMIT.format(flag) for flag in ("--print-commands", "--submit", "--submit-option")},
+}
+"""What is said of flags that are no more."""
 
 
 class Root(TyperGroup):
@@ -64,6 +71,8 @@ class Root(TyperGroup):
         try:
             return super().invoke(ctx)
         except UsageError as error:
+            if gone := GONE.get(f"{ctx.invoked_subcommand} {getattr(error, 'option_name', '')}"):
+                raise ConfigError(gone) from error
             error.message = harmless(error.message)
             raise
 
@@ -75,9 +84,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find the hard examples of a dataset, and train on them by learned reweighting.",
 )
-core_commands: tuple[Callable[..., None], ...] = (
-    *(train, split, evaluate, compare, hardest, predict, plugins),
-)
+core_commands: tuple[Callable[..., None], ...] = (*(train, split, evaluate, compare, predict, plugins),)
 for name, function in zip(CORE_COMMANDS, core_commands, strict=True):
     app.command(name, cls=ShortHelp, epilog=examples(*EXAMPLES[name]))(function)
 

@@ -11,10 +11,10 @@ from typer.core import TyperCommand
 COMMON = (
     *("dataset", "method", "split", "strategy", "delta", "backbone", "recipe", "init_from", "epochs"),
     *("batch_size", "lr", "augment", "image_size", "tuning", "select", "seeds", "device", "config", "runs"),
-    *("erm", "out", "as_json", "resume", "resume_unfinished", "dry_run", "help", "help_all"),
+    *("erm", "out", "as_json", "resume", "resume_unfinished", "dry_run", "to", "help", "help_all"),
 )
 """What `--help` shows of a command that has a flag for every setting, in this order."""
-NOT_OF_TRAIN = {"strategy", "out", "as_json"}
+NOT_OF_RUNS = {"strategy", "out", "as_json"}
 
 EXAMPLES = {
     "train": (
@@ -25,9 +25,8 @@ EXAMPLES = {
         "molere split --strategy hard --delta 0.1",
         "molere split --strategy auto --dataset colour-digits --out auto.parquet",
     ),
-    "eval": ("molere eval", "molere eval runs/digits-erm-s0 --by class"),
+    "eval": ("molere eval", "molere eval runs/digits-erm-s0 --on corrupted:gaussian_noise:3"),
     "compare": ("molere compare runs/*", "molere compare runs/* --format markdown --columns n,accuracy,gain"),
-    "hardest": ("molere hardest", "molere hardest runs/digits-erm-s0 --suspects --csv suspects.csv"),
     "predict": (
         "molere predict runs/digits-erm-s0 new",
         "molere predict runs/digits-erm-s0 new --csv found.csv",
@@ -59,7 +58,7 @@ class ShortHelp(TyperCommand):
         if not self._in_help or not self.is_short:
             return found
         by_name = {parameter.name: parameter for parameter in found}
-        names = [name for name in COMMON if not (self.name == "train" and name in NOT_OF_TRAIN)]
+        names = [name for name in COMMON if not (self.name in ("train", "submit") and name in NOT_OF_RUNS)]
         return [by_name[name] for name in names if name in by_name]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

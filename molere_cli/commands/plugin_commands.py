@@ -9,7 +9,7 @@ from typer.main import get_group
 
 from molere_cli.registry.registry import Registry
 
-CORE_COMMANDS = ("train", "split", "eval", "compare", "hardest", "predict", "plugins")
+CORE_COMMANDS = ("train", "split", "eval", "compare", "predict", "plugins")
 
 
 class PluginCommand(NamedTuple):

@@ -12,7 +12,6 @@ from molere_cli.commands.completion import run_directories, splits
 from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
 from molere_cli.commands.output import say, show, show_table
 from molere_cli.config.sections import ClassifierSettings, DataSettings, MachineSettings, SplitSettings
-from molere_cli.foundation.errors import ConfigError
 
 if TYPE_CHECKING:
     from molere_cli.api.new_split import NewSplit
@@ -48,10 +47,6 @@ def split(
         Path | None,
         typer.Option("--out", help="Where the split goes; default: under splits/.", show_default=False),
     ] = None,
-    diagnose: Annotated[
-        bool,
-        typer.Option("--diagnose", hidden=True),
-    ] = False,
     runs: RunsDir = Path("runs"),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print path, counts and mean scores as JSON.")
@@ -66,11 +61,6 @@ def split(
     from molere_cli.registry.registry import load_plugins
     from molere_cli.splits.summary import summarize_whole
 
-    if diagnose:
-        raise ConfigError(
-            "--diagnose is gone: molere split --strategy auto asks the pool what its hard examples are, says "
-            "so in a sentence, and chooses by that"
-        )
     registry = load_plugins()
     settings = configured_split(config, {**flags, "split": strategy}, registry)
     with progress_display(quiet=quiet) as progress:

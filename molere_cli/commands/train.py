@@ -6,15 +6,15 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from molere_cli.commands.completion import run_directories, trackers
-from molere_cli.commands.flags import ConfigFile, Quiet, RunsDir, with_config_flags
+from molere_cli.commands.flags import Quiet
 from molere_cli.commands.output import say, show
-from molere_cli.config.run_config import field_of
-from molere_cli.config.sections import ClassifierSettings
+from molere_cli.commands.run_flags import RunFlags, with_run_flags
+from molere_cli.foundation.errors import ConfigError
 from molere_cli.foundation.progress import Progress
 from molere_cli.foundation.stopping import Stopped
 
@@ -24,26 +24,10 @@ if TYPE_CHECKING:
 OF_A_RESUME = {"epochs", "checkpoint_every"}
 
 
-@with_config_flags(without=("lr",))
+@with_run_flags
 def train(
     *,
-    flags: dict[str, Any],
-    config: ConfigFile = None,
-    lr: Annotated[
-        str | None,
-        typer.Option(
-            "--lr",
-            help=(
-                f"{field_of('lr').description} Of several, 0.01,0.03,0.1, --select best keeps the one that "
-                f"the tuning set chooses. (default: {field_of('lr').default})"
-            ),
-            rich_help_panel=ClassifierSettings.panel,
-            show_default=False,
-        ),
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", help="Several runs in turn: 0-4 or 0,2,7.", show_default=False)
-    ] = None,
+    asked: RunFlags,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -60,18 +44,6 @@ def train(
             help="Skip runs that are finished with these settings, and go on with those that are not.",
         ),
     ] = False,
-    recipe: Annotated[
-        Literal["auto", "scratch", "finetune", "probe"] | None,
-        typer.Option(
-            "--recipe",
-            help=(
-                "Settings for scratch, finetune or probe, below file and flags; probe trains the "
-                "classification layer alone; auto: by whether there are pretrained weights. (default: auto)"
-            ),
-            metavar="NAME",
-            show_default=False,
-        ),
-    ] = None,
     print_config: Annotated[
         bool,
         typer.Option("--print-config", help="Print the settings as TOML, for --config, and train nothing."),
@@ -83,32 +55,6 @@ def train(
             help="Say what would be trained, in how many steps, and from a few timed ones how long it takes.",
         ),
     ] = False,
-    print_commands: Annotated[
-        bool,
-        typer.Option("--print-commands", help="Print a command for each method and seed, and train nothing."),
-    ] = False,
-    submit: Annotated[
-        Literal["slurm", "local"] | None,
-        typer.Option(
-            "--submit",
-            help="Hand these commands to Slurm (by submitit), or start them here, all at once; end at once.",
-            show_default=False,
-        ),
-    ] = None,
-    submit_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--submit-option",
-            metavar="KEY=VALUE",
-            help="Parameter of submitit, as in slurm_partition=gpu or timeout_min=600.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Where the run goes; default: under --runs.", show_default=False),
-    ] = None,
-    runs: RunsDir = Path("runs"),
     track: Annotated[
         str | None,
         typer.Option(
@@ -123,48 +69,29 @@ def train(
 ) -> None:
     """Train by ERM, LRW, MOLERE or another method; `--method erm,lrw,mwn` trains one after the other."""
     from molere_cli.api.live_tracking import OUT, Tracked
-    from molere_cli.api.run_schedule import Outcome, make_schedule, parse_rates, parse_seeds, run_schedule
+    from molere_cli.api.run_schedule import Outcome, run_schedule
     from molere_cli.commands.console import progress_display
-    from molere_cli.config.from_flags import swept
-    from molere_cli.foundation.errors import ConfigError
     from molere_cli.registry.registry import load_plugins
     from molere_cli.training.process_group import is_started_again
     from molere_cli.training.resume_run import resume_run
 
-    rates = parse_rates(lr) if lr is not None else []
-    if len(rates) == 1:
-        flags["lr"], rates = rates[0], []
     registry = load_plugins()
     with progress_display(quiet=quiet) as display:
         progress: Progress = display
         if track is not None:
             progress = Tracked(display, registry.trackers.get(track), out=OUT)
         if resume is not None:
-            others = (config, seeds, out, resume_unfinished, recipe, rates, submit, submit_option)
-            if flags.keys() - OF_A_RESUME or any((*others, print_config, print_commands, dry_run)):
+            others = (asked.config, asked.lr, asked.seeds, asked.out, asked.recipe)
+            if asked.flags.keys() - OF_A_RESUME or any((*others, resume_unfinished, print_config, dry_run)):
                 raise ConfigError(
                     "--resume takes all settings from the run but --epochs and --checkpoint-every; leave "
                     "the other flags out"
                 )
-            outcome = Outcome([resume_run(resume, registry, **flags, progress=progress)])
+            outcome = Outcome([resume_run(resume, registry, **asked.flags, progress=progress)])
         else:
-            if seeds is not None and "seed" in flags:
-                raise ConfigError("--seed and --seeds exclude each other")
-            if submit_option and submit is None:
-                raise ConfigError("--submit-option goes with --submit")
-            schedule = make_schedule(
-                swept(config, flags, registry, recipe=recipe or "auto", note=progress.note),
-                registry,
-                seeds=parse_seeds(seeds) if seeds else None,
-                rates=rates,
-                runs=runs,
-                out=out,
-            )
+            schedule = asked.schedule(registry, note=progress.note)
             if print_config:
-                show(schedule_as_toml(schedule, lr=lr if rates else None, seeds=seeds))
-                return
-            if print_commands or submit is not None:
-                hand_out(schedule, track=track, to=submit, options=submit_option)
+                show(schedule_as_toml(schedule, lr=asked.lr, seeds=asked.seeds))
                 return
             if dry_run:
                 from molere_cli.api.cost_estimate import estimates
@@ -201,10 +128,11 @@ def schedule_as_toml(schedule: Schedule, *, lr: str | None, seeds: str | None) -
         ConfigError: there are several methods.
     """
     from molere_cli.config.as_toml import settings_as_toml
-    from molere_cli.foundation.errors import ConfigError
 
     if len(schedule.searches) > 1:
         raise ConfigError("--print-config shows the settings of one method; give --method one")
+    (search,) = schedule.searches
+    lr = lr if search.has_several_rates else None
     given = {"lr": lr, "seeds": seeds}
     flags = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
     without = [name for name, value in (("lr", lr), ("seed", seeds)) if value is not None]
@@ -213,37 +141,10 @@ def schedule_as_toml(schedule: Schedule, *, lr: str | None, seeds: str | None) -
     return head + text
 
 
-def hand_out(
-    schedule: Schedule,
-    *,
-    track: str | None,
-    to: Literal["slurm", "local"] | None,
-    options: list[str] | None,
-) -> None:
-    """A command for each method and seed: printed, or submitted."""
-    from molere_cli.api.cluster_jobs import independent_commands, submit
-    from molere_cli.commands.flags import key_values
-
-    commands = independent_commands(schedule)
-    if track is not None:
-        commands = [[*command, "--track", track] for command in commands]
-    if to is None:
-        for command in commands:
-            say(shlex.join(["molere", *command]))
-        return
-    folder = schedule.runs / ".jobs"
-    jobs = submit(commands, to, folder, options=key_values("submit_option", options or []))
-    for job in jobs:
-        say(str(job.job_id))
-    say(
-        f"{len(jobs)} jobs, with their logs in {folder}; `molere compare --runs "
-        f"{shlex.quote(str(schedule.runs))}` shows what is finished",
-        err=True,
-    )
-
-
 def next_step(finished: Sequence[Path]) -> str | None:
     """What to type next, in a line: a comparison, once there is something beside these runs or among them."""
+    from molere_cli.commands.plugin_commands import plugin_commands
+    from molere_cli.registry.registry import load_plugins
     from molere_cli.runs.find_runs import finished_runs
 
     if not finished:
@@ -251,6 +152,8 @@ def next_step(finished: Sequence[Path]) -> str | None:
     folder = finished[-1].parent
     if len(finished_runs(folder)) > 1:
         return f"next: molere compare {shlex.quote(str(folder))}/*"
+    if "hardest" not in plugin_commands(load_plugins()):
+        return None
     return f"next: molere hardest {shlex.quote(str(finished[-1]))}"
 
 

@@ -19,16 +19,6 @@ CONFIG_LIMIT = 1 << 20
 YAML_SUFFIXES = {".yaml", ".yml"}
 
 
-def load_config(path: Path | None, flags: Mapping[str, Any]) -> RunConfig:
-    """The configuration from a TOML or JSON file (if any) and the flags that were given.
-
-    Raises:
-        ConfigError: the file cannot be read, or a key or value is not valid; the sentence names it.
-    """
-    values = read_config_file(path) if path else {}
-    return validate_config(overridden(values, flags), source=str(path) if path else None)
-
-
 def overridden(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     """A file's settings with the flags over them; options add up key by key."""
     result = dict(values)

@@ -6,16 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from torch import Tensor
-
-from molere_cli.data.image_files import inspect_picture, read_picture
+from molere_cli.data.encoded_reader import EncodedReader
 from molere_cli.data.origins import path_as_text
 from molere_cli.foundation.errors import ImageError
 
 SAMPLE = 1024
 
 
-class FolderReader:
+class FolderReader(EncodedReader):
     """Reads the images of a folder; paths are relative to it."""
 
     def __init__(self, root: Path, paths: list[str]) -> None:
@@ -25,19 +23,17 @@ class FolderReader:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, position: int) -> Tensor:
-        """uint8 (3, H, W), as `read_picture` has it; raises ImageError naming the file."""
-        path = self.root / self.paths[position]
-        return read_picture(path, where=str(path))[0]
+    def encoded(self, position: int) -> Path:
+        """The file of an image."""
+        return self.root / self.paths[position]
 
-    def inspect(self, position: int, *, whole: bool) -> list[str]:
-        """What is particular about an image (`inspect_picture`); raises ImageError naming the file."""
-        path = self.root / self.paths[position]
-        return inspect_picture(path, where=str(path), whole=whole)
+    def where(self, position: int) -> str:
+        """The same, for sentences."""
+        return str(self.encoded(position))
 
     def origin(self, position: int) -> str:
         """The absolute path of the image's file."""
-        return path_as_text(self.root / self.paths[position])
+        return path_as_text(self.encoded(position))
 
     def identities(self) -> Iterator[bytes]:
         """Relative path and size of each file; raises ImageError naming one that is not there."""
@@ -50,7 +46,7 @@ class FolderReader:
 
     def sample(self, position: int) -> bytes:
         """The first and the last kilobyte of the file; raises ImageError naming one that cannot be read."""
-        path = self.root / self.paths[position]
+        path = self.encoded(position)
         try:
             with open(path, "rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size

@@ -51,7 +51,7 @@ class Output(NamedTuple):
 
 
 class Classifier:
-    """A backbone on a device. `module` is the plain network, as it is saved.
+    """A backbone on a device. `module` is the plain network, as it is saved; `head` its classification layer.
 
     freeze_backbone: only the classification layer trains; all else keeps its parameters and its running
     statistics, and has no dropout. ranks: who trains it; of a pass in training mode each has a part of the
@@ -71,12 +71,12 @@ class Classifier:
     ) -> None:
         self.ranks = ranks
         self.accumulate = accumulate
-        self._head = classification_layer(module)
+        self.head = classification_layer(module)
         self._freeze_backbone = freeze_backbone
         if freeze_backbone:
             check_single_head(module)
             module.requires_grad_(False)
-            self._head.requires_grad_(True)
+            self.head.requires_grad_(True)
         # Convolutions are fastest in this layout, on CPUs with vector units and on tensor cores alike.
         self.module = module.to(device).to(memory_format=torch.channels_last)
         self.device = device
@@ -88,7 +88,7 @@ class Classifier:
     def train(self) -> None:
         """Go into training mode, but for what is frozen."""
         self.module.train(not self._freeze_backbone)
-        self._head.train()
+        self.head.train()
 
     def chunks(self, number: int, *, num_whole: int) -> list[slice]:
         """Which of a rank's examples go through the network together: as many chunks on every rank, whose
@@ -238,7 +238,7 @@ class Classifier:
         if not with_features:
             with self._autocast():
                 return Output(_at_least_float32(run(images)), None)
-        with captured_input(self._head) as captured, self._autocast():
+        with captured_input(self.head) as captured, self._autocast():
             logits_BC = _at_least_float32(run(images))
         # Detached: a reweighter or splitter that sees features does not teach the classifier through them.
         # The last call counts, should a network run its head more than once.

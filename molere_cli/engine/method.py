@@ -72,6 +72,10 @@ class TrainingContext:
     split: Split | None = None
     fit_together: Callable[[Fit], Iterator[tuple[Classifier, dict[str, float]]]] | None = None
 
+    def num_steps(self, positions: Tensor) -> int:
+        """An upper bound on the classifier steps of an epoch over `positions`."""
+        return -(-len(positions) // self.config.classifier.batch_size)
+
     def validation_batches(self, *, batch_size: int) -> ValidationBatches:
         """Batches of the validation examples, wherever they are; needs a split."""
         batches = ValidationBatches(
@@ -194,8 +198,3 @@ def positions_of(mask: Tensor) -> Tensor:
 def stacked(numbers: list[Tensor]) -> Tensor:
     """0-dim tensors of one dtype as one, (n,), for a state; `list` of it gives them back."""
     return torch.stack(numbers) if numbers else torch.empty(0)
-
-
-def num_steps(positions: Tensor, config: RunConfig) -> int:
-    """An upper bound on the classifier steps of an epoch over `positions`."""
-    return -(-len(positions) // config.classifier.batch_size)

@@ -228,11 +228,6 @@ def read_text(path: Path, *, limit: int, by_mark: bool = False) -> str:
     return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
 
 
-def read_json(path: Path, *, limit: int = JSON_LIMIT) -> Any:
-    """Plain values from a JSON file; see `read_text` and `parse_json`."""
-    return parse_json(read_text(path, limit=limit))
-
-
 def parse_json(text: str) -> Any:
     """Plain values from JSON.
 

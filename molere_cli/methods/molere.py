@@ -6,14 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from molere_cli.engine.method import Method, TrainingContext, num_steps, positions_of, training_positions
-from molere_cli.engine.step import Step
-from molere_cli.methods.reweighting import make_reweighting, weights_read
+from molere_cli.engine.method import TrainingContext, positions_of, training_positions
+from molere_cli.methods.reweighting import ReweightedMethod
 from molere_cli.methods.splitter import SplitterTraining
 from molere_cli.splits.quota import random_split
 
 
-class MOLERE(Method):
+class MOLERE(ReweightedMethod):
     """Learned reweighting on a split that is learned with it (LRW-Opt in the paper).
 
     Warm-up runs on a random split of size delta, or on the split that it was told to start from; from then on
@@ -21,9 +20,6 @@ class MOLERE(Method):
     to the share that it stands for, and where the rest of the pool is suspect, the splitter looks for the
     learnable examples instead of the hard ones.
     """
-
-    resumes_within_epoch = True
-    batch_parts = "ranks"
 
     def __init__(self, context: TrainingContext) -> None:
         super().__init__(context)
@@ -34,7 +30,6 @@ class MOLERE(Method):
         else:
             self._in_validation = start.in_validation
             delta = min(delta, start.info.share or delta)
-        self._reweighting = make_reweighting(context)
         self._reweighting.set_validation(positions_of(self._in_validation), tag=0)
         self._splitting = SplitterTraining(
             config.splitter,
@@ -48,8 +43,6 @@ class MOLERE(Method):
             num_classes=context.num_classes,
         )
         self._split_metrics: dict[str, float] = {}
-        assert context.reweighter is not None
-        self.weights_read = weights_read(context.reweighter)
 
     def before_epoch(self, epoch: int) -> Tensor:
         self._split_metrics = {}
@@ -69,27 +62,18 @@ class MOLERE(Method):
             # A tag of its own: another set in the old order would start where the old one was left.
             self._reweighting.set_validation(positions_of(self._in_validation), tag=epoch)
         self._move_positions()
-        self._reweighting.start_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))
+        self._reweighting.start_epoch(epoch, num_steps=self.context.num_steps(self.positions))
         return self.positions
 
     def resume_epoch(self, epoch: int) -> Tensor:
         self._move_positions()
-        self._reweighting.resume_epoch(epoch, num_steps=num_steps(self.positions, self.context.config))
+        self._reweighting.resume_epoch(epoch, num_steps=self.context.num_steps(self.positions))
         return self.positions
 
     def _move_positions(self) -> None:
         """The split has moved, and with `--train-on train` what trains moves with it."""
         context = self.context
         self.positions = training_positions(context.config, context.labels, self._in_validation)
-
-    def weights(self, step: Step) -> Tensor | None:
-        return self._reweighting.weights(step)
-
-    def follows(self, epoch: int, in_epoch: int) -> bool:
-        return self._reweighting.follows(epoch, in_epoch)
-
-    def after_step(self, step: Step) -> None:
-        self._reweighting.after_step(step)
 
     def metrics(self) -> dict[str, float]:
         return {**self._split_metrics, **self._reweighting.metrics()}

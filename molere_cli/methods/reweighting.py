@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from molere_cli.config.sections import ReweightingSettings
 from molere_cli.data.feed import Feed
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.hypergradient import hypergradient
-from molere_cli.engine.method import TrainingContext, stacked
+from molere_cli.engine.method import Method, TrainingContext, stacked
 from molere_cli.engine.optimizer import build_side_optimizer
 from molere_cli.engine.response import check_response_known, optimizer_response
 from molere_cli.engine.step import Step
@@ -29,14 +29,7 @@ from molere_cli.methods.weight_limits import (
     weights_from_log,
     with_spread,
 )
-from molere_cli.registry.specs import ReweighterInput, ReweighterSpec
-
-
-def weights_read(reweighter: ReweighterSpec) -> Literal["nothing", "losses", "features"]:
-    """What of a step a reweighter's weights look at (`Method.weights_read`)."""
-    if reweighter.needs_features:
-        return "features"
-    return "losses" if reweighter.needs_losses else "nothing"
+from molere_cli.registry.specs import ReweighterInput
 
 
 def scale_hypergradient(hypergradient_B: Tensor, scale: str) -> Tensor:
@@ -275,3 +268,28 @@ def make_reweighting(context: TrainingContext) -> Reweighting:
         hardness=hardness,
         limits=weight_limits(context),
     )
+
+
+class ReweightedMethod(Method):
+    """Learned weights; a subclass says which examples are validation, and what trains."""
+
+    resumes_within_epoch = True
+    batch_parts = "ranks"
+
+    def __init__(self, context: TrainingContext) -> None:
+        super().__init__(context)
+        self._reweighting = make_reweighting(context)
+        assert context.reweighter is not None
+        if context.reweighter.needs_features:
+            self.weights_read = "features"
+        else:
+            self.weights_read = "losses" if context.reweighter.needs_losses else "nothing"
+
+    def weights(self, step: Step) -> Tensor | None:
+        return self._reweighting.weights(step)
+
+    def follows(self, epoch: int, in_epoch: int) -> bool:
+        return self._reweighting.follows(epoch, in_epoch)
+
+    def after_step(self, step: Step) -> None:
+        self._reweighting.after_step(step)

@@ -71,6 +71,23 @@ def balance_loss(
     return loss
 
 
+def splitter_loss(
+    val_logits_V: Tensor,
+    stays_V: Tensor,
+    pool_logits_B: Tensor,
+    labels_B: Tensor,
+    class_prob_C: Tensor,
+    *,
+    delta: float,
+) -> Tensor:
+    """`gap_loss` over validation, and for a batch of the pool `ratio_loss` and `balance_loss`, added up."""
+    return (
+        gap_loss(val_logits_V, stays_V)
+        + ratio_loss(pool_logits_B, delta=delta)
+        + balance_loss(pool_logits_B.sigmoid(), labels_B, class_prob_C)
+    )
+
+
 def val_loss_term(val_logits_B: Tensor, losses_B: Tensor) -> Tensor:
     """sum p_i l_i / sum p_i: the classifier's loss on the soft validation set; the splitter maximises it."""
     shares_B = F.logsigmoid(val_logits_B).softmax(0)
@@ -256,14 +273,17 @@ class SplitterTraining:
         pool_logits_B = logits[:num_pool]
         stays_V = view.wrong[val_V] if self._seeks_hard else ~view.wrong[val_V]
         val_loss_factor = self.settings.val_loss_factor * (1 if self._seeks_hard else -1)
-        loss: Tensor = (
-            # (1): wrong ones stay, right ones go back; delta of all; every class in proportion; and the
-            # higher the classifier's loss, the more it belongs in validation.
-            gap_loss(logits[num_pool:], stays_V)
-            + ratio_loss(pool_logits_B, delta=self.delta)
-            + balance_loss(pool_logits_B.sigmoid(), self.feed.labels[pool_B], self.class_prob_C)
-            - val_loss_factor * val_loss_term(pool_logits_B, view.losses[pool_B])
+        # (1): wrong ones stay, right ones go back; delta of all; every class in proportion; and the higher
+        # the classifier's loss, the more it belongs in validation.
+        split_loss = splitter_loss(
+            logits[num_pool:],
+            stays_V,
+            pool_logits_B,
+            self.feed.labels[pool_B],
+            self.class_prob_C,
+            delta=self.delta,
         )
+        loss = split_loss - val_loss_factor * val_loss_term(pool_logits_B, view.losses[pool_B])
         self.splitter_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.splitter_optimizer.step()

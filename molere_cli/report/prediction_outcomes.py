@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy
 from numpy.typing import NDArray
@@ -16,7 +15,6 @@ from molere_cli.report.statistics import Estimate, crossed_estimate, example_est
 from molere_cli.runs.run_directory import RunDir
 
 COLUMNS = ["index", "label", "prediction"]
-NO_GROUP = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +34,6 @@ class Tested:
     def is_on_the_examples_of(self, other: Tested) -> bool:
         """Whether both are of the same examples with the same labels, in one order."""
         return numpy.array_equal(self.index, other.index) and numpy.array_equal(self.label, other.label)
-
-
-@dataclass(frozen=True, eq=False)
-class Detailed(Tested):
-    """Also group, int64 (N,), `NO_GROUP` for none; margin in [-1, 1] and the predicted class's probability,
-    float64 (N,)."""
-
-    group: NDArray[numpy.int64]
-    margin: NDArray[numpy.float64]
-    probability: NDArray[numpy.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,31 +80,8 @@ def tested_examples(run: RunDir, test_set: str) -> Tested:
     Raises:
         RunError: the table is missing, damaged, or has no such test set.
     """
-    return Tested(*_columns(run, test_set, COLUMNS))
-
-
-def detailed_examples(run: RunDir, test_set: str) -> Detailed:
-    """What a finished run predicted on one test set, with all that is known of it.
-
-    Raises:
-        RunError: the table is missing, damaged, has no such test set, or is of a version that had less.
-    """
-    index, label, prediction, group, margin, probability = _columns(
-        run, test_set, [*COLUMNS, "group", "margin", "probability"]
-    )
-    return Detailed(
-        index,
-        label,
-        prediction,
-        numpy.where(numpy.isnan(group), NO_GROUP, group).astype(numpy.int64),
-        margin.astype(numpy.float64),
-        probability.astype(numpy.float64),
-    )
-
-
-def _columns(run: RunDir, test_set: str, names: Sequence[str]) -> list[NDArray[Any]]:
     # Here, since most comparisons need no table.
     from molere_cli.runs.run_tables import RunTable
 
-    table = RunTable.predictions(run).read(names, test_set=test_set)
-    return [table[name].to_numpy() for name in names]
+    table = RunTable.predictions(run).read(COLUMNS, test_set=test_set)
+    return Tested(*(table[name].to_numpy() for name in COLUMNS))

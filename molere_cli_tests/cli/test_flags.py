@@ -28,6 +28,7 @@ BASES = {
     "curves": ["--runs", "nowhere"],
     "export": ["nowhere", "out"],
     "hardest": ["nowhere"],
+    "submit": ["--method", "erm", "--dataset", "folder:nowhere", "--out", "out"],  # which is refused
     "predict": ["nowhere", "nothing.png"],
     "plugins": [],
     "demo": ["--seeds", "none"],

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from molere_cli.commands.app import app
+from molere_cli.commands.plugin_commands import CORE_COMMANDS, plugin_commands
 from molere_cli.config.run_config import OWNERS, RENAMED, flag_name
+from molere_cli.registry.registry import load_plugins
 
 WIDTH = 100
 FLAG = re.compile(r"^│ (--[a-z-]+)", re.MULTILINE)
@@ -34,10 +35,10 @@ def test_the_first_help_of_train_is_short(helped):
     assert "--dataset" in text and "--help-all" in text and "--weight-bound" not in text
 
 
-@pytest.mark.parametrize("command", ["train", "split"])
+@pytest.mark.parametrize("command", ["train", "split", "submit"])
 def test_help_all_shows_every_flag(command, helped):
     shown, short = (set(FLAG.findall(helped(f"{command} {flag}"))) for flag in ("--help-all", "--help"))
-    assert short < shown
+    assert short < shown and ("--to" in short) == (command == "submit")
     without = {"split": {"train_on", "eval_interval"}}.get(command, set())
     panels = {"split": {"Data", "Classifier", "Split", "Machine"}}.get(command)
     for name, section in OWNERS.items():
@@ -46,7 +47,7 @@ def test_help_all_shows_every_flag(command, helped):
     assert not {flag_name(name) for name in RENAMED} & shown
 
 
-@pytest.mark.parametrize("command", [info.name or info.callback.__name__ for info in app.registered_commands])
+@pytest.mark.parametrize("command", [*CORE_COMMANDS, *plugin_commands(load_plugins())])
 def test_every_help_ends_with_two_examples(command, helped):
     end = helped(f"{command} --help").partition("Examples:")[2].split("\n")
     examples = [line.strip() for line in end if line.strip()]

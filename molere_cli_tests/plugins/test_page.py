@@ -18,12 +18,12 @@ import pytest
 import torch
 from molere_report import drawing, words
 from molere_report.subgroups import for_whom
+from molere_report.suspects import find_suspects
 from PIL import Image
 
 from molere_cli.data.thumbnails import thumbnail
 from molere_cli.foundation.errors import ConfigError, RunError
 from molere_cli.report import compare_runs, find_runs
-from molere_cli.report.suspects import find_suspects
 from molere_cli.runs import gallery_choice
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.runs.run_tables import POOL, write_pool, write_thumbnails

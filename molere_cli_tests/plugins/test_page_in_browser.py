@@ -10,8 +10,8 @@ import os
 import shutil
 
 import pytest
+from molere_report.suspects import find_suspects
 
-from molere_cli.report.suspects import find_suspects
 from molere_cli.runs.run_directory import RunDir
 from molere_cli_tests import pages
 from molere_cli_tests.pages import page_of

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from molere_report.detailed import NO_GROUP, Detailed
 from molere_report.prediction_flips import Pair, confusions, turned
 from molere_report.subgroups import for_whom
 from scipy.stats import t
 
 from molere_cli.foundation.errors import RunError
 from molere_cli.report import compare_runs, find_runs
-from molere_cli.report.prediction_outcomes import NO_GROUP, Detailed
 from molere_cli_tests.fake_runs import erm_run, lrw_run
 
 CLASSES, GROUPS = ["cat", "<script>"], ["land", "water"]

@@ -19,7 +19,7 @@ SMALL = "--dataset digits --limit-train 60 --epochs 2 --batch-size 32 --quiet"
 def alone(molere, monkeypatch):
     """Runs `molere LINE` where no plugin with commands is installed, nor can be imported."""
     without = set(COMMANDS.values())
-    assert {"molere_report", "molere_export"} <= without
+    assert {"molere_report", "molere_export", "molere_jobs"} <= without
     kept = [entry for entry in entry_points(group="molere") if entry.name not in without]
     monkeypatch.setattr("molere_cli.registry.registry.entry_points", lambda group: kept)
     for name in {*without, *(name for name in sys.modules if name.partition(".")[0] in without)}:
@@ -27,7 +27,7 @@ def alone(molere, monkeypatch):
     return molere
 
 
-def test_train_split_eval_compare_hardest_and_plugins_run(alone, in_tmp):
+def test_train_split_eval_compare_and_plugins_run(alone, in_tmp):
     done = alone(f"train --method erm,lrw --split random --seeds 0-1 {SMALL}")
     assert done.code == 0, done.err
     assert len(list((in_tmp / "runs").glob("*/DONE"))) == 4
@@ -35,14 +35,15 @@ def test_train_split_eval_compare_hardest_and_plugins_run(alone, in_tmp):
     assert (in_tmp / "hard.parquet").is_file()
     assert "test" in alone("eval runs/digits-erm-s0 --json").out
     assert [row["label"] for row in json.loads(alone("compare --format json").out)] == ["ERM", "LRW-Random"]
-    assert len(json.loads(alone("hardest runs/digits-erm-s0 --top 3 --json").out)) == 3
+    line = f"train --method erm --runs other {SMALL.removesuffix('--quiet')}"
+    assert "next: " not in alone(line).err  # it would be a command of a plugin
     done = alone("plugins --check --json")
     assert (done.code, done.err) == (0, "")
     assert not {row["plugin"] for row in json.loads(done.out)} & set(COMMANDS.values())
 
 
 def test_what_those_plugins_add_is_no_command(alone):
-    assert {"report", "plot", "curves", "demo", "export"} <= COMMANDS.keys()
+    assert {"report", "plot", "curves", "demo", "export", "submit", "hardest"} <= COMMANDS.keys()
     for name in COMMANDS:
         done = alone(name)
         assert (done.code, done.out) == (2, "")

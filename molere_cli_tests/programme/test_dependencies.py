@@ -21,8 +21,8 @@ BENCHMARKS, TESTS, DOCS, CI = ROOT / "benchmarks", ROOT / "molere_cli_tests", RO
 # The extras, beside the core's own dependencies, that may be imported there. An extra that the installed
 # package does without is imported where it is used, so that only its user needs it.
 EXTRAS = {
-    CORE: ("slurm",),
-    PLUGINS: ("huggingface", "trackio", "mlflow", "export", "report"),
+    CORE: (),
+    PLUGINS: ("slurm", "huggingface", "trackio", "mlflow", "export", "report"),
     TESTS: ("dev",),
     DOCS: ("dev",),
     CI: ("dev",),

@@ -8,8 +8,8 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from molere_report.hard_examples import hardest_examples
 
-from molere_cli.api.hard_examples import hardest_examples
 from molere_cli.foundation.errors import RunError
 from molere_cli.hardness.hardness_scores import read_score
 from molere_cli.report import prediction_outcomes

@@ -103,10 +103,10 @@ def test_what_is_wrong_with_a_schedule_is_said_whatever_it_is_made_for(molere, i
         "--lr 0.1,0.2": "several learning rates need --select best",
         "--out x --seeds 0-1": "--out names one run",
     }
-    for instead in ("--print-config", "--dry-run", "--print-commands", ""):
+    for command in ("train --print-config", "train --dry-run", "submit", "train"):
         for flags, sentence in wrong.items():
-            done = molere(f"train --method erm {SMALL} {flags} {instead}")
-            assert done.code == 1 and sentence in done.err, (instead, flags, done.err)
+            done = molere(f"{command} --method erm {SMALL} {flags}")
+            assert done.code == 1 and sentence in done.err, (command, flags, done.err)
     assert list(in_tmp.iterdir()) == []
 
 

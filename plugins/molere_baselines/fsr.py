@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from molere_baselines.meta_batch import stacked
 from molere_cli import (
     Batch,
     ConfigError,
@@ -22,11 +23,8 @@ from molere_cli import (
     Options,
     Step,
     TrainingContext,
-    classification_layer,
     derived_generator,
     derived_seed,
-    num_steps,
-    stacked,
 )
 
 
@@ -152,7 +150,7 @@ class FastSampleReweighting(Method):
         by_class = [self._kept[labels == label] for label in labels.unique()]
         probes = [
             balanced_draw(by_class, num_each=self._num_each_probed, generator=generator)
-            for _ in range(num_steps(self.positions, self.context.config))
+            for _ in range(self.context.num_steps(self.positions))
         ]
         self._probes = self.context.feed.training(
             probes, seed=derived_seed(seed, "fsr probe", epoch), start=len(self._probe_losses)
@@ -245,7 +243,7 @@ def last_linear(context: TrainingContext) -> nn.Linear:
         ConfigError: it is not, or does not.
     """
     classifier = context.classifier
-    layer = classification_layer(classifier.module)
+    layer = classifier.head
     if isinstance(layer, nn.Linear):
         height, width = context.feed.settings.image_size
         images = torch.zeros(2, 3, height, width, device=classifier.device, dtype=layer.weight.dtype)

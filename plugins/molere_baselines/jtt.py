@@ -20,7 +20,6 @@ from molere_cli import (
     TrainingContext,
     TrainingError,
     erm_epochs,
-    num_steps,
     predict_feed,
 )
 
@@ -81,11 +80,11 @@ class JustTrainTwice(Method):
         return errors_N
 
     def _tell_of_steps(self, errors_N: Tensor) -> None:
-        up_weight, config = self.options.up_weight, self.context.config
-        longer = num_steps(upsampled(self.positions, errors_N, up_weight=up_weight), config)
+        up_weight = self.options.up_weight
+        longer = self.context.num_steps(upsampled(self.positions, errors_N, up_weight=up_weight))
         self.context.note(
             f"jtt: {int(errors_N.sum()):,} errors, {up_weight} extra times each, make an epoch {longer:,} "
-            f"steps long instead of {num_steps(self.positions, config):,}"
+            f"steps long instead of {self.context.num_steps(self.positions):,}"
         )
 
     def weights(self, step: Step) -> Tensor | None:

@@ -9,7 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from molere_cli import Method, Options, TrainingContext, num_steps, stacked
+from molere_cli import Method, Options, TrainingContext
+
+
+def stacked(numbers: list[Tensor]) -> Tensor:
+    """0-dim tensors of one dtype as one, (n,), for a state; `list` of it gives them back."""
+    return torch.stack(numbers) if numbers else torch.empty(0)
 
 
 class MetaBatchOptions(Options):
@@ -36,12 +41,12 @@ class MetaBatchMethod(Method):
 
     def before_epoch(self, epoch: int) -> Tensor:
         self._val_losses = []
-        num_batches = num_steps(self.positions, self.context.config)
+        num_batches = self.context.num_steps(self.positions)
         self._validation.start_epoch(epoch, num_batches=num_batches)
         return self.positions
 
     def resume_epoch(self, epoch: int) -> Tensor:
-        num_batches = num_steps(self.positions, self.context.config)
+        num_batches = self.context.num_steps(self.positions)
         self._validation.resume_epoch(epoch, num_batches=num_batches)
         return self.positions
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from molere_cli import DataError, inspect_picture, ordered_names, picture_size, plain_name, read_picture
+from molere_cli import DataError, EncodedReader, ordered_names, plain_name
 
 DECODERS = 2
 HOLD = {
@@ -50,31 +50,26 @@ def _found_in(files: tuple[tuple[str, int], ...], position: int) -> tuple[str, i
     raise IndexError(position)
 
 
-class ArrowReader:
+class ArrowReader(EncodedReader):
     """Decodes the compressed images of an Arrow column as they are needed."""
 
     def __init__(self, encoded: pa.ChunkedArray, files: tuple[tuple[str, int], ...]) -> None:
-        self.encoded = encoded
+        self._column = encoded
         self.files = files
 
     def __len__(self) -> int:
-        return len(self.encoded)
+        return len(self._column)
 
-    def read(self, position: int) -> Tensor:
-        """uint8 (3, H, W), as `read_picture` has it; raises DataError naming file and row."""
-        return self.read_with_particulars(position)[0]
+    def encoded(self, position: int) -> bytes:
+        """The compressed bytes of an image; raises DataError where there are none."""
+        content: bytes | None = self._column[position].as_py()
+        if content is None:
+            raise DataError(f"{self.where(position)}: there are no image bytes in it")
+        return content
 
-    def read_with_particulars(self, position: int) -> tuple[Tensor, list[str]]:
-        """The same, and what is particular about the image (`read_picture`)."""
-        return read_picture(self._content(position), where=place_in(self.files, position))
-
-    def inspect(self, position: int, *, whole: bool) -> list[str]:
-        """What is particular about an image (`inspect_picture`); raises DataError naming file and row."""
-        return inspect_picture(self._content(position), where=place_in(self.files, position), whole=whole)
-
-    def size(self, position: int) -> tuple[int, int]:
-        """(height, width), from the header alone."""
-        return picture_size(self._content(position), where=place_in(self.files, position))
+    def where(self, position: int) -> str:
+        """File and row."""
+        return place_in(self.files, position)
 
     def origin(self, position: int) -> str:
         """The file and the row in it that hold the image, `FILE:ROW`."""
@@ -83,13 +78,7 @@ class ArrowReader:
 
     def identities(self) -> Iterator[bytes]:
         """The compressed bytes themselves."""
-        return (self._content(position) for position in range(len(self)))
-
-    def _content(self, position: int) -> bytes:
-        content: bytes | None = self.encoded[position].as_py()
-        if content is None:
-            raise DataError(f"{place_in(self.files, position)}: there are no image bytes in it")
-        return content
+        return (self.encoded(position) for position in range(len(self)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ import numpy
 from numpy.typing import NDArray
 
 from molere_cli import RunError
-from molere_cli.report import Detailed, RunDir, detailed_examples
+from molere_cli.report import RunDir
+from molere_report.detailed import Detailed, detailed_examples
 
 STEADY = 0.8
 """Share of the seeds in which an example has to be turned the same way."""

@@ -14,8 +14,6 @@ import numpy
 from numpy.typing import NDArray
 
 from molere_cli.report import (
-    NO_GROUP,
-    Detailed,
     Estimate,
     Result,
     RunDir,
@@ -26,6 +24,7 @@ from molere_cli.report import (
     independent,
     verdicts,
 )
+from molere_report.detailed import NO_GROUP, Detailed
 from molere_report.prediction_flips import Confusion, Pair, Turned, confusions, read_pair, turned
 
 NUM_FIFTHS = 5

@@ -7,20 +7,13 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from molere_cli import RunError
-from molere_cli.report import (
-    POOL_SET,
-    RunDir,
-    Suspect,
-    Suspects,
-    find_suspects,
-    held_out_columns,
-    suspects_csv,
-)
+from molere_cli.report import POOL_SET, RunDir
 from molere_report.gallery import Picture, Shelf
 from molere_report.hard_examples_section import Gallery
 from molere_report.html_table import Table
 from molere_report.pool import Pool
 from molere_report.study import Study, run_beside
+from molere_report.suspects import Suspect, Suspects, find_suspects, held_out_columns, suspects_csv
 
 MOST_PICTURES, MOST_ROWS, MOST_IN_FILE = 36, 50, 2000
 FILE = "suspects.csv"

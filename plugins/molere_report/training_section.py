@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy
 
 from molere_cli import RunError
-from molere_cli.report import NOT_AVAILABLE, Row, RunDir, detailed_examples
+from molere_cli.report import NOT_AVAILABLE, Row, RunDir
 from molere_report.binned import CalibrationBin, calibration_bins
 from molere_report.charts import MOST_LABELS, calibration_chart, epochs_chart
+from molere_report.detailed import detailed_examples
 from molere_report.hard_examples_section import Chart, drawn, lines_of
 from molere_report.html_table import Table
 from molere_report.study import Study

@@ -15,16 +15,14 @@ from molere_cli import (
     SplitRequest,
     TrainingContext,
     ValidationBatches,
-    balance_loss,
     derived_seed,
     epoch_batches,
     erm_epochs,
-    gap_loss,
     isolated_randomness,
     predict_batches,
     predict_feed,
-    ratio_loss,
     select_by_quota,
+    splitter_loss,
     stratified_holdout,
 )
 
@@ -121,10 +119,9 @@ class Splitter:
                 torch.cat([batch.labels, of_validation.labels]),
             )
             logits_B, logits_V = logits.split([len(batch.labels), len(of_validation.labels)])
-            loss: Tensor = (
-                gap_loss(logits_V, wrong_N[of_validation.positions])
-                + ratio_loss(logits_B, delta=self._delta)
-                + balance_loss(logits_B.sigmoid(), batch.labels, self._class_prob_C)
+            wrong_V = wrong_N[of_validation.positions]
+            loss = splitter_loss(
+                logits_V, wrong_V, logits_B, batch.labels, self._class_prob_C, delta=self._delta
             )
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()

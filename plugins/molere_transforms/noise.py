@@ -22,7 +22,6 @@ from molere_cli import (
     derived_generator,
     derived_seed,
     plain_name,
-    shown,
 )
 
 INSTANCE_DEVIATION = 0.1
@@ -145,7 +144,7 @@ def labels_from_file(
             raise row.error(f"index {index} stands there twice")
         seen.add(index)
         if text not in number_of:
-            raise row.error(f"{shown(text)} is neither a class name nor a class number")
+            raise row.error(f"{text!r} is neither a class name nor a class number")
         if index in position_of:
             noisy_N[position_of[index]] = number_of[text]
     if not seen & position_of.keys():

@@ -9,8 +9,8 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from molere_report.hard_examples import hardest_examples
 
-from molere_cli.api.hard_examples import hardest_examples
 from molere_cli.foundation.errors import RunError
 from molere_cli_tests.unit.test_results import CLASSES, of_a_folder, trained  # noqa: F401 - a fixture
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from molere_report.suspects import CSV_COLUMNS, HELD_OUT, find_suspects, suspects_csv, suspects_of
 
 from molere_cli.foundation.errors import RunError, SplitError
-from molere_cli.report.suspects import CSV_COLUMNS, HELD_OUT, find_suspects, suspects_csv, suspects_of
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.runs.run_tables import RunTable
 from molere_cli.splits.split_file import load_split, read_split

@@ -8,19 +8,16 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import torch
+import numpy
 
-from molere_cli.foundation.errors import RunError
-from molere_cli.foundation.files import replacing, write_text
-from molere_cli.registry.offers import unknown
-from molere_cli.report.suspects import Suspect, Suspects, find_suspects, suspects_csv
-from molere_cli.runs.run_directory import RunDir
-from molere_cli.runs.run_tables import RunTable
-from molere_cli.splits.score_direction import hardness
+from molere_cli import RunError
+from molere_cli.commands import replacing, unknown
+from molere_cli.report import RunDir, RunTable
+from molere_report.suspects import Suspects, find_suspects
 
 Score = Literal["aum", "early-aum", "margin", "loss", "el2n", "forgetting"]
 NAMES = ("label", "prediction", "clean_label")
+LOW_IS_HARD = {"aum", "early-aum", "margin"}
 COLUMNS = ["index", *NAMES, "probability", "path", "mean_weight"]
 
 
@@ -63,13 +60,12 @@ def hardest_examples(
         raise unknown("class", class_name, names, listed_in=str(path / "environment.json"))
     column = score.replace("-", "_")
     table = RunTable.pool(run).read([*COLUMNS, column])
-    values = torch.tensor(table[column].to_numpy(zero_copy_only=False), dtype=torch.float64)
-    order = (-hardness(values, score)).argsort(stable=True)
-    order = order[~values[order].isnan()]
+    values = table[column].to_numpy(zero_copy_only=False).astype(float)
+    order = numpy.argsort(values if score in LOW_IS_HARD else -values, kind="stable")
+    order = order[~numpy.isnan(values[order])]
     if class_name is not None:
-        labels = torch.tensor(table["label"].to_numpy(zero_copy_only=False))
-        order = order[labels[order] == names.index(class_name)]
-    rows = table.select(COLUMNS).take(pa.array(order[:top].numpy())).to_pylist()
+        order = order[table["label"].to_numpy()[order] == names.index(class_name)]
+    rows = table.select(COLUMNS).take(order[:top]).to_pylist()
     for row, value in zip(rows, values[order[:top]].tolist(), strict=True):
         row |= {name: None if row[name] is None else names[row[name]] for name in NAMES}
         row |= {"weight": row.pop("mean_weight"), "score": value}
@@ -77,21 +73,12 @@ def hardest_examples(
 
 
 def suspects(path: Path) -> Suspects:
-    """The examples of a run's pool whose label looks wrong, see `report.suspects`.
+    """The examples of a run's pool whose label looks wrong, see `suspects.py`.
 
     Raises:
         RunError: no finished run, a damaged one, or one of a version that did not record this.
     """
     return find_suspects(_finished(path))
-
-
-def write_suspects_csv(examples: Sequence[Suspect], path: Path) -> None:
-    """A row an example, with cleanlab's names of columns.
-
-    Raises:
-        WriteError: the system refuses.
-    """
-    write_text(path, suspects_csv(examples))
 
 
 def _finished(path: Path) -> RunDir:

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from molere_cli.commands.completion import run_directories
-from molere_cli.commands.output import say, show, show_table
-from molere_cli.foundation.errors import ConfigError
+from molere_cli import ConfigError
+from molere_cli.commands import json_text, run_directories, say, show, show_table
 
 
 def hardest(
@@ -37,8 +36,7 @@ def hardest(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the hardest examples of a run's pool, with path, label, prediction and score."""
-    from molere_cli.api.hard_examples import hardest_examples, write_hardest_csv
-    from molere_cli.foundation.files import json_text
+    from molere_report.hard_examples import hardest_examples, write_hardest_csv
 
     if suspects:
         if score is not None or class_name is not None:
@@ -74,13 +72,14 @@ def hardest(
 
 
 def _show_suspects(run: Path, *, top: int, csv: Path | None, as_json: bool) -> None:
-    from molere_cli.api.hard_examples import suspects, write_suspects_csv
-    from molere_cli.foundation.files import json_text
+    from molere_cli.commands import write_text
+    from molere_report.hard_examples import suspects
+    from molere_report.suspects import suspects_csv
 
     found = suspects(run)
     examples = found.examples[:top]
     if csv is not None:
-        write_suspects_csv(examples, csv)
+        write_text(csv, suspects_csv(examples))
         say(f"wrote {len(examples):,} of {len(found.examples):,} suspects into {csv}", err=True)
         return
     if as_json:

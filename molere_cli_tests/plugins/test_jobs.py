@@ -11,8 +11,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from molere_jobs.cluster_jobs import independent_commands, submit
 
-from molere_cli.api.cluster_jobs import independent_commands, submit
 from molere_cli.api.run_schedule import make_schedule
 from molere_cli.config.from_flags import swept
 from molere_cli.registry.registry import load_plugins
@@ -23,8 +23,8 @@ SMALL = "--dataset digits --limit-train 60 --epochs 2 --lr 0.02"
 
 
 def test_printed_commands_make_the_runs_of_the_one_command(in_tmp, molere):
-    line = f"train --method lrw,erm --split random {SMALL} --seeds 0-1"
-    printed = molere(f"{line} --runs apart --print-commands").out.splitlines()
+    line = f"--method lrw,erm --split random {SMALL} --seeds 0-1"
+    printed = molere(f"submit {line} --runs apart").out.splitlines()
     assert not (in_tmp / "apart").exists()
     assert [("--method erm" in command, command.split("--seed ")[1][0]) for command in printed] == [
         (True, "0"),
@@ -32,7 +32,7 @@ def test_printed_commands_make_the_runs_of_the_one_command(in_tmp, molere):
         (False, "0"),
         (False, "1"),
     ]
-    assert molere(f"{line} --quiet").code == 0
+    assert molere(f"train {line} --quiet").code == 0
     for command in printed:
         name, *arguments = shlex.split(command)
         assert name == "molere"
@@ -46,11 +46,11 @@ def test_printed_commands_make_the_runs_of_the_one_command(in_tmp, molere):
 def test_a_recipe_and_pretrained_weights_are_in_the_commands(in_tmp, molere):
     assert molere(f"train --method erm {SMALL} --backbone resnet20 --out start --quiet").code == 0
     weights = "--init-from start/checkpoint/classifier.safetensors"
-    line = f"train --method erm --dataset digits --backbone resnet20 {weights}"
-    (printed,) = molere(f"{line} --print-commands").out.splitlines()
+    line = f"--method erm --dataset digits --backbone resnet20 {weights}"
+    (printed,) = molere(f"submit {line} --to print").out.splitlines()
     again, expected = (
         tomllib.loads(molere(f"{command} --print-config").out)
-        for command in (shlex.join(shlex.split(printed)[1:]), line)
+        for command in (shlex.join(shlex.split(printed)[1:]), f"train {line}")
     )
     for place in ("init_from", "data_dir"):
         assert again.pop(place) == str(in_tmp / expected.pop(place))
@@ -60,22 +60,35 @@ def test_a_recipe_and_pretrained_weights_are_in_the_commands(in_tmp, molere):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        ("--print-commands --out here", "make a run of each method and seed; leave --out out"),
-        ("--submit local --select best --lr 0.1,0.2", "give one --lr"),
-        ("--submit-option a=b", "--submit-option goes with --submit"),
-        ("--submit slurm", "--submit slurm: "),
-        ("--submit local --submit-option nonsense=1", "--submit local: "),
+        ("--out here", "makes a run of each method and seed; leave --out out"),
+        ("--to local --select best --lr 0.1,0.2", "give one --lr"),
+        ("--submit-option a=b", "--submit-option goes with --to slurm or --to local"),
+        ("--to slurm", "--to slurm: "),
+        ("--to local --submit-option nonsense=1", "--to local: "),
+        ("--track nobody", "nobody"),
     ],
 )
 def test_a_mistake_is_one_sentence(in_tmp, molere, flags, sentence):
-    done = molere(f"train --method erm --dataset digits {flags}")
+    done = molere(f"submit --method erm --dataset digits {flags}")
     assert (done.code, done.out, done.err.count("\n")) == (1, "", 1) and sentence in done.err
 
 
 def test_without_submitit_it_is_a_sentence(in_tmp, molere, monkeypatch):
-    monkeypatch.setattr("molere_cli.api.cluster_jobs.find_spec", lambda _name: None)
-    done = molere("train --method erm --dataset digits --submit local")
+    monkeypatch.setattr("molere_jobs.cluster_jobs.find_spec", lambda _name: None)
+    done = molere("submit --method erm --dataset digits --to local")
     assert (done.code, done.err.count("\n")) == (1, 1) and "pip install 'molere[slurm]'" in done.err
+
+
+@pytest.mark.parametrize("flags", ["--print-commands", "--submit slurm", "--submit-option=a=b"])
+def test_flags_that_train_had_say_what_to_type_instead(in_tmp, molere, flags):
+    done = molere(f"train --method erm {flags}")
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1) and "molere submit" in done.err
+    assert flags.split()[0].partition("=")[0] not in molere("train --help-all").out
+
+
+def test_tracking_is_in_the_commands(in_tmp, molere):
+    (printed,) = molere("submit --method erm --dataset digits --track tensorboard").out.splitlines()
+    assert printed.endswith(" --track tensorboard")
 
 
 @pytest.mark.slow

@@ -1,22 +1,23 @@
-"""A configuration as the flags that give it."""
+"""Settings as the flags that give them."""
 
 from __future__ import annotations
 
-from typing import get_origin
+from collections.abc import Mapping
+from typing import Any
 
-from molere_cli.config.run_config import RunConfig, field_of, flag_name
+from molere_cli.commands import flag_name
 
 
-def config_as_flags(config: RunConfig) -> list[str]:
-    """All settings that were given, by a file, a recipe or flags; those that are None left out."""
+def settings_as_flags(given: Mapping[str, Any]) -> list[str]:
+    """All of them but those that are None."""
     flags: list[str] = []
-    for name, value in config.given.items():
+    for name, value in given.items():
         flag = flag_name(name)
         if value is None:
             continue
         if isinstance(value, bool):
             flags.append(flag if value else f"--no-{flag.removeprefix('--')}")
-        elif get_origin(field_of(name).annotation) is dict:
+        elif isinstance(value, dict):
             for key, entry in value.items():
                 flags += [flag, f"{key}={entry}"]
         else:

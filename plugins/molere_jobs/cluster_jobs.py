@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from molere_cli.api.run_schedule import Schedule
-from molere_cli.config.as_flags import config_as_flags
-from molere_cli.foundation.errors import ConfigError
+from molere_cli import ConfigError
+from molere_cli.commands import Schedule
+from molere_jobs.as_flags import settings_as_flags
 
 Cluster = Literal["slurm", "local"]
 
@@ -34,14 +34,13 @@ def independent_commands(schedule: Schedule) -> list[list[str]]:
     """
     if any(job.out for job in schedule.jobs) or any(each.has_several_rates for each in schedule.searches):
         raise ConfigError(
-            "--print-commands and --submit make a run of each method and seed; leave --out out, and give one "
-            "--lr"
+            "molere submit makes a run of each method and seed; leave --out out, and give one --lr"
         )
     commands = []
     for job in sorted(schedule.jobs, key=lambda job: job.plan.config.method.method != "erm"):
         where = ["--runs", str(job.runs.absolute()), "--resume-unfinished", "--quiet"]
         # Its recipe is among its settings.
-        commands.append(["train", *config_as_flags(job.given), "--recipe", "scratch", *where])
+        commands.append(["train", *settings_as_flags(job.given.given), "--recipe", "scratch", *where])
     return commands
 
 
@@ -88,7 +87,9 @@ def submit(
         ConfigError: submitit is not installed, there is no Slurm, or an option is wrong.
     """
     if find_spec("submitit") is None:
-        raise ConfigError("--submit needs submitit; install it with `pip install 'molere[slurm]'`")
+        raise ConfigError(
+            f"molere submit needs submitit for --to {cluster}; install it with `pip install 'molere[slurm]'`"
+        )
     import submitit
 
     try:
@@ -97,7 +98,7 @@ def submit(
         return [executor.submit(Job(arguments)) for arguments in commands]
     except (RuntimeError, NameError, ValueError, submitit.core.utils.FailedJobError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"--submit {cluster}: {first}") from error
+        raise ConfigError(f"--to {cluster}: {first}") from error
 
 
 def _number(text: str) -> int | str:

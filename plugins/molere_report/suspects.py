@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy
 from numpy.typing import NDArray
 
-from molere_cli.runs.run_directory import RunDir
+from molere_cli.report import RunDir, RunTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,9 +88,6 @@ def find_suspects(run: RunDir, held_out_of: RunDir | None = None) -> Suspects:
     Raises:
         RunError: the table is missing, damaged, or of a version that did not record this.
     """
-    # Here, since it reads tables.
-    from molere_cli.runs.run_tables import RunTable
-
     table = RunTable.pool(run)
     found = table.read(COLUMNS)
     held_out = held_out_columns(held_out_of or run, found["index"].to_numpy())
@@ -101,8 +98,6 @@ def find_suspects(run: RunDir, held_out_of: RunDir | None = None) -> Suspects:
 def held_out_columns(run: RunDir, index_N: NDArray[numpy.int64]) -> pa.Table | None:
     """What a run's table says out of fold of the examples with these indices, in their order; None where it
     says nothing, or has other examples."""
-    from molere_cli.runs.run_tables import RunTable
-
     table = RunTable.pool(run)
     if not set(HELD_OUT) <= set(table.columns()):
         return None
