@@ -285,8 +285,11 @@ def test_a_process_that_holds_no_arrays_says_so_and_predicts_all_the_same(arrays
 def test_nothing_is_printed_and_the_logger_hears(arrays, capfd, monkeypatch):
     logger, heard = logging.getLogger("molere"), SimpleQueue()
     monkeypatch.setattr(logger, "handlers", [*logger.handlers, QueueHandler(heard)])
-    monkeypatch.setattr(logger, "level", logging.DEBUG)
-    molere.train(arrays, methods="erm", **SMALL)
+    logger.setLevel(logging.DEBUG)
+    try:
+        molere.train(arrays, methods="erm", **SMALL)
+    finally:
+        logger.setLevel(logging.NOTSET)
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
     records = [heard.get() for _ in range(heard.qsize())]
