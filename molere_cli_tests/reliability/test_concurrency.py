@@ -362,7 +362,7 @@ def stop_after(process: subprocess.Popen[str], run: RunDir, *, epochs: int) -> N
 
 @pytest.mark.slow
 def test_a_run_is_resumed_to_the_same_bits_once_its_trainer_is_dead(tmp_path):
-    long = ["train", "--method", "erm", *QUICK, "--epochs", "40", "--out"]
+    long = ["train", "--method", "erm", *QUICK, "--epochs", "16", "--out"]
     whole, other = start([*long, "whole"], tmp_path), start([*long, "cut"], tmp_path)
     run = RunDir(tmp_path / "cut")
     stop_after(other, run, epochs=3)
@@ -377,7 +377,7 @@ def test_a_run_is_resumed_to_the_same_bits_once_its_trainer_is_dead(tmp_path):
     resumed = start(["train", "--resume", "cut"], tmp_path)
     assert (resumed.communicate(timeout=300)[0], resumed.returncode) == ("cut\n", 0)
     whole.communicate(timeout=300)
-    assert is_whole(run.path, epochs=40)
+    assert is_whole(run.path, epochs=16)
     assert without_times(run.metrics()) == without_times(RunDir(tmp_path / "whole").metrics())
     for name in ("checkpoint/classifier.safetensors", "pool.parquet", "predictions.parquet"):
         assert (run.path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -385,7 +385,7 @@ def test_a_run_is_resumed_to_the_same_bits_once_its_trainer_is_dead(tmp_path):
 
 @pytest.mark.slow
 def test_who_waits_for_an_erm_run_takes_over_from_a_trainer_that_dies(tmp_path):
-    line = ["train", *QUICK, "--epochs", "40", "--split"]
+    line = ["train", *QUICK, "--epochs", "16", "--split"]
     first = start([*line, "hard"], tmp_path)
     erm = RunDir(tmp_path / "runs" / "digits-erm-s0")
     stop_after(first, erm, epochs=3)
@@ -400,7 +400,7 @@ def test_who_waits_for_an_erm_run_takes_over_from_a_trainer_that_dies(tmp_path):
     assert second.returncode == 0, errors
     assert "note: hardness scores are to come from runs/digits-erm-s0, which is unfinished" in errors
     assert names_in(tmp_path / "runs") == ["digits-erm-s0", "digits-lrw-s0"]
-    assert all(is_whole(path, epochs=40) for path in (tmp_path / "runs").iterdir())
+    assert all(is_whole(path, epochs=16) for path in (tmp_path / "runs").iterdir())
 
 
 @pytest.mark.slow
