@@ -20,6 +20,7 @@ from molere_cli.foundation.stopping import Stopped
 
 if TYPE_CHECKING:
     from molere_cli.api.run_schedule import Outcome, Schedule
+    from molere_cli.config.run_config import RunConfig
 
 OF_A_RESUME = {"epochs", "checkpoint_every"}
 
@@ -126,18 +127,20 @@ def train(
     from molere_cli.api.run_schedule import Outcome, make_schedule, parse_rates, parse_seeds, run_schedule
     from molere_cli.commands.console import progress_display
     from molere_cli.config.from_flags import swept
+    from molere_cli.config.paths import with_absolute_paths
     from molere_cli.foundation.errors import ConfigError
     from molere_cli.registry.registry import load_plugins
-    from molere_cli.training.process_group import is_started_again
+    from molere_cli.training.process_group import is_started_again, joined_ranks
     from molere_cli.training.resume_run import resume_run
+    from molere_cli.training.told_to_all import same_configs
 
     rates = parse_rates(lr) if lr is not None else []
     if len(rates) == 1:
         flags["lr"], rates = rates[0], []
-    registry = load_plugins()
+    registry, ranks = load_plugins(), joined_ranks()
     with progress_display(quiet=quiet) as display:
         progress: Progress = display
-        if track is not None:
+        if track is not None and ranks.is_first:
             progress = Tracked(display, registry.trackers.get(track), out=OUT)
         if resume is not None:
             others = (config, seeds, out, resume_unfinished, recipe, rates, submit, submit_option)
@@ -152,14 +155,21 @@ def train(
                 raise ConfigError("--seed and --seeds exclude each other")
             if submit_option and submit is None:
                 raise ConfigError("--submit-option goes with --submit")
+
+            def configs() -> list[RunConfig]:
+                found = swept(config, flags, registry, recipe=recipe or "auto", note=progress.note)
+                return [with_absolute_paths(one, registry) for one in found]
+
             schedule = make_schedule(
-                swept(config, flags, registry, recipe=recipe or "auto", note=progress.note),
+                same_configs(ranks, configs),
                 registry,
                 seeds=parse_seeds(seeds) if seeds else None,
                 rates=rates,
                 runs=runs,
                 out=out,
             )
+            if (print_config or print_commands or submit is not None or dry_run) and not ranks.is_first:
+                return
             if print_config:
                 show(schedule_as_toml(schedule, lr=lr if rates else None, seeds=seeds))
                 return
@@ -176,7 +186,8 @@ def train(
             resume_unfinished = resume_unfinished or is_started_again()
             with also_by_the_same_command(resume_unfinished):
                 outcome = run_schedule(schedule, resume_unfinished=resume_unfinished, progress=progress)
-    _show(outcome, as_json=as_json, quiet=quiet)
+    if ranks.is_first:
+        _show(outcome, as_json=as_json, quiet=quiet)
     outcome.check()
 
 

@@ -4,24 +4,45 @@ Each has the whole classifier and the whole state of a run, and takes its part o
 example (logits, weights, hypergradients) is gathered, so that all see the batch whole; what is of parameters
 is summed. The numbers are those of one process up to the order of sums.
 
+All of them run the same program. What hangs on a disk, a clock or a signal is rank 0's to say (`decided`).
+One that fails leaves word in the store of the process group, where those that wait for it look: so all end by
+the same sentence, or are all at the same place again (`agreed`).
+
 Shapes: B examples of a batch, b of them on this rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import partial
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import Store, _get_default_store
 
-from molere_cli.foundation.errors import TrainingError
+from molere_cli.foundation.errors import MolereError, TrainingError, error_of
+from molere_cli.foundation.files import json_text, parse_json
+from molere_cli.foundation.packing import pack, unpack
+from molere_cli.foundation.stopping import Ended
 
 FEW = 16384
 """Up to so many numbers of all ranks are added up by each of them: what a message costs then is its way."""
+LOOK = timedelta(seconds=0.5)
+"""For how long a call is waited for before a look at whether those who are to join it have failed."""
+PATIENCE = 30.0
+"""Seconds for which one that has failed waits for the others, who may be at something long."""
+GONE = -1
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -37,24 +58,34 @@ class Traffic:
         self.num_bytes += values.numel() * values.element_size()
 
 
-class RanksLost(RuntimeError):
-    """Another process is gone, and with it what all of them were at."""
+class RanksLost(Ended):
+    """The ranks are no longer together, which ends all: one has failed alone, was stopped, or is gone."""
 
 
-@contextmanager
-def in_touch() -> Iterator[None]:
-    """Around what passes between processes.
+class ConnectionLost(RanksLost):
+    """Another process is gone without a word."""
 
-    Raises:
-        RanksLost: one of them does not answer.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        raise RanksLost(
+    def __init__(self) -> None:
+        super().__init__(
+            1,
             "another process has ended, so that this one cannot go on; `torchrun --max-restarts 3` starts "
-            "them again, from the last checkpoint"
-        ) from error
+            "them again, from the last checkpoint",
+        )
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What a rank leaves in the store as it fails.
+
+    num_calls: those that it had made. level: that of the `agreed` block at whose end it waits, `GONE` if it
+    waits for nobody. kind: the class of a MolereError.
+    """
+
+    num_calls: int
+    level: int
+    code: int
+    sentence: str | None
+    kind: str = ""
 
 
 class Ranks:
@@ -67,10 +98,19 @@ class Ranks:
         self.rank = rank
         self.size = size
         self.traffic = Traffic()
+        self._num_calls = 0
+        self._level = 0
+        self._settled = 0
+        """The number of the last call at which failures were agreed on."""
 
     @property
     def are_several(self) -> bool:
         return self.size > 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one reads and writes runs, prints, and heeds signals."""
+        return self.rank == 0
 
     def part(self, number: int) -> slice:
         """Which of `number` examples in a row are this rank's; those of all ranks differ by one at most.
@@ -112,8 +152,7 @@ class Ranks:
         padded = own.new_zeros(max(sizes), *own.shape[1:])
         padded[: len(own)] = own
         found = [torch.empty_like(padded) for _ in range(self.size)]
-        with in_touch():
-            dist.all_gather(found, padded)
+        self._pass(partial(dist.all_gather, found, padded), padded)
         self.traffic.count(padded)
         return torch.cat([part[:size] for part, size in zip(found, sizes, strict=True)])
 
@@ -141,13 +180,12 @@ class Ranks:
                 tensor.detach().copy_(part.view(tensor.shape))
 
     def _sum(self, flat: Tensor) -> Tensor:
-        with in_touch():
-            if flat.numel() * self.size > FEW:
-                dist.all_reduce(flat)
-                return flat
-            # One trip in place of two.
-            found = [torch.empty_like(flat) for _ in range(self.size)]
-            dist.all_gather(found, flat)
+        if flat.numel() * self.size > FEW:
+            self._pass(partial(dist.all_reduce, flat), flat)
+            return flat
+        # One trip in place of two.
+        found = [torch.empty_like(flat) for _ in range(self.size)]
+        self._pass(partial(dist.all_gather, found, flat), flat)
         return torch.stack(found).sum(dim=0)
 
     def gradients_of(self, parameters: Iterable[Tensor]) -> list[Tensor]:
@@ -164,10 +202,193 @@ class Ranks:
     def from_first_(self, tensor: Tensor) -> Tensor:
         """Rank 0's values, in place."""
         if self.are_several:
-            with in_touch():
-                dist.broadcast(tensor, src=0)
+            self._pass(partial(dist.broadcast, tensor, src=0), tensor)
             self.traffic.count(tensor)
         return tensor
+
+    def decided(self, make: Callable[[], T]) -> T:
+        """What rank 0 makes, which the others do not: JSON, with tuples and tensors on the CPU in it.
+
+        Raises:
+            MolereError: rank 0 has; on all ranks.
+        """
+        if not self.are_several:
+            return make()
+        made: list[T] = []
+        with self.agreed():
+            if self.is_first:
+                made.append(make())
+        if self.is_first:
+            self._broadcast(made[0])
+            return made[0]
+        heard: T = self._hear()
+        return heard
+
+    def _broadcast(self, made: Any) -> None:
+        tensors: dict[str, Tensor] = {}
+        text = json_text(pack(made, tensors)).encode()
+        content = save(tensors) if tensors else b""
+        message = torch.frombuffer(bytearray(text + content), dtype=torch.uint8)
+        for sent in (torch.tensor([len(text), len(message)]), message):
+            self._pass(partial(dist.broadcast, sent, src=0), sent)
+
+    def _hear(self) -> Any:
+        sizes = torch.zeros(2, dtype=torch.int64)
+        self._pass(partial(dist.broadcast, sizes, src=0), sizes)
+        end, size = sizes.tolist()
+        message = torch.empty(size, dtype=torch.uint8)
+        self._pass(partial(dist.broadcast, message, src=0), message)
+        content = message.numpy().tobytes()
+        return unpack(parse_json(content[:end].decode()), load(content[end:]) if size > end else {})
+
+    def after_first(self, make: Callable[[], T]) -> T:
+        """What each rank makes for itself, rank 0 before the others, which find what it has downloaded.
+
+        Raises:
+            MolereError: one of them has; on all ranks.
+        """
+        made: list[T] = []
+        for first in (True, False):
+            with self.agreed():
+                if self.is_first == first:
+                    made.append(make())
+        return made[0]
+
+    @contextmanager
+    def first_holds(self, make: Callable[[], AbstractContextManager[T]]) -> Iterator[T | None]:
+        """Within the block rank 0 is in the context that it makes, and has what that gives; None elsewhere.
+
+        Raises:
+            MolereError: it cannot be entered; on all ranks.
+        """
+        held: list[T] = []
+        with ExitStack() as stack:
+            self.decided(lambda: held.append(stack.enter_context(make())))
+            yield held[0] if held else None
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """All ranks come out of the block alike; what they pass within it may be anything.
+
+        Raises:
+            MolereError: one of them has; on all ranks that of the first one which has.
+            RanksLost: one has while others were waiting for it within the block.
+        """
+        if not self.are_several:
+            yield
+            return
+        self._level += 1
+        own: MolereError | None = None
+        try:
+            try:
+                yield
+            except MolereError as error:
+                own = error
+                self._leave_word(1, str(error), level=self._level, kind=type(error).__name__)
+            self._close(own)
+        finally:
+            self._level -= 1
+
+    def _close(self, own: MolereError | None) -> None:
+        mine = torch.tensor([self._level, own is not None])
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        self._pass(partial(dist.all_gather, found, mine), mine, closing=True, failed=own)
+        self._settled = self._num_calls
+        levels, failed = torch.stack(found).unbind(dim=1)
+        failures = [self._word_of(rank, at=self._settled - 1) for rank in failed.nonzero().flatten().tolist()]
+        if not failures:
+            return
+        if len(set(levels.tolist())) > 1:
+            raise RanksLost(1, failures[0].sentence)
+        if own is not None and failed.nonzero()[0] == self.rank:
+            raise own
+        raise error_of(failures[0].kind, str(failures[0].sentence)) from own
+
+    def meet(self) -> None:
+        """Wait until all are here."""
+        with self.agreed():
+            pass
+
+    def leave(self, code: int, sentence: str | None) -> None:
+        """End for oneself: the others end as well, by this exit code and sentence."""
+        self._leave_word(code, sentence, level=GONE)
+
+    def first_has_left(self, patience: float) -> bool:
+        """Whether rank 0 has ended too, within so many seconds."""
+        try:
+            self._store.wait([_key(0, GONE)], timedelta(seconds=patience))
+        except RuntimeError:
+            return False
+        return True
+
+    @property
+    def _store(self) -> Store:
+        return _get_default_store()
+
+    def _leave_word(self, code: int, sentence: str | None, *, level: int, kind: str = "") -> None:
+        word = json_text(asdict(_Failure(self._num_calls, level, code, sentence, kind)))
+        self._store.set(_key(self.rank, GONE if level == GONE else self._num_calls), word)
+        self._store.set(_key(self.rank), word)
+
+    def _word_of(self, rank: int, *, at: int | None = None) -> _Failure:
+        return _Failure(**parse_json(self._store.get(_key(rank, at)).decode()))
+
+    def _pass(
+        self,
+        call: Callable[..., Any],
+        values: Tensor,
+        *,
+        closing: bool = False,
+        failed: MolereError | None = None,
+    ) -> None:
+        """A collective call.
+
+        Args:
+            closing: whether it is the end of an `agreed` block. failed: what this rank has come upon in that.
+
+        Raises:
+            RanksLost: others will not join it.
+        """
+        self._num_calls += 1
+        until = math.inf if failed is None else time.monotonic() + PATIENCE
+        try:
+            # NCCL's calls end on the GPU; nobody waits for them here.
+            work = call(async_op=not values.is_cuda)
+            while work is not None and not _has_come(work):
+                self._look_at_others(closing=closing)
+                if time.monotonic() > until:
+                    raise RanksLost(1, str(failed))
+        except RuntimeError as error:
+            self._look_at_others(closing=closing)
+            raise ConnectionLost from error
+
+    def _look_at_others(self, *, closing: bool) -> None:
+        """Raise RanksLost if one of them has failed and will not join the call that this one waits in."""
+        for rank in range(self.size):
+            if rank == self.rank or not self._store.check([_key(rank)]):
+                continue
+            failure = self._word_of(rank)
+            is_over = failure.level != GONE and failure.num_calls < self._settled
+            has_joined = failure.num_calls >= self._num_calls
+            joins = closing and (failure.level, failure.num_calls + 1) == (self._level, self._num_calls)
+            if not (is_over or has_joined or joins):
+                raise RanksLost(failure.code, failure.sentence)
+
+
+def _key(rank: int, at: int | None = None) -> str:
+    """Of the last failure of a rank, of that after so many calls, or of its end."""
+    return f"failure of {rank}" if at is None else f"failure of {rank} at {at}"
+
+
+def _has_come(work: dist.Work) -> bool:
+    """Whether a call is done, after some waiting; what has gone wrong with it is raised."""
+    try:
+        work.wait(LOOK)
+    except RuntimeError:
+        if not work.is_completed():
+            return False
+        work.wait()
+    return True
 
 
 ALONE = Ranks()

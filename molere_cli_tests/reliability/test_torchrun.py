@@ -21,24 +21,6 @@ from molere_cli_tests.training import assert_same_tensors, without_times
 pytestmark = pytest.mark.slow
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-LISTENING = """
-import json
-import os
-from molere_cli.commands.app import main
-from molere_cli.training import process_group as processes
-
-hear = processes._hear
-
-def heard():
-    what, tensors = hear()
-    with open(f"heard-by-{os.environ['RANK']}.jsonl", "a") as file:
-        file.write(json.dumps(what) + "\\n")
-    return what, tensors
-
-processes._hear = heard
-main()
-"""
-"""`python -m molere_cli` whose followers write down what they are told."""
 SMALL = "--dataset digits --limit-train 200 --epochs 3 --device cpu --precision fp32"
 
 
