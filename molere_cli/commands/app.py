@@ -153,13 +153,15 @@ def _run_with_others() -> None:
 def _run(shown: Shown, *, at_end: Callable[[], None] = lambda: None) -> None:
     """Run the command line, and tell what has ended it.
 
+    Args:
+        at_end: called if all went well.
+
     Raises:
-        Ended: its exit code is not 0.
+        SystemExit: always, with the exit code.
     """
     try:
         with signals_heeded():
-            _call(shown)
-            at_end()
+            _call(shown, at_end)
     except Ended as ended:
         if ended.sentence is not None:
             with suppress(OSError):  # of a terminal that has been closed
@@ -174,12 +176,13 @@ def _run(shown: Shown, *, at_end: Callable[[], None] = lambda: None) -> None:
         raise Ended(1, str(error)) from None
 
 
-def _call(shown: Shown) -> None:
+def _call(shown: Shown, at_end: Callable[[], None]) -> None:
     try:
         app(prog_name="molere", obj=shown)
     except SystemExit as end:
-        if end.code:
-            raise
+        if not end.code:
+            at_end()
+        raise
 
 
 def warning_display() -> Callable[..., None]:

@@ -1,7 +1,7 @@
 """Everything a resume needs, both ways: nested state to safetensors plus JSON, and back. No pickle.
 
-Tensors go to `state.safetensors`, the rest to `state.json`, as `foundation/packing.py` has it. That comes last,
-and has under `$digests` those of all three files (BLAKE2b); what older versions wrote has none, and is believed.
+Tensors go to `state.safetensors`, the rest to `state.json` (`foundation/packing.py`). That comes last, and
+has under `$digests` those of all three files (BLAKE2b); what older versions wrote has none, and is believed.
 """
 
 from __future__ import annotations

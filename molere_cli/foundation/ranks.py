@@ -92,11 +92,16 @@ class Ranks:
     """This process among `size` of them, number `rank` from 0; alone, nothing passes.
 
     The calls that pass something are collective: all ranks make the same ones in the same order.
+
+    Args:
+        closings: a process group for the ends of `agreed` blocks alone. One that has failed comes there while
+            others may be in another call, of which what it says must not be taken for a part.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, *, closings: dist.ProcessGroup | None = None) -> None:
         self.rank = rank
         self.size = size
+        self._closings = closings
         self.traffic = Traffic()
         self._num_calls = 0
         self._level = 0
@@ -290,19 +295,22 @@ class Ranks:
             self._level -= 1
 
     def _close(self, own: MolereError | None) -> None:
-        mine = torch.tensor([self._level, own is not None])
+        mine = torch.tensor([self._level, self._num_calls, own is not None])
         found = [torch.empty_like(mine) for _ in range(self.size)]
-        self._pass(partial(dist.all_gather, found, mine), mine, closing=True, failed=own)
+        gather = partial(dist.all_gather, found, mine, group=self._closings)
+        self._pass(gather, mine, closing=True, failed=own)
         self._settled = self._num_calls
-        levels, failed = torch.stack(found).unbind(dim=1)
-        failures = [self._word_of(rank, at=self._settled - 1) for rank in failed.nonzero().flatten().tolist()]
-        if not failures:
+        ends = [tuple(end.tolist()) for end in found]
+        failed = [rank for rank, (_, _, has_failed) in enumerate(ends) if has_failed]
+        if not failed:
+            assert len({end[:2] for end in ends}) == 1
             return
-        if len(set(levels.tolist())) > 1:
-            raise RanksLost(1, failures[0].sentence)
-        if own is not None and failed.nonzero()[0] == self.rank:
+        first = self._word_of(failed[0], at=ends[failed[0]][1])
+        if len({end[:2] for end in ends}) > 1:  # of other blocks, or elsewhere in them
+            raise RanksLost(1, first.sentence)
+        if own is not None and failed[0] == self.rank:
             raise own
-        raise error_of(failures[0].kind, str(failures[0].sentence)) from own
+        raise error_of(first.kind, str(first.sentence)) from own
 
     def meet(self) -> None:
         """Wait until all are here."""
@@ -349,18 +357,22 @@ class Ranks:
         Raises:
             RanksLost: others will not join it.
         """
-        self._num_calls += 1
-        until = math.inf if failed is None else time.monotonic() + PATIENCE
         try:
             # NCCL's calls end on the GPU; nobody waits for them here.
             work = call(async_op=not values.is_cuda)
-            while work is not None and not _has_come(work):
-                self._look_at_others(closing=closing)
-                if time.monotonic() > until:
-                    raise RanksLost(1, str(failed))
+            if work is not None:
+                self._wait_for(work, closing=closing, failed=failed)
         except RuntimeError as error:
             self._look_at_others(closing=closing)
             raise ConnectionLost from error
+        self._num_calls += 1
+
+    def _wait_for(self, work: dist.Work, *, closing: bool, failed: MolereError | None) -> None:
+        until = math.inf if failed is None else time.monotonic() + PATIENCE
+        while not _has_come(work):
+            self._look_at_others(closing=closing)
+            if time.monotonic() > until:
+                raise RanksLost(1, str(failed))
 
     def _look_at_others(self, *, closing: bool) -> None:
         """Raise RanksLost if one of them has failed and will not join the call that this one waits in."""
@@ -369,8 +381,8 @@ class Ranks:
                 continue
             failure = self._word_of(rank)
             is_over = failure.level != GONE and failure.num_calls < self._settled
-            has_joined = failure.num_calls >= self._num_calls
-            joins = closing and (failure.level, failure.num_calls + 1) == (self._level, self._num_calls)
+            has_joined = failure.num_calls > self._num_calls
+            joins = closing and (failure.level, failure.num_calls) == (self._level, self._num_calls)
             if not (is_over or has_joined or joins):
                 raise RanksLost(failure.code, failure.sentence)
 

@@ -63,10 +63,11 @@ def in_company() -> Iterator[Ranks]:
     try:
         yield ranks
     except BaseException as error:
-        _end(ranks, error)
+        if isinstance(error, SystemExit) and not error.code:
+            dist.destroy_process_group()
+        else:
+            _end(ranks, error)
         raise
-    # One that ends while another still listens would end it with an abort.
-    dist.destroy_process_group()
 
 
 def leave_to_first() -> bool:
@@ -87,7 +88,7 @@ def _join() -> Ranks:
     # Processes that are started again must not call on those before them, whose addresses the store keeps.
     store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
-    return Ranks(rank, size)
+    return Ranks(rank, size, closings=dist.new_group(backend="gloo", timeout=WAIT))
 
 
 def _end(ranks: Ranks, error: BaseException) -> None:
