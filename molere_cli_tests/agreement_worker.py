@@ -154,7 +154,9 @@ CASES = {
 
 def take_part(rank: int, *, folder: Path, case: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    found = CASES[case](Ranks(rank, 2, closings=dist.new_group(backend="gloo")))
+    ranks = Ranks(rank, 2, closings=dist.new_group(backend="gloo"))
+    ranks.meet()
+    found = CASES[case](ranks)
     (folder / f"{rank}.json").write_text(json.dumps(found))
 
 

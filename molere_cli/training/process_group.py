@@ -88,7 +88,9 @@ def _join() -> Ranks:
     # Processes that are started again must not call on those before them, whose addresses the store keeps.
     store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
-    return Ranks(rank, size, closings=dist.new_group(backend="gloo", timeout=WAIT))
+    ranks = Ranks(rank, size, closings=dist.new_group(backend="gloo", timeout=WAIT))
+    ranks.meet()  # so that nobody ends at once while others still connect to it
+    return ranks
 
 
 def _end(ranks: Ranks, error: BaseException) -> None:
