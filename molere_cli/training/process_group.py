@@ -25,7 +25,7 @@ from molere_cli.engine.method import Method
 from molere_cli.foundation.errors import ConfigError, DataError
 from molere_cli.foundation.files import same_fingerprint
 from molere_cli.foundation.ranks import ALONE, ConnectionLost, Ranks
-from molere_cli.foundation.stopping import Ended, leave_signals_to_another
+from molere_cli.foundation.stopping import Ended, ignore_signals
 from molere_cli.registry.registry import Registry
 
 MEETING = timedelta(minutes=10)
@@ -59,7 +59,7 @@ def in_company() -> Iterator[Ranks]:
     """
     ranks = _Joined.ranks = _join()
     if not ranks.is_first:
-        leave_signals_to_another()
+        ignore_signals()
     try:
         yield ranks
     except BaseException as error:
@@ -88,24 +88,28 @@ def _join() -> Ranks:
     # Processes that are started again must not call on those before them, whose addresses the store keeps.
     store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
-    ranks = Ranks(rank, size, closings=dist.new_group(backend="gloo", timeout=WAIT))
+    closings = dist.new_group(backend="gloo", timeout=WAIT)
+    assert isinstance(closings, dist.ProcessGroup)
+    ranks = Ranks(rank, size, closings=closings)
     ranks.meet()  # so that nobody ends at once while others still connect to it
     return ranks
 
 
 def _end(ranks: Ranks, error: BaseException) -> None:
     """Tell the others what ends this process, and see to it that somebody tells the user."""
-    code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
-    if isinstance(error, Ended):
-        sentence = error.sentence
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else 1
+        sentence = error.sentence if isinstance(error, Ended) else None
     else:
-        sentence = f"process {ranks.rank} has failed: {type(error).__name__}: {error}"
+        code, sentence = 1, f"process {ranks.rank} has failed: {type(error).__name__}: {error}"
+        if not ranks.is_first:
+            traceback.print_exception(error, file=sys.__stderr__)
+    ignore_signals()  # once one has ended, torchrun ends the others, which would end by its signal
     ranks.leave(code, sentence)
-    if ranks.is_first:
+    # Of a connection that is lost the first one knows by itself, unless it is the one that has died.
+    if ranks.is_first or isinstance(error, ConnectionLost) or ranks.first_has_left(TELLING):
         return
-    if not isinstance(error, SystemExit):
-        traceback.print_exception(error, file=sys.__stderr__)
-    elif sentence is not None and not isinstance(error, ConnectionLost) and not ranks.first_has_left(TELLING):
+    if sentence is not None:
         print(f"molere: process {ranks.rank}: {sentence}", file=sys.__stderr__, flush=True)
 
 
