@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import distributed as dist
 
+from molere_cli.foundation.company import RanksLost
 from molere_cli.foundation.errors import DamagedCheckpoint, DataError, RunError
-from molere_cli.foundation.ranks import Ranks, RanksLost
+from molere_cli.foundation.ranks import Ranks
 
 NUMBERS = torch.tensor([0.1, float("nan"), 3], dtype=torch.float64)
 

@@ -111,7 +111,7 @@ def signals_heeded() -> Iterator[None]:
 
 
 def ignore_signals() -> None:
-    """From now on SIGINT, SIGTERM, SIGHUP and SIGUSR1 change nothing here: another process heeds them and says
-    when all are to stop, or this one is about to end."""
+    """From now on SIGINT, SIGTERM, SIGHUP and SIGUSR1 change nothing here: another process heeds them and
+    says when all are to stop, or this one is about to end."""
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which programs that are started would inherit

@@ -22,9 +22,10 @@ from molere_cli.config.plan import Plan
 from molere_cli.config.sections import DataSettings
 from molere_cli.data.source import LoadedDataset, load_dataset
 from molere_cli.engine.method import Method
+from molere_cli.foundation.company import ConnectionLost
 from molere_cli.foundation.errors import ConfigError, DataError
 from molere_cli.foundation.files import same_fingerprint
-from molere_cli.foundation.ranks import ALONE, ConnectionLost, Ranks
+from molere_cli.foundation.ranks import ALONE, Ranks
 from molere_cli.foundation.stopping import Ended, ignore_signals
 from molere_cli.registry.registry import Registry
 
