@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def train(ranks: Ranks, settings: dict, *, float64: bool) -> dict[str, torch.Ten
     if settings["method"] == "erm":
         positions = torch.arange(100) % 90
         for name, weights in (("whole", None), ("drawn", torch.arange(1, 141))):
-            loop = fit_loop(engine.loop.method.context, Fit(positions, weights, num_epochs=3), ranks=ranks)
+            context = replace(engine.loop.method.context, fit_ranks=ranks)
+            loop = fit_loop(context, Fit(positions, weights, num_epochs=3))
             for _ in loop.epochs():
                 pass
             state = loop.classifier.module.state_dict()

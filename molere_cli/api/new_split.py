@@ -11,13 +11,15 @@ from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.run_config import RunConfig, flag_name
 from molere_cli.config.run_names import dataset_slug
 from molere_cli.config.sections import SPLIT_SUFFIX
-from molere_cli.data.source import LoadedDataset, load_dataset
+from molere_cli.data.source import LoadedDataset
 from molere_cli.foundation.errors import ConfigError, RunError
 from molere_cli.foundation.progress import Progress
 from molere_cli.hardness.make_split import make_split
 from molere_cli.registry.registry import Registry
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import Split, write_new_split
+from molere_cli.training.process_group import joined_ranks, load_together
+from molere_cli.training.told_to_all import same_configs
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +51,19 @@ def new_split_file(
         ConfigError: another setting than `erm` has.
         RunError: `erm` is no ERM run on the whole pool; or `out` exists.
     """
-    if out is not None and os.path.lexists(out):
-        raise _taken(out)
     run = None if erm is None else RunDir(erm)
-    if run is not None:
-        config = config_of_erm_run(run, config, registry)
-    config = with_absolute_paths(config, registry)
-    data = load_dataset(config.data, registry)
-    split = make_split(config, registry, data, erm=run, runs=runs, progress=progress)
+
+    def whole() -> list[RunConfig]:
+        if out is not None and os.path.lexists(out):
+            raise _taken(out)
+        full = config if run is None else config_of_erm_run(run, config, registry)
+        return [with_absolute_paths(full, registry)]
+
+    (settings,) = same_configs(joined_ranks(), whole)
+    data = load_together(settings.data, registry)
+    split = make_split(settings, registry, data, erm=run, runs=runs, progress=progress)
     progress.data_taken(data.account.line(), data.account.remarks())
-    return write_split_file(split, config, data, registry, out=out)
+    return write_split_file(split, settings, data, registry, out=out)
 
 
 def write_split_file(
@@ -73,10 +78,14 @@ def write_split_file(
     what = f"{split.info.delta:g}" if split.info.val_dataset is None else dataset_slug(split.info.val_dataset)
     name = f"{dataset_slug(config.data.dataset)}-{strategy.name}-{what}{SPLIT_SUFFIX}"
     path = out or Path("splits") / name
-    try:
-        return NewSplit(write_new_split(split, path, numbered=out is None), config, split, data)
-    except FileExistsError as error:
-        raise _taken(path) from error
+
+    def write() -> str:
+        try:
+            return str(write_new_split(split, path, numbered=out is None))
+        except FileExistsError as error:
+            raise _taken(path) from error
+
+    return NewSplit(Path(joined_ranks().decided(write)), config, split, data)
 
 
 def _taken(path: Path) -> RunError:

@@ -17,7 +17,7 @@ from molere_cli.config.paths import with_absolute_paths
 from molere_cli.config.plan import Plan, make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.config.sections import MAX_SEED
-from molere_cli.data.source import LoadedDataset, load_dataset
+from molere_cli.data.source import LoadedDataset
 from molere_cli.foundation.errors import ConfigError, MolereError, RunError, SplitError, shown
 from molere_cli.foundation.files import claim_folder, claim_name, hidden_beside, writing
 from molere_cli.foundation.locks import Note
@@ -30,7 +30,7 @@ from molere_cli.runs.find_runs import CANDIDATES, run_paths
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import Split, read_split
 from molere_cli.training.model_selection import TUNING, check_selection
-from molere_cli.training.process_group import is_out_of_step
+from molere_cli.training.process_group import joined_ranks, load_together
 from molere_cli.training.resume_run import resume_run
 from molere_cli.training.run_identity import (
     MACHINE_SETTINGS,
@@ -256,7 +256,7 @@ def _loaded(schedule: Schedule, data: LoadedDataset | None) -> list[LoadedDatase
             for before, loaded in zip(schedule.searches[:position], found, strict=True)
             if before.config.data == search.config.data
         )
-        loaded = data or next(earlier, None) or load_dataset(search.config.data, schedule.registry)
+        loaded = data or next(earlier, None) or load_together(search.config.data, schedule.registry)
         check_selection(search.config.selection, loaded)
         found.append(loaded)
     return found
@@ -296,7 +296,7 @@ def _best_rate(search: Search, data: LoadedDataset, runs: Path, work: _Work) -> 
     Raises:
         RunError: with no rate can every seed be trained.
     """
-    by, progress = search.config.selection.select_by, work.progress
+    by, progress, ranks = search.config.selection.select_by, work.progress, joined_ranks()
     found: dict[float | None, list[RunDir]] = {}
     failures: list[str] = []
     for rate, jobs in search.by_rate.items():
@@ -309,29 +309,32 @@ def _best_rate(search: Search, data: LoadedDataset, runs: Path, work: _Work) -> 
             found[rate] = finished
     if not found:
         raise RunError(f"no learning rate could be trained with every seed: {'; '.join(failures)}")
-    tuned = {
-        rate: [run.metrics()[-1][f"{TUNING}/{by}"] for run in finished] for rate, finished in found.items()
-    }
+    tuned = ranks.decided(
+        lambda: {
+            rate: [run.metrics()[-1][f"{TUNING}/{by}"] for run in finished]
+            for rate, finished in found.items()
+        }
+    )
     best = max(tuned, key=lambda rate: fmean(tuned[rate]))
     means = ", ".join(f"{rate:g}: {100 * fmean(values):.2f}" for rate, values in tuned.items())
     progress.note(f"--lr {best:g} it is, by {by.replace('_', ' ')} on the tuning set in percent ({means})")
     grid = {"lr": {f"{rate:g}": values for rate, values in tuned.items()}, "by": by, "chosen": best}
     for run in found[best]:
-        yield _copied(run, runs, grid)
+        yield RunDir(Path(ranks.decided(partial(_copied, run, runs, grid))))
 
 
-def _copied(run: RunDir, runs: Path, grid: Mapping[str, object]) -> RunDir:
-    """The run as one of `runs`, under a name of its own unless it is there already."""
-    same = [RunDir(path) for path in run_paths(runs) if _is_copy(path, run.path)]
+def _copied(run: RunDir, runs: Path, grid: Mapping[str, object]) -> str:
+    """The path of the run as one of `runs`, under a name of its own unless it is there already."""
+    same = [path for path in run_paths(runs) if _is_copy(path, run.path)]
     if same:
-        return same[0]
+        return str(same[0])
     stem = runs / run.path.name
     hidden = hidden_beside(stem)
     try:
         with writing(stem):
             shutil.copytree(run.path, hidden, ignore=shutil.ignore_patterns("lock"))
             RunDir(hidden).write_grid(grid)
-            return RunDir(claim_name(stem, partial(claim_folder, hidden), numbered=True))
+            return str(claim_name(stem, partial(claim_folder, hidden), numbered=True))
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 
@@ -358,49 +361,69 @@ class _Work:
         finished = []
         for job in jobs:
             try:
-                folder = job.runs if job.out is None else job.out.parent
-                with announced(job.plan, data, runs=folder, note=self.progress.note):
-                    finished.append(self._run(job, data))
+                with joined_ranks().agreed():
+                    finished.append(self._run_announced(job, data))
             except MolereError as error:
-                # Other ranks that wait in the middle of a batch can begin no other run.
-                if not (self.several or may_fail) or is_out_of_step():
+                if not (self.several or may_fail):
                     raise
                 self.progress.run_ended(None)
                 failures.append(f"{job.title}: {error}")
                 self.progress.note(f"{failures[-1]}; going on with the others")
         return finished
 
+    def _run_announced(self, job: Job, data: LoadedDataset) -> RunDir:
+        folder = job.runs if job.out is None else job.out.parent
+        note = self.progress.note
+        with joined_ranks().first_holds(lambda: announced(job.plan, data, runs=folder, note=note)):
+            return self._run(job, data)
+
     def _run(self, job: Job, data: LoadedDataset) -> RunDir:
         """Take a finished run of the job's settings, go on with one, or begin one."""
+        plan, out = job.plan, job.out
+        found = joined_ranks().decided(lambda: self._found(job, data))
+        run = None if found is None else RunDir(Path(found[1]))
+        if found is not None and run is not None and found[0] != "like":
+            return run if found[0] == "take" else self._gone_on_with(run, plan, data)
+        split = split_for(plan, data, runs=job.runs, made=self.made, progress=self.progress)
+        path, numbered = out or job.runs / plan.run_name, out is None
+        return train_run(plan, data, split, path, numbered=numbered, like=run, progress=self.progress)
+
+    def _found(self, job: Job, data: LoadedDataset) -> tuple[str, str] | None:
+        """A run of the job's settings: to `take`, to `go on` with, or merely `like` it; and its path.
+
+        Raises:
+            RunError: the job is to go where another run is.
+        """
         plan, out, note = job.plan, job.out, self.progress.note
         paths = run_paths(job.runs) if out is None else [out]
         tell = note if self.resume else _say_nothing
         fitting = [run for run in map(RunDir, paths) if _is_run_of(run, plan, data, note=tell)]
         if self.resume and fitting:
-            return self._taken_up(fitting, plan, data)
-        like: RunDir | None = None
+            return self._taken_up(fitting)
         if out is None:
             # A run that has no checkpoint is as good as none.
             idle = [run for run in fitting if not run.is_being_trained()]
             like = next((run for run in idle if not clear_beginning(run.path, note=note)), None)
-        elif os.path.lexists(out) and not clear_beginning(out, note=note):
+            return None if like is None else ("like", str(like.path))
+        if os.path.lexists(out) and not clear_beginning(out, note=note):
             raise taken(out)
-        split = split_for(plan, data, runs=job.runs, made=self.made, progress=self.progress)
-        path, numbered = out or job.runs / plan.run_name, out is None
-        return train_run(plan, data, split, path, numbered=numbered, like=like, progress=self.progress)
+        return None
 
-    def _taken_up(self, fitting: Sequence[RunDir], plan: Plan, data: LoadedDataset) -> RunDir:
-        """The newest finished one of the runs, or the one that has come furthest, once it is finished."""
+    def _taken_up(self, fitting: Sequence[RunDir]) -> tuple[str, str]:
+        """The newest finished one of the runs, or the one that has come furthest, to go on with."""
         if done := [run for run in fitting if run.is_done]:
             newest = max(done, key=lambda run: (run.path / "DONE").stat().st_mtime)
             newest.is_being_trained()  # what is left of its lock is removed
             self.progress.note(f"{newest.path} is finished with these settings")
-            return newest
+            return "take", str(newest.path)
         furthest = max(fitting, key=lambda run: (run.checkpoint() is not None, run.num_records()))
         self.progress.note(f"going on with {furthest.path}")
+        return "go on", str(furthest.path)
+
+    def _gone_on_with(self, run: RunDir, plan: Plan, data: LoadedDataset) -> RunDir:
         machine = plan.config.machine
         return resume_run(
-            furthest.path,
+            run.path,
             plan.registry,
             data=data,
             checkpoint_every=machine.checkpoint_every if "checkpoint_every" in plan.config.given else None,

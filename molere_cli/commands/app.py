@@ -6,7 +6,6 @@ import atexit
 import functools
 import gc
 import os
-import sys
 import traceback
 import warnings
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from molere_cli import __version__
 from molere_cli.commands.compare import compare
 from molere_cli.commands.evaluate import evaluate
 from molere_cli.commands.help import EXAMPLES, ShortHelp, examples
-from molere_cli.commands.output import ready_streams, say, written_out
+from molere_cli.commands.output import ready_streams, say, silence, written_out
 from molere_cli.commands.plugin_commands import CORE_COMMANDS, plugin_commands
 from molere_cli.commands.plugins import plugins
 from molere_cli.commands.predict import predict
@@ -30,10 +29,12 @@ from molere_cli.commands.train import train
 from molere_cli.foundation.allocator import keep_freed_memory
 from molere_cli.foundation.errors import ConfigError, MolereError, PluginError
 from molere_cli.foundation.plain_text import harmless
-from molere_cli.foundation.stopping import Stopped, signals_heeded
+from molere_cli.foundation.stopping import Ended, signals_heeded
 from molere_cli.registry.offers import PluginWarning
 from molere_cli.registry.registry import load_plugins
 
+TRAIN = {"train", "split"}
+"""Commands that several processes run together; under torchrun the others are the first one's alone."""
 UsageError: Any = typer.BadParameter.__base__
 """What Typer raises for wrong usage; it has no name of its own in Typer."""
 
@@ -113,6 +114,11 @@ def root(
 ) -> None:
     """Find the hard examples of a dataset, and train on them by learned reweighting."""
     context.ensure_object(Shown).traceback = debug
+    if _is_one_of_several() and context.invoked_subcommand not in TRAIN:
+        from molere_cli.training.process_group import leave_to_first
+
+        if leave_to_first():
+            raise typer.Exit
     try:
         Path.cwd()  # torch ends the process where there is none
     except OSError as error:
@@ -131,48 +137,59 @@ def main() -> None:
     atexit.register(gc.freeze)
     keep_freed_memory()
     with written_out():
-        if "TORCHELASTIC_RUN_ID" in os.environ:
-            _run_together(Shown())
+        if _is_one_of_several():
+            _run_with_others()
         else:
             _run(Shown())
 
 
-def _run_together(shown: Shown) -> None:
-    """Under torchrun: the first process runs the command line, the others train with it."""
-    from molere_cli.foundation.ranks import RanksLost
-    from molere_cli.training.process_group import follow, leading, under_torchrun
-
-    if not under_torchrun():
-        _run(shown)
-        return
-    rank = os.environ["RANK"]
-    try:
-        if rank == "0":
-            with leading():
-                _run(shown)
-        else:
-            follow()
-    except (MolereError, RanksLost) as error:
-        say(f"molere: process {rank}: {error}", err=True)
-        sys.exit(1)
+def _is_one_of_several() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
-def _run(shown: Shown) -> None:
+def _run_with_others() -> None:
+    """Under torchrun: all processes run the command line, and the first one prints."""
+    from molere_cli.training.process_group import in_company
+
+    if os.environ["RANK"] != "0":
+        silence()
+    with in_company() as ranks:
+        _run(Shown(), at_end=ranks.meet)
+
+
+def _run(shown: Shown, *, at_end: Callable[[], None] = lambda: None) -> None:
+    """Run the command line, and tell what has ended it.
+
+    Args:
+        at_end: called if all went well.
+
+    Raises:
+        SystemExit: always, with the exit code.
+    """
     try:
         with signals_heeded():
-            app(prog_name="molere", obj=shown)
-    except Stopped as stopped:
-        if stopped.sentence is not None:
+            _call(shown, at_end)
+    except Ended as ended:
+        if ended.sentence is not None:
             with suppress(OSError):  # of a terminal that has been closed
-                say(f"molere: {stopped.sentence}", err=True)
-        sys.exit(stopped.code)
+                say(f"molere: {ended.sentence}", err=True)
+        raise
     except MolereError as error:
         if shown.traceback:
             traceback.print_exception(error)
         of_a_plugin = isinstance(error, PluginError) and error.__cause__ is not None
         hint = " (molere --debug shows where)" if of_a_plugin and not shown.traceback else ""
         say(f"molere: {error}{hint}", err=True)
-        sys.exit(1)
+        raise Ended(1, str(error)) from None
+
+
+def _call(shown: Shown, at_end: Callable[[], None]) -> None:
+    try:
+        app(prog_name="molere", obj=shown)
+    except SystemExit as end:
+        if not end.code:
+            at_end()
+        raise
 
 
 def warning_display() -> Callable[..., None]:

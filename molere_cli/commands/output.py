@@ -89,6 +89,11 @@ def ready_streams() -> None:
             setattr(sys, name, _ready(stream, name))
 
 
+def silence() -> None:
+    """Have nothing printed from now on, since another process prints the same."""
+    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process
+
+
 def _ready(stream: io.TextIOWrapper, name: str) -> io.TextIOWrapper:
     raw: Any = getattr(stream.buffer, "raw", stream.buffer)
     if isinstance(raw, _Standard):

@@ -18,6 +18,7 @@ from molere_cli.foundation.errors import ConfigError
 
 if TYPE_CHECKING:
     from molere_cli.api.run_schedule import Schedule
+    from molere_cli.config.run_config import RunConfig
     from molere_cli.registry.registry import Registry
 
 
@@ -71,13 +72,21 @@ class RunFlags:
         """
         from molere_cli.api.run_schedule import make_schedule, parse_rates, parse_seeds
         from molere_cli.config.from_flags import swept
+        from molere_cli.config.paths import with_absolute_paths
+        from molere_cli.training.process_group import joined_ranks
+        from molere_cli.training.told_to_all import same_configs
 
         rates = parse_rates(self.lr) if self.lr is not None else []
         flags = self.flags if len(rates) != 1 else {**self.flags, "lr": rates.pop()}
         if self.seeds is not None and "seed" in flags:
             raise ConfigError("--seed and --seeds exclude each other")
+
+        def configs() -> list[RunConfig]:
+            found = swept(self.config, flags, registry, recipe=self.recipe or "auto", note=note)
+            return [with_absolute_paths(config, registry) for config in found]
+
         return make_schedule(
-            swept(self.config, flags, registry, recipe=self.recipe or "auto", note=note),
+            same_configs(joined_ranks(), configs),
             registry,
             seeds=parse_seeds(self.seeds) if self.seeds else None,
             rates=rates,

@@ -60,9 +60,13 @@ def split(
     from molere_cli.foundation.files import json_text
     from molere_cli.registry.registry import load_plugins
     from molere_cli.splits.summary import summarize_whole
+    from molere_cli.training.process_group import joined_ranks
+    from molere_cli.training.told_to_all import same_configs
 
     registry = load_plugins()
-    settings = configured_split(config, {**flags, "split": strategy}, registry)
+    (settings,) = same_configs(
+        joined_ranks(), lambda: [configured_split(config, {**flags, "split": strategy}, registry)]
+    )
     with progress_display(quiet=quiet) as progress:
         made = new_split_file(settings, registry, erm=erm, out=out, runs=runs, progress=progress)
         parts = split_parts(made)

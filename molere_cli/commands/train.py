@@ -72,13 +72,13 @@ def train(
     from molere_cli.api.run_schedule import Outcome, run_schedule
     from molere_cli.commands.console import progress_display
     from molere_cli.registry.registry import load_plugins
-    from molere_cli.training.process_group import is_started_again
+    from molere_cli.training.process_group import is_started_again, joined_ranks
     from molere_cli.training.resume_run import resume_run
 
-    registry = load_plugins()
+    registry, ranks = load_plugins(), joined_ranks()
     with progress_display(quiet=quiet) as display:
         progress: Progress = display
-        if track is not None:
+        if track is not None and ranks.is_first:
             progress = Tracked(display, registry.trackers.get(track), out=OUT)
         if resume is not None:
             others = (asked.config, asked.lr, asked.seeds, asked.out, asked.recipe)
@@ -90,6 +90,8 @@ def train(
             outcome = Outcome([resume_run(resume, registry, **asked.flags, progress=progress)])
         else:
             schedule = asked.schedule(registry, note=progress.note)
+            if (print_config or dry_run) and not ranks.is_first:
+                return
             if print_config:
                 show(schedule_as_toml(schedule, lr=asked.lr, seeds=asked.seeds))
                 return
@@ -103,7 +105,8 @@ def train(
             resume_unfinished = resume_unfinished or is_started_again()
             with also_by_the_same_command(resume_unfinished):
                 outcome = run_schedule(schedule, resume_unfinished=resume_unfinished, progress=progress)
-    _show(outcome, as_json=as_json, quiet=quiet)
+    if ranks.is_first:
+        _show(outcome, as_json=as_json, quiet=quiet)
     outcome.check()
 
 

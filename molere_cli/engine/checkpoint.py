@@ -1,14 +1,11 @@
 """Everything a resume needs, both ways: nested state to safetensors plus JSON, and back. No pickle.
 
-Tensors go to `state.safetensors`, named by number and path; the rest to `state.json`, where
-`{"$tensor": name}` stands for a tensor, `{"$items": [[key, value]...]}` for a mapping whose keys are not all
-strings, and `{"$float": "nan"}` (inf, -inf) for what JSON has no number for. `state.json` comes last, and has
-under `$digests` those of all three files (BLAKE2b); what older versions wrote has none, and is believed.
+Tensors go to `state.safetensors`, the rest to `state.json` (`foundation/packing.py`). That comes last, and
+has under `$digests` those of all three files (BLAKE2b); what older versions wrote has none, and is believed.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from molere_cli.engine.classifier import Classifier
 from molere_cli.foundation.errors import DamagedCheckpoint, RunError, on_one_line
 from molere_cli.foundation.files import (
     digest,
@@ -28,6 +26,7 @@ from molere_cli.foundation.files import (
     replacing,
     write_text,
 )
+from molere_cli.foundation.packing import pack, unpack
 from molere_cli.runs.checkpoint_exchange import CHECKPOINT_COMPLETE
 
 TENSORS = "state.safetensors"
@@ -42,45 +41,6 @@ STATE_LIMIT = 1 << 28
 """Bytes of `state.json` that are read at most."""
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
 NOT_AS_WRITTEN = "it is not what was written"
-
-
-def pack(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
-    """The JSON form of a nested state; tensors are put into `tensors`."""
-    if isinstance(value, Tensor):
-        # The number tells apart paths that read alike, as of the keys 1 and "1".
-        name = f"{len(tensors)}{path}"
-        tensors[name] = value.detach().cpu().contiguous().clone()
-        return {"$tensor": name}
-    if isinstance(value, Mapping):
-        packed = [[key, pack(item, tensors, f"{path}/{key}")] for key, item in value.items()]
-        if all(isinstance(key, str) and not key.startswith("$") for key in value):
-            return dict(packed)
-        return {"$items": packed}
-    if isinstance(value, list | tuple):
-        items = [pack(item, tensors, f"{path}/{number}") for number, item in enumerate(value)]
-        return {"$tuple": items} if isinstance(value, tuple) else items
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"$float": str(value)}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"state at {path!r} is a {type(value).__name__}, which a checkpoint cannot hold")
-
-
-def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The nested state that `pack` was given."""
-    if isinstance(value, list):
-        return [unpack(item, tensors) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "$tensor" in value:
-        return tensors[value["$tensor"]]
-    if "$float" in value:
-        return float(value["$float"])
-    if "$tuple" in value:
-        return tuple(unpack(item, tensors) for item in value["$tuple"])
-    if "$items" in value:
-        return {key: unpack(item, tensors) for key, item in value["$items"]}
-    return {key: unpack(item, tensors) for key, item in value.items()}
 
 
 def save_state(
@@ -238,3 +198,10 @@ def _reason(error: Exception) -> str:
 def classifier_tensors(module: nn.Module) -> dict[str, Tensor]:
     """A module's `state_dict` as safetensors takes it: contiguous, nothing shared."""
     return {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
+
+
+def take_parameters_of_first(classifier: Classifier) -> None:
+    """Put rank 0's parameters and buffers into the classifier of every rank that it is trained by."""
+    ranks, module = classifier.ranks, classifier.module
+    if ranks.are_several:
+        module.load_state_dict(ranks.decided(lambda: classifier_tensors(module)))

@@ -6,7 +6,7 @@ Equations (1) to (5) are those of docs/concepts/method.md. Shapes: N examples of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,7 +67,7 @@ class TrainingLoop:
         self._seconds = 0.0
         self._since = time.perf_counter()
 
-    def epochs(self, on_step: OnStep | None = None) -> Iterator[dict[str, float]]:
+    def epochs(self, on_step: OnStep | None = None) -> Generator[dict[str, float]]:
         """Train from the next epoch to the last, or on within it; one record of metrics after each.
 
         Args:

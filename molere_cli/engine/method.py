@@ -6,7 +6,7 @@ ERM, LRW and MOLERE; a plugin's method implements the same calls.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from molere_cli.data.feed import Batch, Feed, epoch_batches
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.step import Step
 from molere_cli.engine.validation_batches import ValidationBatches
+from molere_cli.foundation.ranks import ALONE, Ranks
 from molere_cli.registry.specs import MethodSpec, ReweighterSpec
 from molere_cli.splits.split_file import Split
 
@@ -49,8 +50,7 @@ class TrainingContext:
     where the method has none.
     make_classifier: another classifier as this one was before training. make_reweighter, make_splitter: build
     the networks that the configuration names, on the device. note: tells the user, in one sentence, what else
-    would pass unseen. fit_together: trains a classifier beside the run's own, with the metrics of each epoch,
-    where several processes do so; None for this one alone.
+    would pass unseen. fit_ranks: the processes that train classifiers beside the run's own together.
     """
 
     config: RunConfig
@@ -70,7 +70,7 @@ class TrainingContext:
     note: Callable[[str], None]
     validation_feed: Feed | None = None
     split: Split | None = None
-    fit_together: Callable[[Fit], Iterator[tuple[Classifier, dict[str, float]]]] | None = None
+    fit_ranks: Ranks = ALONE
 
     def num_steps(self, positions: Tensor) -> int:
         """An upper bound on the classifier steps of an epoch over `positions`."""

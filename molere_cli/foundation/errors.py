@@ -85,3 +85,12 @@ class TrainingError(MolereError):
 
 class PluginError(MolereError):
     """What a third party's plugin does, or gives, cannot be used; the text names plugin, hook and object."""
+
+
+def error_of(kind: str, sentence: str) -> MolereError:
+    """An error that another process has come upon, by the name of its class; of a class that is not in the
+    tree above it is a plain MolereError."""
+    found = globals().get(kind)
+    known = found if isinstance(found, type) and issubclass(found, MolereError) else MolereError
+    # Not by its `__init__`, which may make the sentence of something else.
+    return known.__new__(known, sentence)

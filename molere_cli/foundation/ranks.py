@@ -9,15 +9,16 @@ Shapes: B examples of a batch, b of them on this rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from molere_cli.foundation.company import Company
 from molere_cli.foundation.errors import TrainingError
 
 FEW = 16384
@@ -37,40 +38,12 @@ class Traffic:
         self.num_bytes += values.numel() * values.element_size()
 
 
-class RanksLost(RuntimeError):
-    """Another process is gone, and with it what all of them were at."""
+class Ranks(Company):
+    """This process among those that train together; alone, nothing passes."""
 
-
-@contextmanager
-def in_touch() -> Iterator[None]:
-    """Around what passes between processes.
-
-    Raises:
-        RanksLost: one of them does not answer.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        raise RanksLost(
-            "another process has ended, so that this one cannot go on; `torchrun --max-restarts 3` starts "
-            "them again, from the last checkpoint"
-        ) from error
-
-
-class Ranks:
-    """This process among `size` of them, number `rank` from 0; alone, nothing passes.
-
-    The calls that pass something are collective: all ranks make the same ones in the same order.
-    """
-
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank = rank
-        self.size = size
+    def __init__(self, rank: int = 0, size: int = 1, *, closings: dist.ProcessGroup | None = None) -> None:
+        super().__init__(rank, size, closings=closings)
         self.traffic = Traffic()
-
-    @property
-    def are_several(self) -> bool:
-        return self.size > 1
 
     def part(self, number: int) -> slice:
         """Which of `number` examples in a row are this rank's; those of all ranks differ by one at most.
@@ -112,8 +85,7 @@ class Ranks:
         padded = own.new_zeros(max(sizes), *own.shape[1:])
         padded[: len(own)] = own
         found = [torch.empty_like(padded) for _ in range(self.size)]
-        with in_touch():
-            dist.all_gather(found, padded)
+        self._pass(partial(dist.all_gather, found, padded), padded)
         self.traffic.count(padded)
         return torch.cat([part[:size] for part, size in zip(found, sizes, strict=True)])
 
@@ -141,13 +113,12 @@ class Ranks:
                 tensor.detach().copy_(part.view(tensor.shape))
 
     def _sum(self, flat: Tensor) -> Tensor:
-        with in_touch():
-            if flat.numel() * self.size > FEW:
-                dist.all_reduce(flat)
-                return flat
-            # One trip in place of two.
-            found = [torch.empty_like(flat) for _ in range(self.size)]
-            dist.all_gather(found, flat)
+        if flat.numel() * self.size > FEW:
+            self._pass(partial(dist.all_reduce, flat), flat)
+            return flat
+        # One trip in place of two.
+        found = [torch.empty_like(flat) for _ in range(self.size)]
+        self._pass(partial(dist.all_gather, found, flat), flat)
         return torch.stack(found).sum(dim=0)
 
     def gradients_of(self, parameters: Iterable[Tensor]) -> list[Tensor]:
@@ -164,8 +135,7 @@ class Ranks:
     def from_first_(self, tensor: Tensor) -> Tensor:
         """Rank 0's values, in place."""
         if self.are_several:
-            with in_touch():
-                dist.broadcast(tensor, src=0)
+            self._pass(partial(dist.broadcast, tensor, src=0), tensor)
             self.traffic.count(tensor)
         return tensor
 

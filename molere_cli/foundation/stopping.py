@@ -11,16 +11,26 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 
-class Stopped(SystemExit):
+class Ended(SystemExit):
+    """What ends the command, whatever it is at.
+
+    sentence: for the user; None where there is nothing to say.
+    """
+
+    def __init__(self, code: int, sentence: str | None = None) -> None:
+        super().__init__(code)
+        self.sentence = sentence
+
+
+class Stopped(Ended):
     """A signal has ended the command, whose exit code is 128 plus its number.
 
     sentence: what is left, and how to go on with it; None where nothing had begun.
     """
 
     def __init__(self, number: int, sentence: str | None = None) -> None:
-        super().__init__(128 + number)
+        super().__init__(128 + number, sentence)
         self.number = number
-        self.sentence = sentence
 
     @property
     def name(self) -> str:
@@ -98,3 +108,10 @@ def signals_heeded() -> Iterator[None]:
     finally:
         for number, before in caught.items():
             signal.signal(number, before)
+
+
+def ignore_signals() -> None:
+    """From now on SIGINT, SIGTERM, SIGHUP and SIGUSR1 change nothing here: another process heeds them and
+    says when all are to stop, or this one is about to end."""
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)  # not SIG_IGN, which programs that are started would inherit

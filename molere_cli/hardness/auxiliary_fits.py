@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from molere_cli.config.plan import Plan
 from molere_cli.data.source import LoadedDataset
@@ -12,15 +11,12 @@ from molere_cli.engine.method import Fit, TrainingContext
 from molere_cli.foundation.progress import Progress
 from molere_cli.methods.auxiliary import fit_epochs
 from molere_cli.training.build_engine import training_context
-from molere_cli.training.process_group import joined_ranks, led_fit
+from molere_cli.training.process_group import joined_ranks
 
 
 def fit_context(plan: Plan, data: LoadedDataset) -> TrainingContext:
     """What they are trained from, as an ERM run is planned; by all processes, where there are several."""
-    context = training_context(plan, data, None)
-    if not joined_ranks().are_several:
-        return context
-    return replace(context, fit_together=partial(led_fit, plan, data, context))
+    return replace(training_context(plan, data, None), fit_ranks=joined_ranks())
 
 
 def fitted(context: TrainingContext, fit: Fit, *, title: str, progress: Progress) -> Classifier:

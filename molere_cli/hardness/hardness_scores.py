@@ -33,6 +33,7 @@ from molere_cli.runs.find_runs import CANDIDATES, finished_runs, places_of, unfi
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.runs.run_tables import RunTable
 from molere_cli.splits.split_file import HeldOut
+from molere_cli.training.process_group import joined_ranks
 from molere_cli.training.resume_run import resume_run
 from molere_cli.training.run_identity import as_planned, has_settings
 from molere_cli.training.train_run import train_run
@@ -64,39 +65,47 @@ def erm_run(
 
     Of several processes that need it, one trains it, or the next one if that dies.
     """
-    plan = erm_plan(config, registry)
+    plan, ranks = erm_plan(config, registry), joined_ranks()
 
     tell = functools.cache(progress.note)
 
-    def found() -> RunDir | None:
+    def look() -> str | None:
         finished = chain.from_iterable(map(finished_runs, places_of(runs)))
         fitting = (run for run in finished if _is_run_of(run, plan, data, score, note=tell))
-        if (run := next(fitting, None)) is not None:
-            progress.note(f"taking hardness scores from {run.path}")
-        return run
+        if (run := next(fitting, None)) is None:
+            return None
+        progress.note(f"taking hardness scores from {run.path}")
+        return str(run.path)
 
-    if (run := found()) is not None:
+    def look_before_training() -> str | None:
         # One who was killed as it had finished has left its lock there.
-        if (lock := take_left_behind(_lock_path(plan, data, runs=runs))) is not None:
+        if (path := look()) and (lock := take_left_behind(_lock_path(plan, data, runs=runs))) is not None:
             lock.release()
-        return run
-    with _lock_of(plan, data, runs=runs, note=progress.note, wait=True):
-        return (
-            found()
-            or _gone_on_with(plan, data, runs=runs, progress=progress)
-            or train_run(plan, data, None, runs / plan.run_name, numbered=True, progress=progress)
+        return path
+
+    if path := ranks.decided(look_before_training):
+        return RunDir(Path(path))
+    with ranks.first_holds(lambda: _lock_of(plan, data, runs=runs, note=progress.note, wait=True)):
+        if path := ranks.decided(look):
+            return RunDir(Path(path))
+        return _gone_on_with(plan, data, runs=runs, progress=progress) or train_run(
+            plan, data, None, runs / plan.run_name, numbered=True, progress=progress
         )
 
 
 def _gone_on_with(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress) -> RunDir | None:
     """The first unfinished run as planned that can be finished, once it is."""
-    for run in chain.from_iterable(map(unfinished_runs, places_of(runs))):
-        if _is_run_of(run, plan, data, None, note=progress.note):
-            progress.note(f"hardness scores are to come from {run.path}, which is unfinished")
-            try:
-                return resume_run(run.path, plan.registry, data=data, wait=True, progress=progress)
-            except RunError as error:
-                progress.note(f"{error}; going on without it")
+    fitting = (
+        str(run.path)
+        for run in chain.from_iterable(map(unfinished_runs, places_of(runs)))
+        if _is_run_of(run, plan, data, None, note=progress.note)
+    )
+    while (path := joined_ranks().decided(lambda: next(fitting, None))) is not None:
+        progress.note(f"hardness scores are to come from {path}, which is unfinished")
+        try:
+            return resume_run(Path(path), plan.registry, data=data, wait=True, progress=progress)
+        except RunError as error:
+            progress.note(f"{error}; going on without it")
     return None
 
 

@@ -32,8 +32,10 @@ from molere_cli.registry.specs import Selection, SplitRequest, SplitSpec
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.score_direction import hardness
 from molere_cli.splits.split_file import HeldOut, Split, SplitInfo, verify_split
+from molere_cli.training.process_group import joined_ranks
 from molere_cli.training.run_environment import versions
 from molere_cli.training.run_identity import check_fingerprint, checked_split
+from molere_cli.training.told_to_all import same_split
 
 ScoreOf = Callable[[str], Tensor]
 """The score of that name of every example of the pool, float64 (N,)."""
@@ -69,7 +71,8 @@ def split_for(
 
 def _split_for(plan: Plan, data: LoadedDataset, *, runs: Path, progress: Progress) -> Split:
     if plan.config.split.split_is_file:
-        split = checked_split(Path(plan.config.split.split), data, note=progress.note)
+        path = Path(plan.config.split.split)
+        split = same_split(joined_ranks(), lambda: checked_split(path, data, note=progress.note))
         if split.info.val_dataset is not None:
             check_takes_other_validation(plan.method, split.info.val_dataset)
         return split
@@ -105,8 +108,8 @@ def make_split(
     elif strategy.needs_score:
         if score_of is None:
             erm = erm or erm_run(config, registry, data, score=score_name, runs=runs, progress=progress)
-            check_fingerprint(erm, data)
-            score_of = partial(read_score, erm)
+            joined_ranks().decided(partial(check_fingerprint, erm, data))
+            score_of = partial(_score_of, erm)
         score = score_of(score_name)
     request = SplitRequest(
         labels=data.dataset.pool.labels,
@@ -134,7 +137,9 @@ def make_split(
         score_name, score = selection.score, score_of(selection.score)
     other: LoadedDataset | None = None
     if strategy.argument_is_dataset and argument is not None:
-        other = load_other_dataset(config.data, data, registry, argument, {}, purpose="validate")
+        other = joined_ranks().after_first(
+            partial(load_other_dataset, config.data, data, registry, argument, {}, purpose="validate")
+        )
         progress.note(_describe_other(other, data))
     info = SplitInfo(
         dataset=config.data.dataset,
@@ -154,7 +159,7 @@ def make_split(
     )
     if selection.finding is not None:
         progress.note(selection.finding)
-    split = Split(
+    made = Split(
         labels=data.dataset.pool.labels,
         in_validation=in_validation,
         score=score,
@@ -162,6 +167,8 @@ def make_split(
         info=info,
         held_out=held_out,
     )
+    # On every rank the first one's, whatever the others' arithmetic.
+    split = same_split(joined_ranks(), lambda: made)
     notes = verify_split(
         split,
         labels_N=data.dataset.pool.labels,
@@ -173,6 +180,10 @@ def make_split(
     for note in notes:
         progress.note(note)
     return split
+
+
+def _score_of(erm: RunDir, name: str) -> Tensor:
+    return joined_ranks().decided(partial(read_score, erm, name))
 
 
 def _hardness(score_N: Tensor, name: str, score_of: ScoreOf | None) -> Tensor:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from molere_cli.data.feed import shared_feed
+from molere_cli.engine.checkpoint import take_parameters_of_first
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.method import Fit, TrainingContext, positions_of
 from molere_cli.engine.optimizer import build_optimizer
 from molere_cli.foundation.randomness import derived_generator
-from molere_cli.foundation.ranks import ALONE, Ranks
 from molere_cli.foundation.stopping import stop_if_asked
 from molere_cli.methods.erm import ERM
 
@@ -35,28 +35,26 @@ class FittedERM(ERM):
         return self.positions[drawn]
 
 
-def fit_loop(context: TrainingContext, fit: Fit, *, ranks: Ranks = ALONE) -> TrainingLoop:
+def fit_loop(context: TrainingContext, fit: Fit) -> TrainingLoop:
     """The loop that trains a classifier by ERM with the settings of the run, seed included, from where the
     run's classifier starts: on the whole pool it is what a run of ERM would train."""
     config = context.config if fit.num_epochs is None else context.config.updated(epochs=fit.num_epochs)
     classifier = context.make_classifier()
-    classifier.ranks = ranks
+    classifier.ranks = context.fit_ranks
+    take_parameters_of_first(classifier)
     own = replace(context, config=config, classifier=classifier, in_validation=None)
     return TrainingLoop(
         config.classifier,
         seed=config.machine.seed,
         classifier=classifier,
         optimizer=build_optimizer(config.classifier, classifier.module),
-        feed=shared_feed(context.feed, ranks),
+        feed=shared_feed(context.feed, context.fit_ranks),
         method=FittedERM(own, fit),
     )
 
 
 def fit_epochs(context: TrainingContext, fit: Fit) -> Iterator[tuple[Classifier, dict[str, float]]]:
     """Train it; the classifier after every epoch, with the epoch's metrics."""
-    if context.fit_together is not None:
-        yield from context.fit_together(fit)
-        return
     loop = fit_loop(context, fit)
     for metrics in loop.epochs(lambda *_step: stop_if_asked()):
         yield loop.classifier, metrics

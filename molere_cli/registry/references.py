@@ -15,6 +15,7 @@ from inspect import getattr_static
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from molere_cli.foundation.errors import MolereError, PluginError
+from molere_cli.foundation.stopping import Ended
 
 T = TypeVar("T")
 
@@ -69,11 +70,11 @@ class Spec:
     @contextmanager
     def watched(self, hook: str) -> Iterator[None]:
         """Turn what a third party's code raises within the block into a PluginError that names the hook; its
-        MolereErrors pass."""
+        MolereErrors pass, and what ends the command."""
         try:
             yield
         except (Exception, SystemExit) as error:
-            if self.plugin is None or isinstance(error, MolereError):
+            if self.plugin is None or isinstance(error, MolereError | Ended):
                 raise
             raise self.error(f"failed in {hook}: {type(error).__name__}: {error}") from error
 

@@ -20,7 +20,7 @@ from molere_cli.foundation.files import (
     writing,
 )
 from molere_cli.foundation.locks import Note, take_left_behind
-from molere_cli.foundation.stopping import Stopped
+from molere_cli.foundation.stopping import Ended
 from molere_cli.runs.checkpoint_exchange import CHECKPOINTS
 from molere_cli.runs.run_directory import RECORDS, RunDir
 
@@ -52,7 +52,7 @@ def new_run(path: Path, begin: Callable[[RunDir], None], *, numbered: bool, note
             lock.path = run.lock_path
             try:
                 yield run
-            except (MolereError, Stopped):
+            except (MolereError, Ended):
                 # What the system does not let us tidy up, the next command does.
                 with suppress(OSError):
                     if run.checkpoint() is None:

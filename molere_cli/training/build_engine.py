@@ -287,7 +287,7 @@ def engine_on_split(
     """
     if split is None:
         return build_engine(plan, data, None, ranks=ranks, note=note)
-    validation = _other_validation(plan, data, split.info)
+    validation = ranks.after_first(lambda: _other_validation(plan, data, split.info))
     return build_engine(
         plan, data, split.in_validation, validation=validation, split=split, ranks=ranks, note=note
     )

@@ -11,10 +11,10 @@ from torch import Tensor
 from molere_cli.config.sections import SelectionSettings
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.checkpoint import classifier_tensors
+from molere_cli.engine.prediction import predict_sets
 from molere_cli.engine.prediction_metrics import summarize
 from molere_cli.foundation.errors import ConfigError
 from molere_cli.training.build_engine import Engine
-from molere_cli.training.process_group import predict_tests
 
 TUNING = "tuning"
 
@@ -76,8 +76,10 @@ class Selection:
         """Look at the tuning set after an epoch; what is measured on it, empty where nobody asks."""
         if not self._settings.needs_tuning:
             return {}
-        engine = self._engine
-        metrics = summarize(predict_tests(engine, [TUNING])[TUNING])
+        engine, ranks = self._engine, self._engine.loop.ranks
+        tuning = {TUNING: engine.data.test_sets()[TUNING]}
+        found = predict_sets(engine.classifier, tuning, engine.feed_settings, ranks=ranks)
+        metrics = ranks.decided(lambda: summarize(found[TUNING]))
         self._epoch = epoch
         if metrics[self._settings.select_by] > self._best:
             self._best, self.best_epoch = metrics[self._settings.select_by], epoch

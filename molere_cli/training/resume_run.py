@@ -10,17 +10,24 @@ from torch import Tensor
 
 from molere_cli.config.config_file import saved_config, validate_config
 from molere_cli.config.plan import make_plan
-from molere_cli.data.source import LoadedDataset, load_dataset
-from molere_cli.engine.checkpoint import load_average, load_state, load_trained
+from molere_cli.config.run_config import RunConfig
+from molere_cli.data.source import LoadedDataset
+from molere_cli.engine.checkpoint import (
+    load_average,
+    load_state,
+    load_trained,
+    take_parameters_of_first,
+)
 from molere_cli.foundation.errors import ConfigError, RunError
 from molere_cli.foundation.progress import Progress
 from molere_cli.registry.registry import Registry
 from molere_cli.runs.checkpoint_exchange import CHECKPOINTS
 from molere_cli.runs.run_directory import RunDir
+from molere_cli.splits.split_file import Split
 from molere_cli.training.build_engine import Engine, engine_on_split
 from molere_cli.training.checkpoint_writer import digest_of_records
 from molere_cli.training.model_selection import Selection
-from molere_cli.training.process_group import check_shares, joined_ranks
+from molere_cli.training.process_group import check_shares, joined_ranks, load_together
 from molere_cli.training.run_identity import (
     check_fingerprint,
     check_input,
@@ -29,6 +36,7 @@ from molere_cli.training.run_identity import (
     checked_split,
     other_machine,
 )
+from molere_cli.training.told_to_all import same_configs, same_split
 from molere_cli.training.train_run import train_to_end
 
 
@@ -56,13 +64,17 @@ def resume_run(
         SplitError: its split is none of this dataset.
         ConfigError: it has more than `epochs`.
     """
-    run = RunDir(path)
-    settings = run.config()  # raises for what is no run
-    if run.is_done and epochs in {None, settings["epochs"]}:
+    run, ranks = RunDir(path), joined_ranks()
+
+    def is_finished() -> bool:
+        had = run.config()["epochs"]  # raises for what is no run
+        return run.is_done and epochs in {None, had}
+
+    if ranks.decided(is_finished):
         progress.note(f"{path} is finished; nothing to resume")
         return run
-    with run.locked(note=progress.note, wait=wait):
-        if run.is_done and epochs in {None, run.config()["epochs"]}:
+    with ranks.first_holds(lambda: run.locked(note=progress.note, wait=wait)):
+        if ranks.decided(is_finished):
             return run
         given = {"epochs": epochs, "checkpoint_every": checkpoint_every}
         given = {name: value for name, value in given.items() if value is not None}
@@ -77,37 +89,52 @@ def _go_on(
     *,
     progress: Progress,
 ) -> RunDir:
-    config = saved_config(run.config(), source=str(run.path / "config.json"))
-    had = config.classifier.epochs
-    config = validate_config({**config.given, **given})
-    epochs = config.classifier.epochs
-    check_extension(run, had, epochs)
-    plan = make_plan(config, registry, precision=run.environment()["precision"])
-    data = data or load_dataset(plan.config.data, registry)
-    check_fingerprint(run, data)
-    check_test_sets(run, data)
-    split = None
-    if plan.needs_split:
-        split = checked_split(run.split_path, data, note=progress.note)
-        check_split(run)
-    engine = engine_on_split(plan, data, split, ranks=joined_ranks(), note=progress.note)
-    check_shares(engine)
-    check_input(run, engine.feed_settings)
-    if (sentence := other_machine(run, plan.device)) is not None:
+    ranks = joined_ranks()
+    (config,) = same_configs(ranks, lambda: [_config(run, given)])
+    had, precision = ranks.decided(lambda: (run.config()["epochs"], run.environment()["precision"]))
+    plan = make_plan(config, registry, precision=precision)
+    data = data or load_together(plan.config.data, registry)
+    ranks.decided(lambda: _check_data(run, data))
+    split = same_split(ranks, lambda: _split(run, data, note=progress.note)) if plan.needs_split else None
+    engine = engine_on_split(plan, data, split, ranks=ranks, note=progress.note)
+    check_shares(plan, engine.loop.method, ranks)
+    ranks.decided(lambda: check_input(run, engine.feed_settings))
+    if (sentence := ranks.decided(lambda: other_machine(run, plan.device))) is not None:
         progress.note(sentence)
     selection = Selection(engine)
     unevaluated, recorded = _load_checkpoint(engine, selection, run, note=progress.note)
-    records = _records(run, engine.loop.next_epoch - len(unevaluated), recorded)
-    if epochs > had:
-        run.extend(epochs)
+    num_epochs = engine.loop.next_epoch - len(unevaluated)
+    records = ranks.decided(lambda: _records(run, num_epochs, recorded))
+    if (epochs := plan.config.classifier.epochs) > had:
+        ranks.decided(lambda: run.extend(epochs))
         progress.note(new_schedule(engine, run, had))
     return train_to_end(engine, run, split, records, unevaluated, selection, progress=progress)
+
+
+def _config(run: RunDir, given: Mapping[str, Any]) -> RunConfig:
+    """The run's, with what is given now."""
+    config = saved_config(run.config(), source=str(run.path / "config.json"))
+    had = config.classifier.epochs
+    config = validate_config({**config.given, **given})
+    check_extension(run, had, config.classifier.epochs)
+    return config
+
+
+def _check_data(run: RunDir, data: LoadedDataset) -> None:
+    check_fingerprint(run, data)
+    check_test_sets(run, data)
+
+
+def _split(run: RunDir, data: LoadedDataset, *, note: Callable[[str], None]) -> Split:
+    split = checked_split(run.split_path, data, note=note)
+    check_split(run)
+    return split
 
 
 def _load_checkpoint(
     engine: Engine, selection: Selection, run: RunDir, *, note: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """Put the last checkpoint into the engine.
+    """Put the last checkpoint into the engine of every rank.
 
     Returns:
         The metrics of an epoch that it has and that was not evaluated yet, and the digest of those of the
@@ -115,17 +142,22 @@ def _load_checkpoint(
     """
 
     Tensors = dict[str, Tensor] | None
+    module, ranks = engine.classifier.module, engine.loop.ranks
 
-    def read(folder: Path) -> tuple[Path, dict[str, Any], Tensors, tuple[Tensors, Tensors]]:
-        state = load_state(folder)
-        return folder, state, load_trained(engine.classifier.module, folder), load_average(folder)
+    def read(folder: Path) -> tuple[str, dict[str, Any], Tensors, tuple[Tensors, Tensors]]:
+        return folder.name, load_state(folder), load_trained(module, folder), load_average(folder)
 
-    run.settle_checkpoint()
-    if (found := run.read_checkpoint(read, note=note)) is None:
+    def last() -> tuple[str, dict[str, Any], Tensors, tuple[Tensors, Tensors]] | None:
+        run.settle_checkpoint()
+        found = run.read_checkpoint(read, note=note)
+        if found is not None and found[0] != CHECKPOINTS[0]:
+            run.use_old_checkpoint()
+        return found
+
+    if (found := ranks.decided(last)) is None:
         return [], None
-    folder, state, selected, (average, selected_average) = found
-    if folder.name != CHECKPOINTS[0]:
-        run.use_old_checkpoint()
+    _, state, selected, (average, selected_average) = found
+    take_parameters_of_first(engine.classifier)
     engine.loop.load_state_dict(state, average)
     selection.load_state_dict(state, selected, selected_average)
     return [state["unevaluated"]] if "unevaluated" in state else [], state.get("records")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import Any
 from molere_cli.config.plan import Plan
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.average import AVERAGE_SUFFIX
+from molere_cli.engine.checkpoint import take_parameters_of_first
 from molere_cli.engine.loop import TrainingLoop
+from molere_cli.engine.prediction import predict_feed, predict_sets
 from molere_cli.engine.prediction_metrics import Predictions, group_accuracies, summarize
 from molere_cli.foundation.locks import beat
 from molere_cli.foundation.progress import Progress
@@ -22,13 +24,7 @@ from molere_cli.splits.split_file import Split, read_split, write_split
 from molere_cli.training.build_engine import Engine, engine_on_split
 from molere_cli.training.checkpoint_writer import Checkpoints, stopping_well
 from molere_cli.training.model_selection import Selection
-from molere_cli.training.process_group import (
-    check_shares,
-    joined_ranks,
-    led_epochs,
-    predict_pool,
-    predict_tests,
-)
+from molere_cli.training.process_group import check_shares, joined_ranks
 from molere_cli.training.run_environment import describe_environment, describe_gpu, describe_input
 from molere_cli.training.run_outputs import (
     learned_split,
@@ -59,12 +55,19 @@ def train_run(
     Raises:
         RunError: `path` is taken.
     """
-    engine = engine_on_split(plan, data, split, ranks=joined_ranks(), note=progress.note)
-    check_shares(engine)
+    ranks = joined_ranks()
+    engine = engine_on_split(plan, data, split, ranks=ranks, note=progress.note)
+    check_shares(engine.plan, engine.loop.method, ranks)
+    take_parameters_of_first(engine.classifier)
     if engine.trains_as_erm is not None:
         progress.note(f"no weight is learned in this run, it trains as ERM: {engine.trains_as_erm}")
-    begin = partial(_write_beginning, engine.plan.settings, _environment(engine, split), split)
-    with new_run(path, begin, numbered=numbered, note=progress.note) as run:
+
+    def new() -> AbstractContextManager[RunDir]:
+        begin = partial(_write_beginning, engine.plan.settings, _environment(engine, split), split)
+        return new_run(path, begin, numbered=numbered, note=progress.note)
+
+    with ranks.first_holds(new) as own:
+        run = own or RunDir(path)  # elsewhere a name alone
         if like is not None:
             state, instead = ("finished", "take") if like.is_done else ("unfinished", "go on with")
             progress.note(
@@ -112,24 +115,25 @@ def train_to_end(
     *,
     progress: Progress,
 ) -> RunDir:
-    """Train to the end.
+    """Train to the end; of several ranks the first one alone reads and writes `run`.
 
     Args:
         records, unevaluated: the metrics of the epochs so far; those of the last one may still lack what its
             evaluation says.
     """
-    config, label = engine.plan.config, run.environment()["label"]
+    config, ranks = engine.plan.config, engine.loop.ranks
+    label = ranks.decided(lambda: run.environment()["label"])
     progress.data_taken(engine.data.account.line(), engine.data.account.remarks())
     checkpoints, warned = Checkpoints(engine, run, records, selection), set[str]()
-    on_step = partial(_report_step, engine.loop, checkpoints, progress)
-    with stopping_well(run), closing(led_epochs(engine, split, on_step)) as epochs:
+    on_step = partial(_report_step, engine.loop, checkpoints, progress) if ranks.is_first else None
+    with stopping_well(run), closing(engine.loop.epochs(on_step)) as epochs:
         num_epochs = config.classifier.epochs
         progress.run_started(label, seed=config.machine.seed, num_epochs=num_epochs, path=run.path)
         # A run that was stopped between its last checkpoint and its end has no epoch left.
         going = () if selection.has_stopped and not unevaluated else chain(unevaluated, epochs)
         for trained in going:
-            metrics = _recorded(engine, run, trained, checkpoints, selection)
-            checkpoints.write()
+            metrics = _recorded(engine, run, split, trained, checkpoints, selection)
+            ranks.decided(checkpoints.write)
             progress.epoch_ended(metrics)
             for kind, warning in {
                 "collapse": collapse_of(metrics, is_last=engine.loop.next_epoch == num_epochs),
@@ -142,13 +146,18 @@ def train_to_end(
                 break
         if selection.has_stopped:
             progress.note(selection.why_stopped())
-        run.mark_done()
+        ranks.decided(run.mark_done)
     progress.run_ended(run.path)
     return run
 
 
 def _recorded(
-    engine: Engine, run: RunDir, trained: dict[str, Any], checkpoints: Checkpoints, selection: Selection
+    engine: Engine,
+    run: RunDir,
+    split: Split | None,
+    trained: dict[str, Any],
+    checkpoints: Checkpoints,
+    selection: Selection,
 ) -> dict[str, Any]:
     """The metrics of an epoch with its evaluation, if one is due, written; after the last, all results."""
     machine, epoch = engine.plan.config.machine, engine.loop.next_epoch
@@ -158,14 +167,14 @@ def _recorded(
         if epoch == engine.plan.config.classifier.epochs or selection.has_stopped:
             with selection.in_place() as found:
                 metrics |= found | _evaluate(engine, run, write=True)
-                _write_results(engine, run)
+                _write_results(engine, run, has_split=split is not None)
         elif machine.eval_interval and epoch % machine.eval_interval == 0:
             metrics |= _evaluate(engine, run, write=False)
     except Stopped:
         checkpoints.write(unevaluated=trained)
         raise
     checkpoints.records.append(metrics)
-    run.write_metrics(checkpoints.records)
+    engine.loop.ranks.decided(lambda: run.write_metrics(checkpoints.records))
     return metrics
 
 
@@ -179,19 +188,25 @@ def _report_step(
 
 def _evaluate(engine: Engine, run: RunDir, *, write: bool) -> dict[str, float]:
     sets = engine.data.test_sets()
-    found = predict_tests(engine, sets)
+    found = predict_tests(engine)
     if (average := engine.loop.average) is not None:
         with average.in_place(engine.classifier.module):
-            of_average = predict_tests(engine, sets)
+            of_average = predict_tests(engine)
         found |= {f"{name}{AVERAGE_SUFFIX}": predictions for name, predictions in of_average.items()}
         sets |= {f"{name}{AVERAGE_SUFFIX}": sets[name] for name in of_average}
     if write:
-        write_test_results(found, sets, run.predictions_path)
+        engine.loop.ranks.decided(lambda: write_test_results(found, sets, run.predictions_path))
     return {
         f"{name}/{key}": value
         for name, predictions in found.items()
         for key, value in {**summarize(predictions), **_by_group(predictions)}.items()
     }
+
+
+def predict_tests(engine: Engine) -> dict[str, Predictions]:
+    """On its test sets, the tuning set among them, by its classifier as it is now; all ranks together."""
+    ranks, sets = engine.loop.ranks, engine.data.test_sets()
+    return predict_sets(engine.classifier, sets, engine.feed_settings, ranks=ranks)
 
 
 def _by_group(predictions: Predictions) -> dict[str, float]:
@@ -201,15 +216,20 @@ def _by_group(predictions: Predictions) -> dict[str, float]:
     return {f"group_accuracy_{group}": accuracy for group, accuracy in group_accuracies(predictions).items()}
 
 
-def _write_results(engine: Engine, run: RunDir) -> None:
+def _write_results(engine: Engine, run: RunDir, *, has_split: bool) -> None:
+    ranks = engine.loop.ranks
+    pool = predict_feed(engine.classifier, engine.feed, ranks=ranks)
+    ranks.decided(lambda: _write_pool(engine, run, pool, has_split=has_split))
+
+
+def _write_pool(engine: Engine, run: RunDir, pool: Predictions, *, has_split: bool) -> None:
     in_validation = engine.loop.method.in_validation()
     held_out = None
-    if run.environment()["split"] is not None:
+    if has_split:
         split = read_split(run.split_path)
         held_out = split.aligned(engine.data.pool_indices, source=str(run.split_path)).held_out
     elif in_validation is not None:
         write_split(learned_split(engine, in_validation), run.split_path)
-    pool = predict_pool(engine)
     write_pool_results(engine, pool, in_validation, held_out, run.pool_path)
     if engine.plan.config.machine.thumbnails:
         write_run_thumbnails(run, engine.data.dataset.pool, engine.data.test_sets())

@@ -23,9 +23,10 @@ from typer.testing import CliRunner
 
 from molere_cli.api.evaluation import evaluate_run
 from molere_cli.commands import app as entry
-from molere_cli.engine.checkpoint import load_state, pack, save_state, unpack
+from molere_cli.engine.checkpoint import load_state, save_state
 from molere_cli.foundation.errors import DamagedCheckpoint, RunError
 from molere_cli.foundation.files import json_text, parse_json
+from molere_cli.foundation.packing import pack, unpack
 from molere_cli.foundation.progress import NoProgress
 from molere_cli.registry.registry import load_plugins
 from molere_cli.runs.run_directory import RunDir

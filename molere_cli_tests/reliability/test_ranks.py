@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from molere_cli.engine.classifier import Classifier
-from molere_cli.foundation.errors import TrainingError
-from molere_cli.foundation.ranks import Ranks
+from molere_cli.foundation.errors import ImageError, MolereError, RunError, TrainingError, error_of
+from molere_cli.foundation.ranks import ALONE, Ranks
 
 ROOT = Path(__file__).parents[2]
 SIZES = (1, 2, 4)
@@ -139,3 +139,56 @@ def test_a_prediction_waits_for_nobody():
     expected = module.eval()(images)
     classifier = Classifier(module, device=cpu, precision=torch.float32, ranks=Ranks(0, 2))
     torch.testing.assert_close(classifier.predict(images).logits, expected)
+
+
+LOST = "another process has ended, so that this one cannot go on; "
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("deciding", lambda rank: [[0] if rank == 0 else [], True, "runs/ä", True, True, None]),
+        (
+            "failing_to_decide",
+            lambda _: [["DamagedCheckpoint", "run/state.json is damaged: it is not there"], 0],
+        ),
+        (
+            "failing_by_oneself",
+            lambda _: [
+                *(["RunError", f"rank {rank} after {number}"] for rank in (0, 1) for number in (0, 2)),
+                2.0,
+            ],
+        ),
+        ("failing_alike", lambda _: [["DataError", "by rank 0"]] * 2 + ["on"]),
+        ("failing_between_calls", lambda _: ["rank 1 alone", True]),
+        ("failing_in_another_block", lambda _: ["RanksLost", "outside of it"]),
+        ("leaving", lambda rank: 143 if rank == 0 else [143, None, True]),
+        ("dying", lambda rank: ["ConnectionLost", LOST] if rank == 0 else None),
+    ],
+)
+@pytest.mark.slow
+def test_ranks_decide_agree_and_end_together(case, expected, tmp_path):
+    command = [sys.executable, "-m", "molere_cli_tests.agreement_worker", str(tmp_path), case]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        if (wanted := expected(rank)) is not None:
+            found = json.loads((tmp_path / f"{rank}.json").read_text())
+            if case == "dying":
+                found[1] = found[1][: len(LOST)]
+            assert found == wanted, (rank, done.stderr)
+
+
+def test_one_process_decides_by_itself():
+    made, error = object(), RunError("no run")
+    assert ALONE.decided(lambda: made) is made and ALONE.after_first(lambda: made) is made
+    with pytest.raises(RunError) as caught, ALONE.agreed():
+        raise error
+    assert caught.value is error
+
+
+def test_an_error_of_another_process_is_of_its_class():
+    error = error_of("ImageError", "cannot read the image a.png: it is empty")
+    assert isinstance(error, ImageError) and str(error) == "cannot read the image a.png: it is empty"
+    assert type(error_of("TheirError", "it is theirs")) is MolereError
+    assert type(error_of("annotations", "no class")) is MolereError

@@ -1,4 +1,5 @@
-"""`torchrun -m molere_cli train`: one of everything is written, and a killed process costs nothing."""
+"""`torchrun -m molere_cli train`: one of everything is written, all processes end together, and a killed one
+costs nothing."""
 
 from __future__ import annotations
 
@@ -21,24 +22,58 @@ from molere_cli_tests.training import assert_same_tensors, without_times
 pytestmark = pytest.mark.slow
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-LISTENING = """
+PROGRAM = """
 import json
 import os
+import sys
+import time
+from pathlib import Path
 from molere_cli.commands.app import main
-from molere_cli.training import process_group as processes
+from molere_cli.foundation.errors import DataError, PluginError, WriteError
 
-hear = processes._hear
+RANK, RESTART = os.environ.get("RANK", "0"), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+FOLDER = Path.cwd()
+if RANK != "0":
+    elsewhere = FOLDER.parent / f"{FOLDER.name}-elsewhere-{RANK}"
+    elsewhere.mkdir(exist_ok=True)
+    os.chdir(elsewhere)
 
-def heard():
-    what, tensors = hear()
-    with open(f"heard-by-{os.environ['RANK']}.jsonl", "a") as file:
-        file.write(json.dumps(what) + "\\n")
-    return what, tensors
 
-processes._hear = heard
-main()
+def fails(owner, name, rank, error, *, at=1):
+    own, calls = getattr(owner, name), [0]
+
+    def failing(*arguments, **named):
+        calls[0] += 1
+        if RANK == str(rank) and calls[0] == at:
+            (FOLDER.parent / "failed").write_text(str(time.time()))
+            raise error
+        return own(*arguments, **named)
+
+    setattr(owner, name, failing)
+
+
+case = os.environ.get("CASE")
+if case == "a method":
+    from molere_cli.methods.lrw import LRW
+    fails(LRW, "loss", 1, PluginError("plugin 'third' failed in loss"), at=2)
+elif case == "data":
+    from molere_cli.training import process_group
+    fails(process_group, "load_dataset", 1, DataError("a file cannot be read"))
+elif case == "a step":
+    from molere_cli.training.checkpoint_writer import Checkpoints
+    fails(Checkpoints, "step_taken", 0, WriteError("no room is left"), at=2)
+elif case == "a bug":
+    from molere_cli.methods.lrw import LRW
+    fails(LRW, "loss", 1, KeyError("a bug"), at=2)
+try:
+    main()
+except BaseException as end:
+    code = end.code if isinstance(end, SystemExit) else 1
+    ended = {"code": code, "sentence": getattr(end, "sentence", None), "time": time.time()}
+    (FOLDER.parent / f"ended-{RANK}.json").write_text(json.dumps(ended))
+    raise
 """
-"""`python -m molere_cli` whose followers write down what they are told."""
+"""`python -m molere_cli` whose processes have a folder each, and one of which may fail."""
 SMALL = "--dataset digits --limit-train 200 --epochs 3 --device cpu --precision fp32"
 
 
@@ -64,36 +99,38 @@ def call(line: str, folder: Path, *, processes: int, **more) -> subprocess.Compl
     )
 
 
+@pytest.fixture
+def program(tmp_path) -> tuple[str, ...]:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    return (str(path),)
+
+
 @pytest.mark.parametrize(
-    ("flags", "num_runs", "looks"),
+    ("flags", "num_runs"),
     [
         # Scores are those of the ERM runs.
-        ("--method erm,lrw --split hard --seeds 0-1", 4, [["test", "tuning"], None]),
+        ("--method erm,lrw --split hard --seeds 0-1", 4),
         # With fits for the split beside the ERM run, and looks by the selected weights and by the average.
-        (
-            "--method lrw --seeds 0 --select best --ema 0.9",
-            2,
-            [*[["tuning"]] * 3, *[["test", "tuning"]] * 2, None],
-        ),
+        ("--method lrw --seeds 0 --select best --ema 0.9", 2),
+        # The best rate's run is a copy.
+        ("--method erm --lr 0.01,0.1 --select best", 1),
     ],
-    ids=["hard", "auto"],
+    ids=["hard", "auto", "rates"],
 )
-def test_two_processes_leave_what_one_leaves(flags, num_runs, looks, tmp_path):
+def test_two_processes_leave_what_one_leaves(flags, num_runs, tmp_path, program):
     line = f"train {flags} {SMALL}"
-    (tmp_path / "listening.py").write_text(LISTENING)
     done = {
-        1: call(line, tmp_path / "1", processes=1),
-        2: call(line, tmp_path / "2", processes=2, program=(str(tmp_path / "listening.py"),)),
+        number: call(line, tmp_path / str(number), processes=number, program=program) for number in (1, 2)
     }
     for each in done.values():
         assert each.returncode == 0, each.stderr
     assert done[2].stdout == done[1].stdout
-    num_fits = 0 if "hard" in flags else 2
-    check_shared(tmp_path / "2" / "heard-by-1.jsonl", fits=num_fits, runs=num_runs, epochs=3, looks=looks)
+    assert list((tmp_path / "2-elsewhere-1").iterdir()) == []
     names = {path.name for path in (tmp_path / "1" / "runs").iterdir()}
     assert names == {path.name for path in (tmp_path / "2" / "runs").iterdir()}
-    assert len(names) == num_runs
-    for name in names:
+    assert len(names - {".grid"}) == num_runs
+    for name in names - {".grid"}:
         one, two = (RunDir(tmp_path / str(processes) / "runs" / name) for processes in (1, 2))
         assert two.is_done and without_places(one) == without_places(two)
         for table in ("pool.parquet", "predictions.parquet"):
@@ -106,16 +143,6 @@ def test_two_processes_leave_what_one_leaves(flags, num_runs, looks, tmp_path):
             assert splits[0] == splits[1]
 
 
-def check_shared(heard: Path, *, fits: int, runs: int, epochs: int, looks: list[list[str] | None]) -> None:
-    """Nothing was left to the first process alone: fits on halves of the pool, epochs, and each run's looks
-    at its sets, of which None is the pool."""
-    said = [json.loads(line) for line in heard.read_text().splitlines()]
-    begun = [what["run"] for what in said if isinstance(what, dict) and what.get("run")]
-    assert sum("fit" in run for run in begun) == fits and len(begun) == fits + runs
-    assert said.count("epoch") == epochs * (fits + runs) and said.count("end") == fits + runs
-    assert [what["tests"] for what in said if isinstance(what, dict) and "tests" in what] == looks * runs
-
-
 def without_places(run: RunDir) -> dict:
     return {name: value for name, value in run.config().items() if name != "data_dir"}
 
@@ -123,12 +150,79 @@ def without_places(run: RunDir) -> dict:
 def test_a_mistake_is_told_once_and_ends_all(tmp_path):
     for line, sentence in {
         f"train --method mwn {SMALL}": "molere: --method mwn trains in one process; ",
-        f"train --method erm {SMALL} --lr 1e30": "molere: the ",
+        # Both come upon it alike, and so go on with the next run.
+        f"train --method erm --seeds 0-1 {SMALL} --lr 1e30": "molere: 2 of 2 runs failed: ",
     }.items():
         done = call(line, tmp_path / "mistake", processes=2)
         assert done.returncode != 0
-        told = [said for said in done.stderr.splitlines() if said.startswith("molere:")]
+        told = told_in(done.stderr)
         assert len(told) == 1 and told[0].startswith(sentence), done.stderr
+
+
+def told_in(stderr: str) -> list[str]:
+    return [said for said in stderr.splitlines() if said.startswith("molere:")]
+
+
+@pytest.mark.parametrize(
+    ("case", "sentence"),
+    [
+        ("a method", "plugin 'third' failed in loss"),
+        ("data", "a file cannot be read"),
+        ("a step", "no room is left"),
+        ("a bug", "process 1 has failed: KeyError: 'a bug'"),
+    ],
+)
+def test_what_ends_one_process_ends_all_by_the_same_sentence(case, sentence, tmp_path, program, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, "CASE", case)
+    line = f"train --method lrw --split random {SMALL} --quiet"
+    done = call(line, tmp_path / "one-fails", processes=2, program=program)
+    assert done.returncode == 1
+    assert told_in(done.stderr) == [f"molere: {sentence}"], done.stderr
+    failed = float((tmp_path / "failed").read_text())
+    for rank in (0, 1):
+        ended = json.loads((tmp_path / f"ended-{rank}.json").read_text())
+        assert (ended["code"], ended["time"] - failed < 10) == (1, True)
+        assert ended["sentence"] == sentence or (case == "a bug" and rank == 1)
+    runs = tmp_path / "one-fails" / "runs"
+    assert not runs.exists() or not list(runs.iterdir())
+
+
+def test_a_signal_stops_all_and_the_rest_is_as_undisturbed(tmp_path, program):
+    """torchrun passes it on to every process."""
+    line = f"train --method lrw --split random --reweighter instance {SMALL} --epochs 40 --quiet --out run"
+    whole = call(line, tmp_path / "whole", processes=2)
+    assert whole.returncode == 0, whole.stderr
+    folder = tmp_path / "stopped"
+    folder.mkdir()
+    agent = subprocess.Popen(
+        command(line, processes=2, program=program),
+        cwd=folder,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run = RunDir(folder / "run")
+    await_epochs(agent, run, 3)
+    signalled = time.time()
+    agent.send_signal(signal.SIGTERM)
+    said = agent.communicate(timeout=60)[1]
+    assert told_in(said) == [
+        "molere: stopped by SIGTERM and saved: go on with `molere train --resume run`; the same command with "
+        "--resume-unfinished goes on with all of it"
+    ]
+    for rank in (0, 1):
+        ended = json.loads((tmp_path / f"ended-{rank}.json").read_text())
+        assert ended["code"] == 128 + signal.SIGTERM and ended["time"] - signalled < 10
+    assert 3 <= run.num_records() < 40
+    rest = call("train --resume run --quiet", folder, processes=2, program=program)
+    assert rest.returncode == 0, rest.stderr
+    check_same(run, RunDir(tmp_path / "whole" / "run"))
+    assert list((tmp_path / "stopped-elsewhere-1").iterdir()) == []
+
+
+def check_same(run: RunDir, undisturbed: RunDir) -> None:
+    assert run.is_done and without_times(run.metrics()) == without_times(undisturbed.metrics())
+    assert_same_tensors(load_file(run.classifier_path), load_file(undisturbed.classifier_path))
 
 
 def test_killed_processes_cost_nothing(tmp_path):
@@ -153,19 +247,21 @@ def test_killed_processes_cost_nothing(tmp_path):
     finally:
         agent.terminate()
     assert agent.returncode == 0, said
-    undisturbed = RunDir(tmp_path / "whole" / "run")
-    assert run.is_done and without_times(run.metrics()) == without_times(undisturbed.metrics())
-    assert_same_tensors(load_file(run.classifier_path), load_file(undisturbed.classifier_path))
+    check_same(run, RunDir(tmp_path / "whole" / "run"))
     assert {path.name for path in folder.iterdir()} == {"run"}
 
 
 def kill_after(agent: subprocess.Popen, run: RunDir, *, rank: int, epochs: int) -> None:
     """Kill a rank once so many epochs are written."""
+    await_epochs(agent, run, epochs)
+    os.kill(ranks_of(agent)[rank], signal.SIGKILL)
+
+
+def await_epochs(agent: subprocess.Popen, run: RunDir, number: int) -> None:
     until = time.monotonic() + 120
-    while not run.path.is_dir() or run.num_records() < epochs:
+    while not run.path.is_dir() or run.num_records() < number:
         assert agent.poll() is None and time.monotonic() < until
         time.sleep(0.02)
-    os.kill(ranks_of(agent)[rank], signal.SIGKILL)
 
 
 def ranks_of(agent: subprocess.Popen) -> dict[int, int]:

@@ -66,13 +66,13 @@ def test_a_split_of_other_scores_or_of_another_meaning_is_another_run(split_file
 
 def test_a_dataset_is_loaded_once_for_all_methods_and_rates(registry, tmp_path, monkeypatch):
     loaded = []
-    load = schedule_module.load_dataset
+    load = schedule_module.load_together
 
     def counted(*arguments, **rest):
         loaded.append(arguments)
         return load(*arguments, **rest)
 
-    monkeypatch.setattr(schedule_module, "load_dataset", counted)
+    monkeypatch.setattr(schedule_module, "load_together", counted)
     both = {"tuning": 0.25, "select": "best", "epochs": 1}
     configs = [tiny_config(**both), tiny_config(method="focal", **both)]
     rates = {"rates": [0.1, 0.05], "progress": NoProgress()}
