@@ -177,7 +177,7 @@ def _hypergradients(name: str, network: Network) -> dict[str, Callable[[], Row]]
     def own(run: Callable[[Problem, harness.Clock], object]) -> Row:
         return partial(run, _problem(name, network))
 
-    followed = _problem(name, network).classifier.mixes_no_examples
+    followed = _problem(name, network).classifier.has_no_cross_example_ops
 
     def peer(make: Callable[[Problem], Row]) -> Row:
         # It gives the network to a library, which may leave it as that likes it.

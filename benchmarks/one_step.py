@@ -178,13 +178,13 @@ def forward_mode_on_top(problem: Problem, clock: Clock) -> Tensor:
 
 def molere_alone(problem: Problem, clock: Clock) -> Tensor:
     """A step and the hypergradient through it as MOLERE takes it, and parameters put back."""
-    followed = problem.classifier.mixes_no_examples
+    followed = problem.classifier.has_no_cross_example_ops
     return followed_alone(problem, clock) if followed else forward_mode_alone(problem, clock)
 
 
 def molere_on_top(problem: Problem, clock: Clock) -> Tensor:
     """What the hypergradient, as MOLERE takes it, adds to a step that is taken anyway."""
-    followed = problem.classifier.mixes_no_examples
+    followed = problem.classifier.has_no_cross_example_ops
     return followed_on_top(problem, clock) if followed else forward_mode_on_top(problem, clock)
 
 

@@ -66,11 +66,11 @@ def dataset_pages() -> str:
     lines = [INTRODUCTION.strip(), ""]
     headings = ("name", "task", "examples", "how to get it", "licence", "groups", "in the paper")
     lines += ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
-    for offer in load_plugins().datasets.offers:
-        card = offer.spec.card
-        if card is not None and offer.plugin in FIRST_PARTY:
+    for entry in load_plugins().datasets.entries:
+        card = entry.spec.card
+        if card is not None and entry.plugin in FIRST_PARTY:
             cells = (card.task, card.sizes, card.source, card.licence, card.groups or "-", card.paper or "-")
-            name = offer.spec.name + (f":{offer.spec.argument}" if offer.spec.argument else "")
+            name = entry.spec.name + (f":{entry.spec.argument}" if entry.spec.argument else "")
             lines.append("| " + " | ".join((f"`{name}`", *cells)) + " |")
     return "\n".join(lines) + "\n"
 

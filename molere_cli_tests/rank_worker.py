@@ -21,7 +21,7 @@ from molere_cli.config.plan import make_plan
 from molere_cli.config.run_config import RunConfig
 from molere_cli.data.feed import make_feed
 from molere_cli.data.source import load_dataset
-from molere_cli.engine.method import Fit
+from molere_cli.engine.method import AuxiliaryFit
 from molere_cli.engine.prediction import predict_feed
 from molere_cli.foundation.ranks import ALONE, Ranks
 from molere_cli.methods.auxiliary import fit_loop
@@ -70,7 +70,7 @@ def train(ranks: Ranks, settings: dict, *, float64: bool) -> dict[str, torch.Ten
         positions = torch.arange(100) % 90
         for name, weights in (("whole", None), ("drawn", torch.arange(1, 141))):
             context = replace(engine.loop.method.context, fit_ranks=ranks)
-            loop = fit_loop(context, Fit(positions, weights, num_epochs=3))
+            loop = fit_loop(context, AuxiliaryFit(positions, weights, num_epochs=3))
             for _ in loop.epochs():
                 pass
             state = loop.classifier.module.state_dict()

@@ -25,7 +25,7 @@ TIMED_STEPS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class CostEstimate:
     """What is known of the runs of one configuration before they are trained.
 
     num_steps: of the classifier, in a run. seconds: that a run takes, its evaluation included. peak_memory:
@@ -51,7 +51,7 @@ class Estimate:
         return {**vars(self), "seconds_in_all": self.seconds_in_all}
 
 
-def estimates(schedule: Schedule) -> list[Estimate]:
+def estimates(schedule: Schedule) -> list[CostEstimate]:
     """One for each method of a schedule.
 
     Raises:
@@ -67,7 +67,7 @@ def estimates(schedule: Schedule) -> list[Estimate]:
     return found
 
 
-def _estimate(plan: Plan, data: LoadedDataset, num_runs: int) -> Estimate:
+def _estimate(plan: Plan, data: LoadedDataset, num_runs: int) -> CostEstimate:
     seconds, num_steps, memory = _of_a_run(plan, data)
     before: dict[str, float] = {}
     if plan.needs_split and not plan.config.split.split_is_file:
@@ -79,7 +79,7 @@ def _estimate(plan: Plan, data: LoadedDataset, num_runs: int) -> Estimate:
             if strategy.needs_training:
                 before["ERM on the halves of the pool"] = erm
     name = plan.config.split.split.partition(":")[0] if plan.needs_split else None
-    return Estimate(
+    return CostEstimate(
         label=plan.label(name),
         num_runs=num_runs,
         num_epochs=plan.config.classifier.epochs,

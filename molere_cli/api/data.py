@@ -36,7 +36,7 @@ class Data:
         return self.loaded.dataset.class_names
 
     def __repr__(self) -> str:
-        return f"<molere data {self.loaded.account.line()}>"
+        return f"<molere data {self.loaded.summary.line()}>"
 
 
 def dataset(

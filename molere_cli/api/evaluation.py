@@ -142,7 +142,7 @@ def evaluate_run(
             if predictions.groups is not None
             and (by_group := named_group_accuracies(predictions, chosen[name].group_names))
         },
-        remarks=[remark for other in others for remark in other.account.remarks()],
+        remarks=[remark for other in others for remark in other.summary.remarks()],
     )
 
 
@@ -168,7 +168,7 @@ def _chosen_sets(
     if names is None:
         return available
     chosen: dict[str, ChosenSet] = {}
-    known_datasets = {offer.spec.name for offer in registry.datasets.offers}
+    known_datasets = {entry.spec.name for entry in registry.datasets.entries}
     for name in names:
         family = OF_A_FAMILY.fullmatch(name)
         transform, _, argument = (f"corrupted:{family[1]}" if family else name).partition(":")

@@ -62,7 +62,7 @@ def new_split_file(
     (settings,) = same_configs(joined_ranks(), whole)
     data = load_together(settings.data, registry)
     split = make_split(settings, registry, data, erm=run, runs=runs, progress=progress)
-    progress.data_taken(data.account.line(), data.account.remarks())
+    progress.data_taken(data.summary.line(), data.summary.remarks())
     return write_split_file(split, settings, data, registry, out=out)
 
 

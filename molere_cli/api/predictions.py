@@ -101,13 +101,13 @@ def prepare_predictions(
     """
     walk = Walk()
     paths = pictures_at(images, walk)
-    particular = inspect_images(
+    converted = inspect_images(
         {"images": Examples(images=FolderReader(Path(), paths), labels=torch.zeros(len(paths)))}, whole=False
     )
     _, classifier, class_names, settings = load_alone(RunDir(run), registry, average=average, note=note)
-    passed_over = ", ".join(f"{why} {number:,}" for why, number in walk.passed_over.items())
-    remarks = [f"passed over: {passed_over}"] if passed_over else []
-    remarks += [f"{number:,} {HOW_TAKEN.get(what, what)}" for what, number in particular.items()]
+    skipped = ", ".join(f"{why} {number:,}" for why, number in walk.skipped.items())
+    remarks = [f"skipped: {skipped}"] if skipped else []
+    remarks += [f"{number:,} {HOW_TAKEN.get(what, what)}" for what, number in converted.items()]
     return Predicting(classifier, class_names, settings, paths, remarks)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         writing,
     )
     from molere_cli.foundation.plain_text import harmless
-    from molere_cli.registry.offers import unknown
+    from molere_cli.registry.entries import unknown
     from molere_cli.registry.registry import Registry, load_plugins
 
 __getattr__ = lazy_names(
@@ -45,7 +45,7 @@ __getattr__ = lazy_names(
         "foundation.allocator": "keep_freed_memory",
         "foundation.files": "claim_name json_text make_folder new_folder replacing write_text writing",
         "foundation.plain_text": "harmless",
-        "registry.offers": "unknown",
+        "registry.entries": "unknown",
         "registry.registry": "Registry load_plugins",
     },
 )

@@ -30,7 +30,7 @@ from molere_cli.foundation.allocator import keep_freed_memory
 from molere_cli.foundation.errors import ConfigError, MolereError, PluginError
 from molere_cli.foundation.plain_text import harmless
 from molere_cli.foundation.stopping import Ended, signals_heeded
-from molere_cli.registry.offers import PluginWarning
+from molere_cli.registry.entries import PluginWarning
 from molere_cli.registry.registry import load_plugins
 
 TRAIN = {"train", "split"}

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
-def _offers(shelf: str) -> list[str]:
+def _names(of_kind: str) -> list[str]:
     import warnings
 
     from molere_cli.registry.registry import load_plugins
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a complaint would land in the middle of the line
-        return [offer.spec.name for offer in getattr(load_plugins(), shelf).offers]
+        return [entry.spec.name for entry in getattr(load_plugins(), of_kind).entries]
 
 
 def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
@@ -22,31 +22,31 @@ def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
 
 
 def datasets(incomplete: str) -> list[str]:
-    return _beginning(_offers("datasets"), incomplete)
+    return _beginning(_names("datasets"), incomplete)
 
 
 def backbones(incomplete: str) -> list[str]:
     """Those that stand for themselves, and the families; their many members would need torch."""
-    families = [f"{name}:" for name in _offers("families")]
-    return _beginning([*_offers("backbones"), *families], incomplete)
+    families = [f"{name}:" for name in _names("families")]
+    return _beginning([*_names("backbones"), *families], incomplete)
 
 
 def methods(incomplete: str) -> list[str]:
     """One, or the last of several with commas between."""
     before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in _beginning(_offers("methods"), last)]
+    return [f"{before}{comma}{name}" for name in _beginning(_names("methods"), last)]
 
 
 def splits(incomplete: str) -> list[str]:
-    return _beginning(_offers("splits"), incomplete)
+    return _beginning(_names("splits"), incomplete)
 
 
 def reweighters(incomplete: str) -> list[str]:
-    return _beginning(_offers("reweighters"), incomplete)
+    return _beginning(_names("reweighters"), incomplete)
 
 
 def trackers(incomplete: str) -> list[str]:
-    return _beginning(_offers("trackers"), incomplete)
+    return _beginning(_names("trackers"), incomplete)
 
 
 def run_directories(incomplete: str) -> list[str]:

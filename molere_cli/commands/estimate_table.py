@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from molere_cli.commands.output import say, show, show_table
 
 if TYPE_CHECKING:
-    from molere_cli.api.cost_estimate import Estimate
+    from molere_cli.api.cost_estimate import CostEstimate
 
 
-def show_estimates(found: Sequence[Estimate], *, as_json: bool) -> None:
+def show_estimates(found: Sequence[CostEstimate], *, as_json: bool) -> None:
     """A row for each method: what a run takes, what comes before it, and all of it."""
     from molere_cli.foundation.files import json_text
 

@@ -32,7 +32,7 @@ def plugins(
     """List what plugins offer."""
     from molere_cli.foundation.errors import ConfigError
     from molere_cli.foundation.files import json_text
-    from molere_cli.registry.offers import PluginWarning
+    from molere_cli.registry.entries import PluginWarning
     from molere_cli.registry.registry import load_plugins
 
     if kind is not None and kind not in KINDS:
@@ -70,17 +70,17 @@ def _rows_of(registry: Registry, kind: str) -> list[tuple[str, str, str, str]]:
     if kind == "commands":
         added = plugin_commands(registry)
         return [(kind, name, each.plugin, each.description) for name, each in added.items()]
-    offers = getattr(registry, kind).offers
-    return [(kind, offer.spec.name, offer.plugin, offer.spec.description) for offer in offers]
+    entries = getattr(registry, kind).entries
+    return [(kind, entry.spec.name, entry.plugin, entry.spec.description) for entry in entries]
 
 
 def _family_rows(registry: Registry, pattern: str) -> list[tuple[str, str, str, str]]:
     rows = []
-    for offer in registry.families.offers:
-        prefix = offer.spec.prefix
+    for entry in registry.families.entries:
+        prefix = entry.spec.prefix
         if pattern == "*":
-            rows.append(("backbones", f"{prefix}:*", offer.plugin, offer.spec.description))
+            rows.append(("backbones", f"{prefix}:*", entry.plugin, entry.spec.description))
         else:
-            names = [name for name in offer.spec.members() if fnmatchcase(name, pattern)]
-            rows += [("backbones", f"{prefix}:{name}", offer.plugin, "") for name in names]
+            names = [name for name in entry.spec.members() if fnmatchcase(name, pattern)]
+            rows += [("backbones", f"{prefix}:{name}", entry.plugin, "") for name in names]
     return rows

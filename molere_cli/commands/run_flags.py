@@ -65,7 +65,7 @@ class RunFlags:
         """The runs, planned.
 
         Args:
-            note: told in one sentence which flags were passed over for which method.
+            note: told in one sentence which flags were skipped for which method.
 
         Raises:
             MolereError: a flag is wrong, or does not go with another one.

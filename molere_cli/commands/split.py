@@ -15,7 +15,7 @@ from molere_cli.config.sections import ClassifierSettings, DataSettings, Machine
 
 if TYPE_CHECKING:
     from molere_cli.api.new_split import NewSplit
-    from molere_cli.splits.summary import Part
+    from molere_cli.splits.summary import SplitSide
 
 SECTIONS_OF_A_SPLIT = (DataSettings, ClassifierSettings, SplitSettings, MachineSettings)
 
@@ -80,7 +80,7 @@ def split(
     say(str(made.path))
 
 
-def split_parts(made: NewSplit) -> dict[str, list[Part]]:
+def split_parts(made: NewSplit) -> dict[str, list[SplitSide]]:
     """Counts and mean scores by class and, where known, by group and by whether the label is right."""
     from molere_cli.splits.summary import summarize_by
 
@@ -95,7 +95,7 @@ def split_parts(made: NewSplit) -> dict[str, list[Part]]:
     return found
 
 
-def _as_json(made: NewSplit, parts: Mapping[str, Sequence[Part]]) -> dict[str, Any]:
+def _as_json(made: NewSplit, parts: Mapping[str, Sequence[SplitSide]]) -> dict[str, Any]:
     info, in_validation = made.split.info, made.split.in_validation
     return {
         "path": str(made.path),
@@ -108,7 +108,7 @@ def _as_json(made: NewSplit, parts: Mapping[str, Sequence[Part]]) -> dict[str, A
     }
 
 
-def _show_parts(kind: str, score: str | None, parts: Sequence[Part]) -> None:
+def _show_parts(kind: str, score: str | None, parts: Sequence[SplitSide]) -> None:
     headings, rows = [kind, "train", "val", "val %"], []
     if score:
         headings += [f"{score}, train", f"{score}, val"]

@@ -81,7 +81,7 @@ def swept(
     """One configuration for each of the methods in `--method a,b,c`; each takes the flags that it has.
 
     Args:
-        note: told in one sentence which flags were passed over for which of them.
+        note: told in one sentence which flags were skipped for which of them.
 
     Raises:
         ConfigError: a method stands there twice, a flag has an effect in none of them, `--method-option` is
@@ -98,18 +98,18 @@ def swept(
         raise ConfigError(
             "--method-option goes with one method; leave it out, or train that method by itself"
         )
-    configs, used, passed_over = [], {"method"}, []
+    configs, used, skipped = [], {"method"}, []
     for name in names:
         idle = _idle(configured(path, {**flags, "method": name}, registry, recipe=recipe), name, registry)
         kept = {flag: value for flag, value in flags.items() if flag not in idle}
         used |= kept.keys()
         if left_out := [flag_name(flag) for flag in sorted(flags.keys() - kept.keys())]:
-            passed_over.append(f"{', '.join(left_out)} by {name}")
+            skipped.append(f"{', '.join(left_out)} by {name}")
         configs.append(configured(path, {**kept, "method": name}, registry, recipe=recipe))
     if idle := sorted(flags.keys() - used):
         raise ConfigError(f"{flag_name(idle[0])} has no effect with any of {', '.join(names)}; leave it out")
-    if passed_over:
-        note(f"passed over where it has no effect: {'; '.join(passed_over)}")
+    if skipped:
+        note(f"skipped where it has no effect: {'; '.join(skipped)}")
     return configs
 
 

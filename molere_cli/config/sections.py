@@ -432,7 +432,7 @@ class ReweightingSettings(Section):
         None,
         description=(
             "Largest learned weight, 1 being the mean (default: none; for `hardness`, what an example counts "
-            "in a pool of nothing but what validation stands for)."
+            "in a pool of nothing but what validation represents)."
         ),
         ge=1,
     )

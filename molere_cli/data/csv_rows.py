@@ -49,7 +49,7 @@ class CsvRow:
 
 def csv_rows(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Iterator[CsvRow]:
     """Every row of a CSV file in order, with `columns` and what the file has of `optional`; blank lines are
-    passed over.
+    skipped.
 
     Names of columns match without regard to case and to space around them.
 

@@ -22,15 +22,15 @@ HOW_TAKEN = {
 
 
 @dataclass(frozen=True)
-class Account:
-    """classes, groups: examples of each in every part, by name. passed_over: files or rows that are no
-    examples, by why. particular: images that could be read in more than one way, by what they are."""
+class DatasetSummary:
+    """classes, groups: examples of each in every part, by name. skipped: files or rows that are no
+    examples, by why. converted: images that could be read in more than one way, by what they are."""
 
     name: str
     classes: Mapping[str, Mapping[str, int]]
     groups: Mapping[str, Mapping[str, int]]
-    passed_over: Mapping[str, int]
-    particular: Mapping[str, int]
+    skipped: Mapping[str, int]
+    converted: Mapping[str, int]
     notes: Sequence[str]
 
     def line(self) -> str:
@@ -43,10 +43,10 @@ class Account:
     def remarks(self) -> list[str]:
         """What a user should know of what was left out, and of how images were read."""
         remarks = []
-        if self.passed_over:
-            reasons = ", ".join(f"{why} {number:,}" for why, number in self.passed_over.items())
-            remarks.append(f"{sum(self.passed_over.values()):,} passed over: {reasons}")
-        remarks += [f"{number:,} {HOW_TAKEN.get(what, what)}" for what, number in self.particular.items()]
+        if self.skipped:
+            reasons = ", ".join(f"{why} {number:,}" for why, number in self.skipped.items())
+            remarks.append(f"{sum(self.skipped.values()):,} skipped: {reasons}")
+        remarks += [f"{number:,} {HOW_TAKEN.get(what, what)}" for what, number in self.converted.items()]
         return [*remarks, *self.notes]
 
     def as_json(self) -> dict[str, Any]:
@@ -54,21 +54,21 @@ class Account:
         return {
             "classes": {part: dict(counts) for part, counts in self.classes.items()},
             "groups": {part: dict(counts) for part, counts in self.groups.items()},
-            "passed_over": dict(self.passed_over),
-            "particular": dict(self.particular),
+            "passed_over": dict(self.skipped),
+            "particular": dict(self.converted),
             "notes": list(self.notes),
         }
 
 
-def account_of(
-    name: str, dataset: Dataset, particular: Mapping[str, int], *, notes: Sequence[str] = ()
-) -> Account:
-    """The account of a dataset as it is trained and tested on."""
+def dataset_summary(
+    name: str, dataset: Dataset, converted: Mapping[str, int], *, notes: Sequence[str] = ()
+) -> DatasetSummary:
+    """The summary of a dataset as it is trained and tested on."""
     tuning = {"tuning": dataset.tuning} if dataset.tuning is not None else {}
     parts: dict[str, Examples] = {"pool": dataset.pool, **dataset.tests, **tuning}
     if any(test is dataset.pool for test in dataset.tests.values()):
         del parts["pool"]
-    return Account(
+    return DatasetSummary(
         name=name,
         classes={part: _counts(examples.labels, dataset.class_names) for part, examples in parts.items()},
         groups={
@@ -76,8 +76,8 @@ def account_of(
             for part, examples in parts.items()
             if examples.groups is not None
         },
-        passed_over=dataset.passed_over,
-        particular=dict(particular),
+        skipped=dataset.skipped,
+        converted=dict(converted),
         notes=[*dataset.notes, *notes],
     )
 

@@ -71,8 +71,8 @@ def read_picture(encoded: Encoded, *, where: str) -> tuple[Tensor, list[str]]:
             names it.
     """
     with _opened(encoded, where) as image:
-        particular = _particular(image)
-        return transforms.pil_to_tensor(_to_rgb(image)), particular
+        converted = _converted(image)
+        return transforms.pil_to_tensor(_to_rgb(image)), converted
 
 
 def picture_size(encoded: Encoded, *, where: str) -> tuple[int, int]:
@@ -94,22 +94,22 @@ def inspect_picture(encoded: Encoded, *, where: str, whole: bool) -> list[str]:
     """
     with _opened(encoded, where) as image:
         _check_mode(image)
-        particular, image_format = _particular(image), str(image.format)
+        converted, image_format = _converted(image), str(image.format)
     if whole or _looks_cut_off(encoded, image_format):
         read_picture(encoded, where=where)
-    return particular
+    return converted
 
 
-def _particular(image: Image.Image) -> list[str]:
-    particular = []
+def _converted(image: Image.Image) -> list[str]:
+    converted = []
     # A telephone's second picture (MPO) is a preview of the first.
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        particular.append("animated")
+        converted.append("animated")
     if image.has_transparency_data:
-        particular.append("transparent")
+        converted.append("transparent")
     if _is_sixteen_bits(image):
-        particular.append("16 bits")
-    return particular
+        converted.append("16 bits")
+    return converted
 
 
 def is_picture(path: Path) -> bool:

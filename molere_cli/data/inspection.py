@@ -41,17 +41,17 @@ def inspect_images(parts: Mapping[str, Examples], *, whole: bool) -> Counter[str
     Raises:
         DataError: some cannot be read; the sentence names them all, up to fifty for each reason.
     """
-    particular, faults, num_images = Counter[str](), list[DataError](), 0
+    converted, faults, num_images = Counter[str](), list[DataError](), 0
     for reader in _readers(parts):
         num_images += len(reader)
         for found, bad in _in_threads(reader, whole=whole):
-            particular.update(found)
+            converted.update(found)
             faults += bad
     if len(faults) == 1:
         raise faults[0]
     if faults:
         raise DataError(f"{len(faults)} of {num_images} images cannot be read: {_by_reason(faults)}")
-    return particular
+    return converted
 
 
 def _by_reason(faults: Sequence[DataError]) -> str:
@@ -77,13 +77,13 @@ def _in_threads(reader: InspectedReader, *, whole: bool) -> list[tuple[Counter[s
     num_images = len(reader)
 
     def inspected(first: int) -> tuple[Counter[str], list[DataError]]:
-        particular, faults = Counter[str](), list[DataError]()
+        converted, faults = Counter[str](), list[DataError]()
         for position in range(first, min(first + AT_ONCE, num_images)):
             try:
-                particular.update(reader.inspect(position, whole=whole))
+                converted.update(reader.inspect(position, whole=whole))
             except DataError as error:
                 faults.append(error)
-        return particular, faults
+        return converted, faults
 
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(inspected, range(0, num_images, AT_ONCE)))

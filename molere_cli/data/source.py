@@ -12,7 +12,7 @@ from torch import Tensor
 
 from molere_cli.config.sections import DataSettings
 from molere_cli.data.check import check_dataset
-from molere_cli.data.dataset_summary import Account, account_of
+from molere_cli.data.dataset_summary import DatasetSummary, dataset_summary
 from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import split_off, stratified_holdout, subset
 from molere_cli.data.inspection import inspect_images
@@ -29,7 +29,7 @@ class LoadedDataset:
     name: str
     dataset: Dataset
     fingerprint: str
-    account: Account
+    summary: DatasetSummary
 
     @property
     def num_classes(self) -> int:
@@ -96,11 +96,11 @@ def load_dataset(settings: DataSettings, registry: Registry, *, purpose: Purpose
     with spec.watched("what load gave"):
         notes = check_dataset(dataset, name=settings.dataset, to_train=purpose == "train")
     dataset = transformed(with_tuning(dataset, settings), settings, registry)
-    particular = Counter(dataset.particular)
+    converted = Counter(dataset.converted)
     if settings.check != "none":
-        particular += inspect_images(_needed(dataset, purpose), whole=settings.check == "full")
-    account = account_of(settings.dataset, dataset, particular, notes=notes)
-    return LoadedDataset(settings.dataset, dataset, fingerprint(dataset.pool), account)
+        converted += inspect_images(_needed(dataset, purpose), whole=settings.check == "full")
+    summary = dataset_summary(settings.dataset, dataset, converted, notes=notes)
+    return LoadedDataset(settings.dataset, dataset, fingerprint(dataset.pool), summary)
 
 
 def _needed(dataset: Dataset, purpose: Purpose) -> dict[str, Examples]:
@@ -142,7 +142,7 @@ def load_other_dataset(
 def with_classes_of(own: LoadedDataset, other: LoadedDataset) -> LoadedDataset:
     """The other dataset with its labels turned into the run's, by class name.
 
-    Where one side has no names, its classes being numbered from 0, labels are taken as they are; the account
+    Where one side has no names, its classes being numbered from 0, labels are taken as they are; the summary
     says so.
 
     Raises:
@@ -160,8 +160,8 @@ def with_classes_of(own: LoadedDataset, other: LoadedDataset) -> LoadedDataset:
             )
         nameless = other.name if _are_places(names) else own.name
         note = f"{nameless} has numbers for classes: they are taken in the order of the other dataset's"
-        account = replace(other.account, notes=[*other.account.notes, note])
-        return replace(other, account=account)
+        summary = replace(other.summary, notes=[*other.summary.notes, note])
+        return replace(other, summary=summary)
     if missing:
         raise ConfigError(
             f"dataset {other.name!r} has the class {missing[0]!r}, which the run was not trained on"

@@ -1,4 +1,4 @@
-"""What lies in a folder of images: class folders, the pictures in them, and what is passed over.
+"""What lies in a folder of images: class folders, the pictures in them, and what is skipped.
 
 Files of the system and of tools are no examples, and a folder is read once, whatever links lead to it.
 """
@@ -47,8 +47,8 @@ class Walk:
     _been_in: dict[Identity, tuple[str, Path]] = field(default_factory=dict)
 
     @property
-    def passed_over(self) -> dict[str, int]:
-        """How many files and folders were passed over, by why, the most first."""
+    def skipped(self) -> dict[str, int]:
+        """How many files and folders were skipped, by why, the most first."""
         return dict(Counter(self._reasons.values()).most_common())
 
     def pass_over(self, path: str | Path, why: str) -> None:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from molere_cli.engine.forward_mode import fast_forward_mode
-from molere_cli.engine.layer_rule import StepTrace, mixes_no_examples
+from molere_cli.engine.layer_rule import StepTrace, has_no_cross_example_ops
 from molere_cli.engine.layers import (
     captured_input,
     check_single_head,
@@ -104,9 +104,9 @@ class Classifier:
         return [slice(start, stop) for start, stop in pairwise(ends)]
 
     @cached_property
-    def mixes_no_examples(self) -> bool:
+    def has_no_cross_example_ops(self) -> bool:
         """Whether a step of it can be followed (`layer_rule`)."""
-        return mixes_no_examples(self.module)
+        return has_no_cross_example_ops(self.module)
 
     def forward(
         self, images: Tensor, *, with_features: bool = False, trace: StepTrace | None = None
@@ -114,7 +114,7 @@ class Classifier:
         """A forward pass in whatever mode the module is in, recorded by autograd if it is on.
 
         Args:
-            trace: to follow the pass with, where the classifier `mixes_no_examples`.
+            trace: to follow the pass with, where the classifier `has_no_cross_example_ops`.
         """
         if trace is None:
             with self.shared_statistics():

@@ -40,7 +40,7 @@ ADDED_TO_EVERY_EXAMPLE = {"cls_token", "reg_token", "pos_embed"}
 """Parameters (1, ...) of a VisionTransformer that each example gets a copy of."""
 
 
-def mixes_no_examples(module: nn.Module) -> bool:
+def has_no_cross_example_ops(module: nn.Module) -> bool:
     """Whether every part of a network is known to treat each example by itself, and its parameters by a rule.
 
     By exact types: a subclass may do anything.
@@ -76,7 +76,7 @@ class _Call:
 
 @dataclass(eq=False)
 class StepTrace:
-    """What the layers of a network that `mixes_no_examples` see in one step."""
+    """What the layers of a network that `has_no_cross_example_ops` see in one step."""
 
     calls: list[_Call] = field(default_factory=list)
     copies: dict[str, Tensor] = field(default_factory=dict)

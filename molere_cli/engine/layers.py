@@ -20,7 +20,7 @@ def classification_layer(module: nn.Module) -> nn.Module:
     get_classifier = getattr(module, "get_classifier", None)
     if callable(get_classifier):
         layer = get_classifier()
-        # timm's Identity stands for a head that was left out; a tuple, for several heads.
+        # timm's Identity represents a head that was left out; a tuple, for several heads.
         if isinstance(layer, nn.Module) and not isinstance(layer, nn.Identity):
             return layer
     linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]

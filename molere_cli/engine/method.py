@@ -24,7 +24,7 @@ from molere_cli.splits.split_file import Split
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class AuxiliaryFit:
     """What a classifier beside the run's own trains on, by ERM.
 
     positions: int64, on the CPU; one may occur more than once. weights: positive, (N,) of the pool, how often
@@ -46,7 +46,7 @@ class TrainingContext:
     for analysis, and for an oracle that says it is one, never for a method that competes.
     in_validation: the split, bool (N,) on the CPU, None without one or where validation is another dataset:
     then validation_feed has all of that, and is None otherwise. split: the same as it was made, with its
-    scores and what it stands for, None without one. reweighter: the one that the configuration names, None
+    scores and what it represents, None without one. reweighter: the one that the configuration names, None
     where the method has none.
     make_classifier: another classifier as this one was before training. make_reweighter, make_splitter: build
     the networks that the configuration names, on the device. note: tells the user, in one sentence, what else
@@ -132,7 +132,7 @@ class Method(ABC):
 
     @abstractmethod
     def weights(self, step: Step) -> Tensor | None:
-        """The weights (B,) of a batch, detached; None stands for all 1."""
+        """The weights (B,) of a batch, detached; None represents all 1."""
 
     def follows(self, epoch: int, in_epoch: int) -> bool:
         """Whether `Step.trace` is of use: for a method of which `loss` is the default, and that takes

@@ -40,7 +40,7 @@ class Passes:
                 batch.images, num_whole=batch.num_whole, with_features=with_features
             )
         else:
-            follows = self.classifier.mixes_no_examples and method.follows(epoch, in_epoch)
+            follows = self.classifier.has_no_cross_example_ops and method.follows(epoch, in_epoch)
             trace = StepTrace() if follows else None
             output = self.classifier.forward(batch.images, with_features=with_features, trace=trace)
         losses_B = F.cross_entropy(output.logits, batch.labels, reduction="none")

@@ -83,7 +83,7 @@ def optimizer_response(
     """
     response: dict[Tensor, Tensor] = {}
     for group in optimizer.param_groups:
-        # The optimizer passed over the others: their step does not respond to anything.
+        # The optimizer skipped the others: their step does not respond to anything.
         members = [parameter for parameter in group["params"] if parameter.grad is not None]
         vectors = [gradient[parameter] for parameter in members]
         if isinstance(optimizer, SGD):

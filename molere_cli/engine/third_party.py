@@ -36,7 +36,7 @@ def checked_tensor(
     """What a hook gave, if it is such a tensor.
 
     Args:
-        noun: what it is, for the sentence. shape: None stands for any of one dimension. dtype: None stands
+        noun: what it is, for the sentence. shape: None represents any of one dimension. dtype: None stands
             for any floating one.
 
     Raises:

@@ -136,7 +136,7 @@ def sync_file(path: Path) -> None:
 def sync_folder(path: Path) -> None:
     """Wait until the names in a folder are on the disk, where the system can do that."""
     if hasattr(os, "O_DIRECTORY"):
-        with passing_over(errno.EINVAL, errno.ENOTSUP):
+        with skipping(errno.EINVAL, errno.ENOTSUP):
             _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
@@ -149,8 +149,8 @@ def _sync(path: Path, flags: int) -> None:
 
 
 @contextmanager
-def passing_over(*numbers: int) -> Iterator[None]:
-    """OSErrors of these numbers are passed over."""
+def skipping(*numbers: int) -> Iterator[None]:
+    """OSErrors of these numbers are skipped."""
     try:
         yield
     except OSError as error:

@@ -96,7 +96,7 @@ class Lock:
 _held: set[Lock] = set()
 
 
-def beat() -> None:
+def heartbeat() -> None:
     """Show that the owner of all locks that this process holds is alive; costs next to nothing."""
     for lock in list(_held):
         lock.touch()

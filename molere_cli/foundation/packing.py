@@ -1,6 +1,6 @@
 """Nested state as JSON and tensors, and back; for files and for other processes. No pickle.
 
-Tensors are named by number and path. In the JSON `{"$tensor": name}` stands for a tensor, `{"$tuple": [...]}`
+Tensors are named by number and path. In the JSON `{"$tensor": name}` represents a tensor, `{"$tuple": [...]}`
 for a tuple, `{"$items": [[key, value]...]}` for a mapping whose keys are not all strings, and
 `{"$float": "nan"}` (inf, -inf) for what JSON has no number for.
 """

@@ -7,7 +7,7 @@ from dataclasses import replace
 from molere_cli.config.plan import Plan
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.classifier import Classifier
-from molere_cli.engine.method import Fit, TrainingContext
+from molere_cli.engine.method import AuxiliaryFit, TrainingContext
 from molere_cli.foundation.progress import Progress
 from molere_cli.methods.auxiliary import fit_epochs
 from molere_cli.training.build_engine import training_context
@@ -19,7 +19,7 @@ def fit_context(plan: Plan, data: LoadedDataset) -> TrainingContext:
     return replace(training_context(plan, data, None), fit_ranks=joined_ranks())
 
 
-def fitted(context: TrainingContext, fit: Fit, *, title: str, progress: Progress) -> Classifier:
+def fitted(context: TrainingContext, fit: AuxiliaryFit, *, title: str, progress: Progress) -> Classifier:
     """Train one to its end."""
     config = context.config
     progress.run_started(title, seed=config.machine.seed, num_epochs=config.classifier.epochs, path=None)

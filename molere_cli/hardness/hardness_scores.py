@@ -19,7 +19,7 @@ from molere_cli.config.sections import InPlay
 from molere_cli.data.feed import Feed
 from molere_cli.data.source import LoadedDataset
 from molere_cli.engine.classifier import Classifier
-from molere_cli.engine.method import Fit, TrainingContext, positions_of
+from molere_cli.engine.method import AuxiliaryFit, TrainingContext, positions_of
 from molere_cli.engine.prediction import predict_feed
 from molere_cli.foundation.errors import ConfigError, RunError, SplitError
 from molere_cli.foundation.files import digest_of_values, same_fingerprint
@@ -27,7 +27,7 @@ from molere_cli.foundation.locks import Note, locked, take_left_behind
 from molere_cli.foundation.progress import Progress
 from molere_cli.foundation.randomness import derived_seed
 from molere_cli.hardness.auxiliary_fits import fit_context, fitted
-from molere_cli.registry.offers import PluginWarning
+from molere_cli.registry.entries import PluginWarning
 from molere_cli.registry.registry import Registry
 from molere_cli.runs.find_runs import CANDIDATES, finished_runs, places_of, unfinished_runs
 from molere_cli.runs.run_directory import RunDir
@@ -239,5 +239,5 @@ def folds(
         in_fold_N = torch.zeros(len(labels_N), dtype=torch.bool)
         in_fold_N[torch.from_numpy(held_out)] = True
         title = f"ERM, fold {number + 1} of {config.split.folds}"
-        fit = Fit(positions_of(~in_fold_N))
+        fit = AuxiliaryFit(positions_of(~in_fold_N))
         yield in_fold_N, fitted(context, fit, title=title, progress=progress), context.feed

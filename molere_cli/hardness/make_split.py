@@ -28,7 +28,7 @@ from molere_cli.hardness.hardness_scores import (
     read_score,
 )
 from molere_cli.registry.registry import Registry
-from molere_cli.registry.specs import Selection, SplitRequest, SplitSpec
+from molere_cli.registry.specs import SplitRequest, SplitSpec, TargetSet
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.score_direction import hardness
 from molere_cli.splits.split_file import HeldOut, Split, SplitInfo, verify_split
@@ -124,7 +124,7 @@ def make_split(
         note=progress.note,
     )
     found = strategy.choose(request)
-    selection = found if isinstance(found, Selection) else Selection(in_validation=found)
+    selection = found if isinstance(found, TargetSet) else TargetSet(in_validation=found)
     in_validation = checked_tensor(
         strategy,
         selection.in_validation,
@@ -153,8 +153,8 @@ def make_split(
         argument=argument,
         val_dataset=None if other is None else other.name,
         val_fingerprint=None if other is None else other.fingerprint,
-        share=_share(selection, strategy) if other is None else None,
-        keeps_rest=selection.keeps_rest,
+        represented_fraction=_represented_fraction(selection, strategy) if other is None else None,
+        keeps_base_weight=selection.keeps_base_weight,
         finding=selection.finding,
     )
     if selection.finding is not None:
@@ -195,14 +195,16 @@ def _hardness_by(score_of: ScoreOf, name: str) -> Tensor:
     return _hardness(score_of(name), name, score_of)
 
 
-def _share(selection: Selection, strategy: SplitSpec) -> float:
-    """What validation stands for of the pool; at least what it is."""
+def _represented_fraction(selection: TargetSet, strategy: SplitSpec) -> float:
+    """What validation represents of the pool; at least what it is."""
     own = float(selection.in_validation.double().mean())
-    if selection.share is None:
+    if selection.represented_fraction is None:
         return own
-    if not own <= selection.share <= 1:
-        raise strategy.error(f"gave share {selection.share:g}, which must lie between {own:g} and 1")
-    return selection.share
+    if not own <= selection.represented_fraction <= 1:
+        raise strategy.error(
+            f"gave share {selection.represented_fraction:g}, which must lie between {own:g} and 1"
+        )
+    return selection.represented_fraction
 
 
 def _describe_other(other: LoadedDataset, own: LoadedDataset) -> str:

@@ -12,7 +12,7 @@ from molere_cli.data.feed import shared_feed
 from molere_cli.engine.checkpoint import take_parameters_of_first
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.loop import TrainingLoop
-from molere_cli.engine.method import Fit, TrainingContext, positions_of
+from molere_cli.engine.method import AuxiliaryFit, TrainingContext, positions_of
 from molere_cli.engine.optimizer import build_optimizer
 from molere_cli.foundation.randomness import derived_generator
 from molere_cli.foundation.stopping import stop_if_asked
@@ -22,7 +22,7 @@ from molere_cli.methods.erm import ERM
 class FittedERM(ERM):
     """ERM on what a fit is of."""
 
-    def __init__(self, context: TrainingContext, fit: Fit) -> None:
+    def __init__(self, context: TrainingContext, fit: AuxiliaryFit) -> None:
         super().__init__(context)
         self.positions = fit.positions
         self._weights = None if fit.weights is None else fit.weights[self.positions].double()
@@ -35,7 +35,7 @@ class FittedERM(ERM):
         return self.positions[drawn]
 
 
-def fit_loop(context: TrainingContext, fit: Fit) -> TrainingLoop:
+def fit_loop(context: TrainingContext, fit: AuxiliaryFit) -> TrainingLoop:
     """The loop that trains a classifier by ERM with the settings of the run, seed included, from where the
     run's classifier starts: on the whole pool it is what a run of ERM would train."""
     config = context.config if fit.num_epochs is None else context.config.updated(epochs=fit.num_epochs)
@@ -53,7 +53,7 @@ def fit_loop(context: TrainingContext, fit: Fit) -> TrainingLoop:
     )
 
 
-def fit_epochs(context: TrainingContext, fit: Fit) -> Iterator[tuple[Classifier, dict[str, float]]]:
+def fit_epochs(context: TrainingContext, fit: AuxiliaryFit) -> Iterator[tuple[Classifier, dict[str, float]]]:
     """Train it; the classifier after every epoch, with the epoch's metrics."""
     loop = fit_loop(context, fit)
     for metrics in loop.epochs(lambda *_step: stop_if_asked()):
@@ -79,6 +79,6 @@ def erm_epochs(
     Yields:
         The classifier, after every epoch.
     """
-    fit = Fit(positions_of(trains), weights=weights, num_epochs=num_epochs)
+    fit = AuxiliaryFit(positions_of(trains), weights=weights, num_epochs=num_epochs)
     for classifier, _metrics in fit_epochs(context, fit):
         yield classifier

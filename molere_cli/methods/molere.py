@@ -17,7 +17,7 @@ class MOLERE(ReweightedMethod):
 
     Warm-up runs on a random split of size delta, or on the split that it was told to start from; from then on
     the splitter redraws it every `splitter_interval` epochs. A start says what to ask, too: validation keeps
-    to the share that it stands for, and where the rest of the pool is suspect, the splitter looks for the
+    to the share that it represents, and where the rest of the pool is suspect, the splitter looks for the
     learnable examples instead of the hard ones.
     """
 
@@ -29,12 +29,12 @@ class MOLERE(ReweightedMethod):
             self._in_validation = random_split(context.labels, delta=delta, seed=config.machine.seed)
         else:
             self._in_validation = start.in_validation
-            delta = min(delta, start.info.share or delta)
+            delta = min(delta, start.info.represented_fraction or delta)
         self._reweighting.set_validation(positions_of(self._in_validation), tag=0)
         self._splitting = SplitterTraining(
             config.splitter,
             delta=delta,
-            seeks="hard" if start is None or start.info.keeps_rest else "learnable",
+            seeks="hard" if start is None or start.info.keeps_base_weight else "learnable",
             batch_size=config.classifier.batch_size,
             seed=config.machine.seed,
             classifier=context.classifier,

@@ -112,9 +112,9 @@ class _Capped(torch.autograd.Function):
 
 
 def weight_limits(context: TrainingContext) -> WeightLimits:
-    """What was asked for; else, for a reweighter that wants limits, what the split stands for.
+    """What was asked for; else, for a reweighter that wants limits, what the split represents.
 
-    A pool of nothing but the examples that validation stands for gives each of them 1 / share. No weight
+    A pool of nothing but the examples that validation represents gives each of them 1 / share. No weight
     needs to be higher than that to do well on them, and where they are the whole pool, as in a random split,
     all weights are 1. Nor is any higher than 1 / delta, as in a pool of the worst delta: with more, a step
     would be that of a single example.
@@ -125,9 +125,9 @@ def weight_limits(context: TrainingContext) -> WeightLimits:
         return WeightLimits()
     assert context.reweighter is not None
     if context.reweighter.limits_weights and split is not None:
-        if cap is None and split.info.share is not None:
-            cap = 1 / max(split.info.share, split.info.delta)
-        if floor is None and split.info.keeps_rest:
+        if cap is None and split.info.represented_fraction is not None:
+            cap = 1 / max(split.info.represented_fraction, split.info.delta)
+        if floor is None and split.info.keeps_base_weight:
             floor = 0.5
     return WeightLimits(cap, floor or 0.0)
 

@@ -18,8 +18,8 @@ import pluggy
 
 from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry import hookspecs
+from molere_cli.registry.entries import Entry, KindRegistry, PluginWarning, chosen, unknown
 from molere_cli.registry.hookspecs import PROJECT_NAME
-from molere_cli.registry.offers import Offer, PluginWarning, Shelf, chosen, unknown
 from molere_cli.registry.references import wrong_references
 from molere_cli.registry.specs import (
     BackboneFamily,
@@ -46,30 +46,30 @@ class Registry:
     """Everything that plugins offer. `load_plugins()` makes one."""
 
     manager: pluggy.PluginManager
-    backbones: Shelf[BackboneSpec] = field(default_factory=lambda: Shelf(BackboneSpec))
-    families: Shelf[BackboneFamily] = field(default_factory=lambda: Shelf(BackboneFamily))
-    datasets: Shelf[DatasetSpec] = field(default_factory=lambda: Shelf(DatasetSpec))
-    transforms: Shelf[TransformSpec] = field(default_factory=lambda: Shelf(TransformSpec))
-    splits: Shelf[SplitSpec] = field(default_factory=lambda: Shelf(SplitSpec))
-    reweighters: Shelf[ReweighterSpec] = field(default_factory=lambda: Shelf(ReweighterSpec))
-    methods: Shelf[MethodSpec] = field(default_factory=lambda: Shelf(MethodSpec))
-    trackers: Shelf[TrackerSpec] = field(default_factory=lambda: Shelf(TrackerSpec))
+    backbones: KindRegistry[BackboneSpec] = field(default_factory=lambda: KindRegistry(BackboneSpec))
+    families: KindRegistry[BackboneFamily] = field(default_factory=lambda: KindRegistry(BackboneFamily))
+    datasets: KindRegistry[DatasetSpec] = field(default_factory=lambda: KindRegistry(DatasetSpec))
+    transforms: KindRegistry[TransformSpec] = field(default_factory=lambda: KindRegistry(TransformSpec))
+    splits: KindRegistry[SplitSpec] = field(default_factory=lambda: KindRegistry(SplitSpec))
+    reweighters: KindRegistry[ReweighterSpec] = field(default_factory=lambda: KindRegistry(ReweighterSpec))
+    methods: KindRegistry[MethodSpec] = field(default_factory=lambda: KindRegistry(MethodSpec))
+    trackers: KindRegistry[TrackerSpec] = field(default_factory=lambda: KindRegistry(TrackerSpec))
     problems: list[PluginProblem] = field(default_factory=list)
 
     @property
-    def shelves(self) -> tuple[Shelf[Any], ...]:
+    def kinds(self) -> tuple[KindRegistry[Any], ...]:
         return (
             *(self.backbones, self.families, self.datasets, self.transforms, self.splits),
             *(self.reweighters, self.methods, self.trackers),
         )
 
-    def offers(self) -> Iterator[Offer[Any]]:
+    def entries(self) -> Iterator[Entry[Any]]:
         """Everything that is registered, families as they are."""
-        return (offer for shelf in self.shelves for offer in shelf.offers)
+        return (entry for of_kind in self.kinds for entry in of_kind.entries)
 
     def collisions(self) -> list[str]:
         """A sentence for every name that several plugins offer; members of families are not looked at."""
-        return [sentence for shelf in self.shelves for sentence in shelf.collisions()]
+        return [sentence for of_kind in self.kinds for sentence in of_kind.collisions()]
 
     def backbone(self, name: str) -> BackboneSpec:
         """The backbone of that plain or prefixed name; a family's member becomes a spec of its own.
@@ -81,30 +81,30 @@ class Registry:
             return chosen(self.backbones.kind, name, found).spec
         raise unknown(self.backbones.kind, name, self._known_backbones(name))
 
-    def _members(self, name: str) -> list[Offer[BackboneSpec]]:
+    def _members(self, name: str) -> list[Entry[BackboneSpec]]:
         """The members of families that go by the name: prefixed, with the plugin before that, or plain."""
         found = []
-        for offer in self.families.offers:
-            family, place = offer.spec, offer.spec.prefix
+        for entry in self.families.entries:
+            family, place = entry.spec, entry.spec.prefix
             if len(self.families.named(family.prefix)) > 1:
-                place = offer.prefixed
-            for start in (f"{family.prefix}:", f"{offer.prefixed}:", ""):
+                place = entry.prefixed
+            for start in (f"{family.prefix}:", f"{entry.prefixed}:", ""):
                 member = name.removeprefix(start)
                 # A prefixed name is asked of its own family alone: listing imports what the family is of.
                 may_be = name.startswith(start) if start else family.plain_names and ":" not in name
                 if may_be and (member in family.members() or family.has_also(member)):
-                    found.append(Offer(family.member(member), place, offer.first_party))
+                    found.append(Entry(family.member(member), place, entry.first_party))
         return found
 
     def _known_backbones(self, name: str) -> list[str]:
         """The names to compare an unknown one with: those of its prefix if it has one."""
         prefix = name.partition(":")[0]
-        if own := [offer.spec for offer in self.families.offers if offer.spec.prefix == prefix != name]:
+        if own := [entry.spec for entry in self.families.entries if entry.spec.prefix == prefix != name]:
             return [f"{prefix}:{member}" for family in own for member in family.members()]
-        known = [offer.spec.name for offer in self.backbones.offers]
-        for offer in self.families.offers:
-            start = "" if offer.spec.plain_names else f"{offer.spec.prefix}:"
-            known += [f"{start}{member}" for member in offer.spec.members()]
+        known = [entry.spec.name for entry in self.backbones.entries]
+        for entry in self.families.entries:
+            start = "" if entry.spec.plain_names else f"{entry.spec.prefix}:"
+            known += [f"{start}{member}" for member in entry.spec.members()]
         return known
 
     def split(self, text: str) -> tuple[SplitSpec, str | None]:
@@ -115,8 +115,8 @@ class Registry:
             ConfigError: its argument is missing, or it takes none.
         """
         name, argument = text, ""
-        for offer in () if self.splits.named(text) else self.splits.offers:
-            for form in (offer.spec.name, offer.prefixed):
+        for entry in () if self.splits.named(text) else self.splits.entries:
+            for form in (entry.spec.name, entry.prefixed):
                 if text.startswith(f"{form}:"):
                     name, argument = form, text.removeprefix(f"{form}:")
         spec = self.splits.get(name)
@@ -146,7 +146,7 @@ class Registry:
         if len(self.problems) > before:
             self.manager.unregister(plugin)
             return
-        hooks: dict[str, tuple[Shelf[Any], ...]] = {
+        hooks: dict[str, tuple[KindRegistry[Any], ...]] = {
             "register_backbones": (self.backbones, self.families),
             "register_datasets": (self.datasets,),
             "register_transforms": (self.transforms,),
@@ -155,22 +155,22 @@ class Registry:
             "register_methods": (self.methods,),
             "register_trackers": (self.trackers,),
         }
-        for hook_name, shelves in hooks.items():
-            self.call(name, hook_name, register=self._keeper(shelves, name, first_party=first_party))
+        for hook_name, kinds in hooks.items():
+            self.call(name, hook_name, register=self._keeper(kinds, name, first_party=first_party))
 
     def _keeper(
-        self, shelves: tuple[Shelf[Any], ...], plugin: str, *, first_party: bool
+        self, kinds: tuple[KindRegistry[Any], ...], plugin: str, *, first_party: bool
     ) -> Callable[[Any], None]:
         def keep(spec: Any) -> None:
-            shelf = next((shelf for shelf in shelves if isinstance(spec, shelf.record)), None)
-            if shelf is None:
-                kind, record = shelves[0].kind, shelves[0].record.__name__
+            of_kind = next((of_kind for of_kind in kinds if isinstance(spec, of_kind.record)), None)
+            if of_kind is None:
+                kind, record = kinds[0].kind, kinds[0].record.__name__
                 raise TypeError(f"a {kind} is registered as a {record}, not {spec!r}")
-            if any(offer.plugin == plugin for offer in shelf.offers if offer.spec.name == spec.name):
-                self.problem(plugin, f"registers the {shelf.kind} {spec.name!r} twice; the first counts")
+            if any(entry.plugin == plugin for entry in of_kind.entries if entry.spec.name == spec.name):
+                self.problem(plugin, f"registers the {of_kind.kind} {spec.name!r} twice; the first counts")
             else:
                 owned = spec if first_party else spec.of(plugin)
-                shelf.offers.append(Offer(owned, plugin, first_party))
+                of_kind.entries.append(Entry(owned, plugin, first_party))
 
         return keep
 
@@ -213,9 +213,9 @@ class Registry:
 
         This imports all that plugins offer, torch included.
         """
-        for offer in self.offers():
-            for message in wrong_references(offer.spec):
-                self.problem(offer.plugin, message)
+        for entry in self.entries():
+            for message in wrong_references(entry.spec):
+                self.problem(entry.plugin, message)
 
 
 def empty_registry() -> Registry:

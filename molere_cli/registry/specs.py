@@ -188,7 +188,7 @@ class Dataset:
     mean, std: of the pixels in [0, 1], per channel. augment: what training does to images by default.
     crop_mode: how one that is not of the network's shape becomes so by default (`DataSettings.crop_mode`).
     among_own_classes: whether predictions of a run that knows more classes count among these alone.
-    passed_over: how many files or rows were, by why. particular: how many of the images in memory could have
+    skipped: how many files or rows were, by why. converted: how many of the images in memory could have
     been read in more than one way, by what they are (`read_picture`). notes: sentences on how the data were
     taken that a user should read.
     """
@@ -203,8 +203,8 @@ class Dataset:
     augment: Literal["none", "crop", "crop-flip"] = "none"
     crop_mode: Literal["squash", "center"] = "squash"
     among_own_classes: bool = False
-    passed_over: Mapping[str, int] = field(default_factory=dict)
-    particular: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    converted: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -324,20 +324,20 @@ class SplitRequest:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Selection:
+class TargetSet:
     """What a strategy has chosen, where there is more to say than which examples are validation.
 
-    in_validation: bool (N,). share: of the pool, in (0, 1], that the validation set stands for, which may be
-    more than itself: all of it where it was drawn at random (default: the validation set's own share).
-    keeps_rest: whether the rest of the pool is to count beside it, as where validation is hard (default); not
-    where the rest is suspect. score: by which examples are ranked from now on, where that is not the one that
-    `SplitRequest.hardness` is of. finding: one sentence, where the strategy has found something out, for the
-    user.
+    in_validation: bool (N,). represented_fraction: of the pool, in (0, 1], that validation represents,
+    which may be more than itself: all of it where it was drawn at random (default: its own fraction).
+    keeps_base_weight: whether the rest of the pool is to count beside it, as where validation is hard
+    (default); not where the rest is suspect. score: by which examples are ranked from now on, where that is
+    not the one that `SplitRequest.hardness` is of. finding: one sentence, where the strategy has found
+    something out, for the user.
     """
 
     in_validation: Tensor
-    share: float | None = None
-    keeps_rest: bool = True
+    represented_fraction: float | None = None
+    keeps_base_weight: bool = True
     score: str | None = None
     finding: str | None = None
 
@@ -345,7 +345,7 @@ class Selection:
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SplitSpec(Spec):
     """A strategy that chooses the validation set: `choose` returns a bool (N,), True = validation, or a
-    Selection.
+    TargetSet.
 
     It raises SplitError for what a user can put right. score: the one score that it ranks by, None if
     `--score` says which. needs_delta: whether `--delta` says how many it chooses. needs_training: whether
@@ -357,7 +357,7 @@ class SplitSpec(Spec):
 
     kind = "split strategy"
 
-    choose: Call[Callable[[SplitRequest], BoolTensor | Tensor | Selection]] = Call()
+    choose: Call[Callable[[SplitRequest], BoolTensor | Tensor | TargetSet]] = Call()
     needs_score: bool = False
     score: str | None = None
     needs_delta: bool = True
@@ -421,7 +421,8 @@ class ReweighterSpec(Spec):
     at the start, so that training starts at ERM. lr: the Adam learning rate that suits it, or a function that
     gives it from the number of batches that a pass over the pool takes. weight_bound: the `--weight-bound`
     that it needs, None if it does without. limits_weights: whether, unless told otherwise, no example counts
-    more than it would in a pool of nothing but what the validation set stands for (`Selection.share`).
+    more than it would in a pool of nothing but what the validation set represents
+    (`TargetSet.represented_fraction`).
     needs_warmup: whether it starts from nothing, and so does well to wait for the network's first epochs.
     needs_losses: whether `ReweighterInput.losses` is looked at; else, and without features, a step under
     `--accumulate` costs a forward pass less.

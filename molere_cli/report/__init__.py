@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from molere_cli.foundation.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from molere_cli.report.cells import Grid, explanation, grids
+    from molere_cli.report.cells import TextGrid, explanation, grids
     from molere_cli.report.columns import GAIN_DIGITS, GAIN_UNITS, NOT_AVAILABLE, estimate_text, verdict_text
     from molere_cli.report.comparison import Comparison, Result, compare_runs, independent
     from molere_cli.report.comparison_rows import Row, SeedPair, seeds_text
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
-        "report.cells": "Grid explanation grids",
+        "report.cells": "TextGrid explanation grids",
         "report.columns": "GAIN_DIGITS GAIN_UNITS NOT_AVAILABLE estimate_text verdict_text",
         "report.comparison": "Comparison Result compare_runs independent",
         "report.comparison_rows": "Row SeedPair seeds_text",
@@ -53,13 +53,13 @@ __all__ = [
     "Estimate",
     "Footnotes",
     "GainKind",
-    "Grid",
     "Result",
     "Row",
     "RunDir",
     "RunTable",
     "SeedPair",
     "Tested",
+    "TextGrid",
     "Verdict",
     "as_json",
     "compare_runs",

@@ -11,7 +11,7 @@ from molere_cli.report.footnotes import Footnotes
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextGrid:
     """A table of text: the first column on the left, the others numbers.
 
     best: the cells, by row and column, that hold the best number of their column; more than one where they
@@ -28,7 +28,7 @@ class Grid:
 
 def grids(
     comparison: Comparison, footnotes: Footnotes, *, columns: Sequence[str] | None = None
-) -> list[Grid]:
+) -> list[TextGrid]:
     """A grid for each dataset, backbone and test set; its notes go into `footnotes`.
 
     Args:
@@ -60,8 +60,8 @@ def explanation(comparison: Comparison) -> str:
     return made
 
 
-def _grid(title: str, results: Sequence[Result], columns: Sequence[Column], footnotes: Footnotes) -> Grid:
-    return Grid(
+def _grid(title: str, results: Sequence[Result], columns: Sequence[Column], footnotes: Footnotes) -> TextGrid:
+    return TextGrid(
         title=title,
         headings=("method", *(column.heading for column in columns)),
         rows=[

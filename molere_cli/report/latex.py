@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from molere_cli.foundation.plain_text import harmless
-from molere_cli.report.cells import Grid
+from molere_cli.report.cells import TextGrid
 
 SPECIAL = str.maketrans(
     {
@@ -23,7 +23,7 @@ SPECIAL = str.maketrans(
 MARK = "$^{*}$"
 
 
-def as_latex(grids: Sequence[Grid], notes: Sequence[str]) -> str:
+def as_latex(grids: Sequence[TextGrid], notes: Sequence[str]) -> str:
     """A `table` for each grid: its title the caption, the best of a column bold, a star at every method
     that the verdict is decided on; the notes below the last one."""
     tables = [_table(grid) for grid in grids]
@@ -37,7 +37,7 @@ def escaped(text: str) -> str:
     return harmless(text).translate(SPECIAL)
 
 
-def _table(grid: Grid) -> str:
+def _table(grid: TextGrid) -> str:
     lines = [_line([escaped(heading) for heading in grid.headings])]
     body = [
         _line([_cell(grid, row, column) for column in range(len(grid.headings))])
@@ -61,7 +61,7 @@ def _table(grid: Grid) -> str:
     )
 
 
-def _cell(grid: Grid, row: int, column: int) -> str:
+def _cell(grid: TextGrid, row: int, column: int) -> str:
     text = escaped(grid.rows[row][column])
     if (row, column) in grid.best:
         text = rf"\textbf{{{text}}}"

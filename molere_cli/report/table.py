@@ -10,7 +10,7 @@ from typing import Any, Literal
 from molere_cli.foundation.files import json_text
 from molere_cli.foundation.plain_text import harmless
 from molere_cli.foundation.text_table import table_text
-from molere_cli.report.cells import Grid, explanation, grids
+from molere_cli.report.cells import TextGrid, explanation, grids
 from molere_cli.report.comparison import Comparison, Result
 from molere_cli.report.comparison_rows import seeds_text
 from molere_cli.report.footnotes import Footnotes
@@ -57,7 +57,7 @@ def render(
     return "\n\n".join([*texts, "\n".join(notes)])
 
 
-def as_markdown(grid: Grid) -> str:
+def as_markdown(grid: TextGrid) -> str:
     """A grid as a Markdown table under its title."""
     rule = ["---", *("---:" for _ in grid.headings[1:])]
     lines = [_markdown_line(cells) for cells in (grid.headings, rule, *grid.rows)]

@@ -42,7 +42,7 @@ from molere_cli.foundation.files import (
 )
 from molere_cli.foundation.locks import Lock, Note, locked, take_left_behind
 from molere_cli.runs.checkpoint_exchange import LAST_STATE, CheckpointExchange
-from molere_cli.runs.run_schema import METRICS, Environment, Finished, Grid, Settings
+from molere_cli.runs.run_schema import METRICS, Environment, Finished, RateSearch, Settings
 
 RECORDS = (
     *("environment.json", "metrics.jsonl", "split.parquet", "pool.parquet", "predictions.parquet"),
@@ -199,9 +199,9 @@ class RunDir(CheckpointExchange):
         write_text(self.path / "metrics.jsonl", "".join(lines))
 
     def grid(self) -> dict[str, Any] | None:
-        """How its learning rate was chosen (`Grid`); None where there was one alone."""
+        """How its learning rate was chosen (`RateSearch`); None where there was one alone."""
         name = "grid.json"
-        return self._object(name, Grid) if os.path.isfile(self.path / name) else None
+        return self._object(name, RateSearch) if os.path.isfile(self.path / name) else None
 
     def write_grid(self, grid: Mapping[str, Any]) -> None:
         """Say how its learning rate was chosen."""

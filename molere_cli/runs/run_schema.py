@@ -83,7 +83,7 @@ class Environment(BaseModel):
     extended_from: list[Integer] = []
 
 
-class Grid(BaseModel):
+class RateSearch(BaseModel):
     """How a learning rate was chosen: of each that could be trained, what `by` was on the tuning set, for
     every seed."""
 

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
 from molere_cli.foundation.errors import SplitError
@@ -84,11 +84,12 @@ class SplitInfo(BaseModel):
     argument: the strategy's, None without one. delta: as asked for; the share that validation has, where the
     strategy does without it.
     score_name: what `score` holds, None without one. erm_run: the run that the scores come from.
-    val_dataset, val_fingerprint: where validation is another dataset than the pool. share, keeps_rest,
-    finding: as in `Selection`; share is None where validation is another dataset, and in files of before it.
+    val_dataset, val_fingerprint: where validation is another dataset than the pool. represented_fraction,
+    keeps_base_weight, finding: as in `TargetSet`; the first is None where validation is another dataset, and
+    in files of before it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     format_version: Literal[1] = 1
     dataset: str
@@ -102,8 +103,9 @@ class SplitInfo(BaseModel):
     argument: str | None = None
     val_dataset: str | None = None
     val_fingerprint: str | None = None
-    share: float | None = None
-    keeps_rest: bool = True
+    # Under the names that files have.
+    represented_fraction: float | None = Field(default=None, alias="share")
+    keeps_base_weight: bool = Field(default=True, alias="keeps_rest")
     finding: str | None = None
 
     @model_validator(mode="before")
@@ -200,7 +202,7 @@ def _to_table(split: Split) -> pa.Table:
     if split.held_out is not None:
         columns += [pa.array(column.numpy()) for column in split.held_out.columns]
         schema = pa.schema([*SCHEMA, *HELD_OUT])
-    info = split.info.model_dump_json().encode()
+    info = split.info.model_dump_json(by_alias=True).encode()
     described = schema.with_metadata({METADATA_KEY: info, DIGEST_KEY: _digest_of(split, info)})
     return pa.Table.from_arrays(columns, schema=described)
 

@@ -14,7 +14,7 @@ from molere_cli.data.source import load_dataset
 from molere_cli.engine.method import TrainingContext
 from molere_cli.engine.third_party import checked_tensor
 from molere_cli.registry.registry import load_plugins
-from molere_cli.registry.specs import Selection, SplitRequest, SplitSpec
+from molere_cli.registry.specs import SplitRequest, SplitSpec, TargetSet
 from molere_cli.splits.quota import validation_size
 from molere_cli.testing.contract import expect, seeded, under_test
 from molere_cli.testing.tiny_data import TINY_DATASET, TINY_NET, tiny_registry
@@ -53,9 +53,9 @@ def check_split(split: SplitSpec | str, *, argument: str | None = None, stratifi
     _check_mask(spec, chosen.in_validation, request.labels, stratified=stratified)
     own = float(chosen.in_validation.double().mean())
     expect(
-        chosen.share is None or own <= chosen.share <= 1,
+        chosen.represented_fraction is None or own <= chosen.represented_fraction <= 1,
         spec,
-        f"the share that validation stands for must lie between its own, {own:g}, and 1",
+        f"the share that validation represents must lie between its own, {own:g}, and 1",
     )
 
 
@@ -83,10 +83,10 @@ def _request(spec: SplitSpec, context: TrainingContext, argument: str | None) ->
     )
 
 
-def _chosen(spec: SplitSpec, request: SplitRequest, *, seed: int) -> Selection:
+def _chosen(spec: SplitSpec, request: SplitRequest, *, seed: int) -> TargetSet:
     with seeded(seed):
         found = spec.choose(request)
-    selection = found if isinstance(found, Selection) else Selection(in_validation=found)
+    selection = found if isinstance(found, TargetSet) else TargetSet(in_validation=found)
     shape = tuple(request.labels.shape)
     checked_tensor(spec, selection.in_validation, "a mask", hook="choose", shape=shape, dtype=torch.bool)
     return selection

@@ -61,7 +61,7 @@ def build_engine(
 
     Args:
         validation: the validation examples, where they are those of another dataset.
-        split: what `in_validation` is of, with its scores and what it stands for.
+        split: what `in_validation` is of, with its scores and what it represents.
         ranks: the processes that train it together.
         note: told what a user should know of how the classifier starts, and what a method has to say.
     """

@@ -13,14 +13,14 @@ from molere_cli.foundation.files import digest_of_values, with_nulls
 from molere_cli.foundation.stopping import Stopped, at_good_places, is_asked_to_stop, stop_if_asked
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.training.build_engine import Engine
-from molere_cli.training.model_selection import Selection
+from molere_cli.training.model_selection import ModelSelection
 
 
 class Checkpoints:
     """The checkpoints of a run: when the next one is due within an epoch, and how one is written."""
 
     def __init__(
-        self, engine: Engine, run: RunDir, records: list[dict[str, Any]], selection: Selection
+        self, engine: Engine, run: RunDir, records: list[dict[str, Any]], selection: ModelSelection
     ) -> None:
         self.records = records
         """The metrics of the epochs that are trained and evaluated."""

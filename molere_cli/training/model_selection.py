@@ -37,7 +37,7 @@ def check_selection(settings: SelectionSettings, data: LoadedDataset) -> None:
         )
 
 
-class Selection:
+class ModelSelection:
     """The best epoch so far by the tuning set, and its classifier where that one counts.
 
     The best is the first that no later one beats.

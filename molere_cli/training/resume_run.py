@@ -26,7 +26,7 @@ from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import Split
 from molere_cli.training.build_engine import Engine, engine_on_split
 from molere_cli.training.checkpoint_writer import digest_of_records
-from molere_cli.training.model_selection import Selection
+from molere_cli.training.model_selection import ModelSelection
 from molere_cli.training.process_group import check_shares, joined_ranks, load_together
 from molere_cli.training.run_identity import (
     check_fingerprint,
@@ -101,7 +101,7 @@ def _go_on(
     ranks.decided(lambda: check_input(run, engine.feed_settings))
     if (sentence := ranks.decided(lambda: other_machine(run, plan.device))) is not None:
         progress.note(sentence)
-    selection = Selection(engine)
+    selection = ModelSelection(engine)
     unevaluated, recorded = _load_checkpoint(engine, selection, run, note=progress.note)
     num_epochs = engine.loop.next_epoch - len(unevaluated)
     records = ranks.decided(lambda: _records(run, num_epochs, recorded))
@@ -132,7 +132,7 @@ def _split(run: RunDir, data: LoadedDataset, *, note: Callable[[str], None]) -> 
 
 
 def _load_checkpoint(
-    engine: Engine, selection: Selection, run: RunDir, *, note: Callable[[str], None]
+    engine: Engine, selection: ModelSelection, run: RunDir, *, note: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Put the last checkpoint into the engine of every rank.
 

@@ -156,7 +156,7 @@ def split_provenance(info: SplitInfo) -> dict[str, Any]:
         "strategy": info.strategy if info.argument is None else f"{info.strategy}:{info.argument}",
         "score": info.score_name,
         "delta": info.delta,
-        "share": info.share,
+        "share": info.represented_fraction,
         "finding": info.finding,
         "seed": info.seed,
         "erm_run": info.erm_run,

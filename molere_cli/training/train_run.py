@@ -15,7 +15,7 @@ from molere_cli.engine.checkpoint import take_parameters_of_first
 from molere_cli.engine.loop import TrainingLoop
 from molere_cli.engine.prediction import predict_feed, predict_sets
 from molere_cli.engine.prediction_metrics import Predictions, group_accuracies, summarize
-from molere_cli.foundation.locks import beat
+from molere_cli.foundation.locks import heartbeat
 from molere_cli.foundation.progress import Progress
 from molere_cli.foundation.stopping import Stopped, stop_if_asked
 from molere_cli.runs.begin_run import new_run
@@ -23,7 +23,7 @@ from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import Split, read_split, write_split
 from molere_cli.training.build_engine import Engine, engine_on_split
 from molere_cli.training.checkpoint_writer import Checkpoints, stopping_well
-from molere_cli.training.model_selection import Selection
+from molere_cli.training.model_selection import ModelSelection
 from molere_cli.training.process_group import check_shares, joined_ranks
 from molere_cli.training.run_environment import describe_environment, describe_gpu, describe_input
 from molere_cli.training.run_outputs import (
@@ -74,7 +74,7 @@ def train_run(
                 f"{like.path} has these very settings and is {state}; {run.path} starts anew, while "
                 f"--resume-unfinished would {instead} it"
             )
-        return train_to_end(engine, run, split, [], [], Selection(engine), progress=progress)
+        return train_to_end(engine, run, split, [], [], ModelSelection(engine), progress=progress)
 
 
 def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _environment(engine: Engine, split: Split | None) -> dict[str, Any]:
         "class_names": list(data.dataset.class_names),
         "group_names": list(data.dataset.group_names),
         "input": describe_input(engine.feed_settings),
-        "data": data.account.as_json(),
+        "data": data.summary.as_json(),
         "label": plan.label(split.info.strategy if split else None),
         "split": split_provenance(split.info) if split else None,
     }
@@ -111,7 +111,7 @@ def train_to_end(
     split: Split | None,
     records: list[dict[str, Any]],
     unevaluated: list[dict[str, Any]],
-    selection: Selection,
+    selection: ModelSelection,
     *,
     progress: Progress,
 ) -> RunDir:
@@ -123,7 +123,7 @@ def train_to_end(
     """
     config, ranks = engine.plan.config, engine.loop.ranks
     label = ranks.decided(lambda: run.environment()["label"])
-    progress.data_taken(engine.data.account.line(), engine.data.account.remarks())
+    progress.data_taken(engine.data.summary.line(), engine.data.summary.remarks())
     checkpoints, warned = Checkpoints(engine, run, records, selection), set[str]()
     on_step = partial(_report_step, engine.loop, checkpoints, progress) if ranks.is_first else None
     with stopping_well(run), closing(engine.loop.epochs(on_step)) as epochs:
@@ -157,7 +157,7 @@ def _recorded(
     split: Split | None,
     trained: dict[str, Any],
     checkpoints: Checkpoints,
-    selection: Selection,
+    selection: ModelSelection,
 ) -> dict[str, Any]:
     """The metrics of an epoch with its evaluation, if one is due, written; after the last, all results."""
     machine, epoch = engine.plan.config.machine, engine.loop.next_epoch
@@ -181,7 +181,7 @@ def _recorded(
 def _report_step(
     loop: TrainingLoop, checkpoints: Checkpoints, progress: Progress, step: int, num_steps: int, loss: float
 ) -> None:
-    beat()
+    heartbeat()
     progress.step_taken(epoch=loop.next_epoch, step=step, num_steps=num_steps, loss=loss)
     checkpoints.step_taken()
 

@@ -644,15 +644,15 @@ def test_plugins_lists_everything_that_is_registered(molere):
     assert done.code == 0
     registry = load_plugins()
     for kind in ("backbones", "datasets", "splits", "reweighters", "methods"):
-        for offer in getattr(registry, kind).offers:
-            assert re.search(rf"│ {kind}\s+│ {offer.spec.name}\s+│ {offer.plugin}\s+│", done.out), offer
-    for offer in registry.families.offers:
-        assert re.search(rf"│ backbones\s+│ {offer.spec.prefix}:\*\s+│ {offer.plugin}\s+│", done.out)
+        for found in getattr(registry, kind).entries:
+            assert re.search(rf"│ {kind}\s+│ {found.spec.name}\s+│ {found.plugin}\s+│", done.out), found
+    for found in registry.families.entries:
+        assert re.search(rf"│ backbones\s+│ {found.spec.prefix}:\*\s+│ {found.plugin}\s+│", done.out)
 
 
 def test_plugins_lists_one_kind(molere):
     rows = re.findall(r"│ (\w+)\s+│ ([\w-]+)\s+│ \w+\s+│", molere("plugins methods").out)
-    assert set(rows) == {("methods", offer.spec.name) for offer in load_plugins().methods.offers}
+    assert set(rows) == {("methods", entry.spec.name) for entry in load_plugins().methods.entries}
 
 
 def test_plugins_check_imports_everything_and_fails_for_a_string_that_leads_nowhere(molere, monkeypatch):

@@ -153,7 +153,7 @@ def read_until(leader: int, wanted: str | None) -> str:
 
 
 def test_the_end_of_a_command_searches_for_no_garbage(tmp_path):
-    """What is frozen is passed over when the interpreter ends, which took longer than some commands."""
+    """What is frozen is skipped when the interpreter ends, which took longer than some commands."""
     program = """
 import atexit, gc, sys
 atexit.register(lambda: print("frozen", gc.get_freeze_count() > 0))

@@ -29,8 +29,7 @@ def test_each_method_takes_the_flags_that_it_has() -> None:
     notes: list[str] = []
     erm, lrw, molere = swept(None, flags, REGISTRY, note=notes.append)
     assert notes == [
-        "passed over where it has no effect: --reweighter-lr, --split, --splitter-lr by erm; "
-        "--splitter-lr by lrw"
+        "skipped where it has no effect: --reweighter-lr, --split, --splitter-lr by erm; --splitter-lr by lrw"
     ]
     assert erm.given.keys() == {"method", "lr"}
     assert lrw.given.keys() == {"method", "lr", "split", "reweighter_lr"}
@@ -86,7 +85,7 @@ NEEDS = {
 }
 
 
-@pytest.mark.parametrize("spec", [offer.spec for offer in REGISTRY.methods.offers], ids=lambda s: s.name)
+@pytest.mark.parametrize("spec", [entry.spec for entry in REGISTRY.methods.entries], ids=lambda s: s.name)
 def test_every_method_trains_on_digits_from_the_command_line(spec, runner, in_tmp):
     split = ["--split", "random"] if spec.split == "required" else []
     flags = ["--epochs", "2", "--limit-train", "200", "--threads", "1", *split, *NEEDS.get(spec.name, [])]

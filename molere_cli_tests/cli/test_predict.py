@@ -96,13 +96,13 @@ def test_a_table_shows_names_as_they_are(run, molere):
     done = molere(f"predict {run} 'moved/test/*/01[23].png' --top 3")
     assert done.code == 0
     assert done.out.count("[red] newt 0.") == 6
-    assert "note: 1 passed over" not in done.err
+    assert "note: 1 skipped" not in done.err
 
 
-def test_what_is_passed_over_is_said(run, in_tmp, molere):
+def test_what_is_skipped_is_said(run, in_tmp, molere):
     (in_tmp / "moved" / "test" / "dog" / "notes.txt").write_text("none")
     done = molere(f"predict {run} moved/test/dog")
-    assert done.code == 0 and "note: passed over: .txt 1" in done.err
+    assert done.code == 0 and "note: skipped: .txt 1" in done.err
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_training_leaves_the_global_random_state_alone(name, registry):
 
 
 def test_every_registered_method_of_the_package_is_tested_here(registry):
-    ours = {offer.spec.name for offer in registry.methods.offers if offer.plugin == "molere_baselines"}
+    ours = {entry.spec.name for entry in registry.methods.entries if entry.plugin == "molere_baselines"}
     assert ours == set(RUNS)
 
 

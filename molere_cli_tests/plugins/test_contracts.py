@@ -20,8 +20,8 @@ from molere_cli import (
     MethodSpec,
     PluginError,
     ReweighterSpec,
-    Selection,
     SplitSpec,
+    TargetSet,
     TrainingError,
     select_by_quota,
 )
@@ -52,13 +52,13 @@ def test_our_embedded_datasets_keep_the_contract(name):
 
 
 @pytest.mark.parametrize(
-    "name", [offer.spec.name for offer in INSTALLED.splits.offers if not offer.spec.argument]
+    "name", [entry.spec.name for entry in INSTALLED.splits.entries if not entry.spec.argument]
 )
 def test_our_strategies_keep_the_contract(name):
     check_split(name)
 
 
-@pytest.mark.parametrize("name", [offer.spec.name for offer in INSTALLED.reweighters.offers])
+@pytest.mark.parametrize("name", [entry.spec.name for entry in INSTALLED.reweighters.entries])
 def test_our_reweighters_keep_the_contract(name):
     check_reweighter(name)
 
@@ -68,7 +68,7 @@ OPTIONS = {"oracle": {"by": "clean"}, "mbr": {"warmup_epochs": 1}, "fsr": {"warm
 
 
 @pytest.mark.parametrize(
-    "spec", [offer.spec for offer in INSTALLED.methods.offers], ids=lambda spec: spec.name
+    "spec", [entry.spec for entry in INSTALLED.methods.entries], ids=lambda spec: spec.name
 )
 def test_our_methods_keep_the_contract(spec):
     settings = SETTINGS.get(spec.name, {"split": "random"} if spec.split == "required" else {})
@@ -280,7 +280,7 @@ def whole_class(request):
 
 def small_share(request):
     chosen = select_by_quota(request.labels, request.hardness, delta=request.delta)
-    return Selection(in_validation=chosen, share=0.01)
+    return TargetSet(in_validation=chosen, represented_fraction=0.01)
 
 
 @pytest.mark.parametrize(

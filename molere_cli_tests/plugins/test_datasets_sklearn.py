@@ -46,7 +46,7 @@ def colours(examples):
 
 
 def owners(dataset):
-    """The class that each hue stands for in the pool, by majority."""
+    """The class that each hue represents in the pool, by majority."""
     colour, labels = colours(dataset.pool), dataset.pool.labels
     return torch.tensor([int(colour[labels == label].mode().values) for label in range(NUM_CLASSES)])
 

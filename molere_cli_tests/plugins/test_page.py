@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 import torch
 from molere_report import drawing, words
-from molere_report.subgroups import for_whom
+from molere_report.subgroups import gains_by_subgroup
 from molere_report.suspects import find_suspects
 from PIL import Image
 
@@ -88,11 +88,11 @@ def test_its_numbers_are_those_of_the_comparison(with_groups, elements):
     hard = by_name["LRW-Hard", "test"]
     assert f"{hard.gain.mean:+.2f} [{hard.gain.low:+.2f}, {hard.gain.high:+.2f}]" in elements.text()
     [study] = found["looked_into"]
-    whom = for_whom(hard)
+    subgroups = gains_by_subgroup(hard)
     assert [part["gain"]["mean"] for part in study["for_whom"]["LRW-Hard"]["groups"]] == [
-        part.gain.mean for part in whom.groups
+        part.gain.mean for part in subgroups.groups
     ]
-    assert len(study["for_whom"]["LRW-Hard"]["fixed"]) == len(whom.fixed)
+    assert len(study["for_whom"]["LRW-Hard"]["fixed"]) == len(subgroups.fixed)
 
 
 def test_pictures_are_those_of_the_runs(with_groups, elements):

@@ -17,7 +17,7 @@ from molere_cli import BackboneFamily, BackboneSpec, ConfigError, MethodSpec, Sp
 from molere_cli.commands import app as entry
 from molere_cli.commands.plugin_commands import CORE_COMMANDS
 from molere_cli.foundation.errors import PluginError, UnknownNameError
-from molere_cli.registry.offers import PluginWarning
+from molere_cli.registry.entries import PluginWarning
 from molere_cli.registry.registry import Registry, empty_registry, load_plugins
 
 _numbers = itertools.count()
@@ -123,9 +123,9 @@ def test_an_unknown_name_near_nothing_lists_what_there_is():
 
 def test_unknown_names_of_other_kinds_say_their_kind():
     registry = empty_registry()
-    for shelf in (registry.datasets, registry.splits, registry.reweighters, registry.methods):
-        with pytest.raises(UnknownNameError, match=f"^unknown {shelf.kind} 'x'; known: none$"):
-            shelf.get("x")
+    for of_kind in (registry.datasets, registry.splits, registry.reweighters, registry.methods):
+        with pytest.raises(UnknownNameError, match=f"^unknown {of_kind.kind} 'x'; known: none$"):
+            of_kind.get("x")
 
 
 def test_a_long_list_of_names_is_not_printed():
@@ -172,7 +172,7 @@ def test_an_unknown_member_of_a_family_suggests_the_nearest():
 def test_families_are_not_listed_at_registration():
     lazy = BackboneFamily(prefix="lazy", description="", list_names=never, build=never)
     registry = registry_of(one=Backbones(lazy))
-    assert [offer.spec.prefix for offer in registry.families.offers] == ["lazy"]
+    assert [entry.spec.prefix for entry in registry.families.entries] == ["lazy"]
     with pytest.raises(PluginError, match="nothing is listed"):
         registry.backbone("lazy:net")
 
@@ -198,8 +198,8 @@ def register_methods(register):
 """
     registry = empty_registry()
     registry.load(entry_point(text, name="whole"))
-    shelves = (registry.backbones, registry.datasets, registry.splits, registry.reweighters, registry.methods)
-    assert [offer.prefixed for shelf in shelves for offer in shelf.offers] == [
+    kinds = (registry.backbones, registry.datasets, registry.splits, registry.reweighters, registry.methods)
+    assert [entry.prefixed for of_kind in kinds for entry in of_kind.entries] == [
         f"whole:{name}" for name in "bdsrm"
     ]
     assert registry.problems == []
@@ -362,7 +362,7 @@ def test_our_own_are_those_of_the_distribution_of_the_core_and_come_first(entry_
     monkeypatch.setattr("molere_cli.registry.registry.entry_points", lambda group: entries)
     with pytest.warns(PluginWarning, match="plugin molere_splits is installed twice; plugin_under_test_"):
         registry = load_plugins()
-    assert {offer.first_party for offer in registry.offers()} == {True}
+    assert {entry.first_party for entry in registry.entries()} == {True}
     assert registry.splits.get("random").name == "random"
 
 
@@ -610,7 +610,7 @@ def test_a_value_of_another_kind_is_a_problem_at_once(entry_point, field, value)
             register(MethodSpec(**given))
 
     with pytest.warns(PluginWarning, match=f"failed in register_methods: TypeError: {field} is "):
-        assert registry_of(p=Plugin()).methods.offers == []
+        assert registry_of(p=Plugin()).methods.entries == []
 
 
 def test_a_string_that_leads_to_something_else_is_named_when_it_is_needed():

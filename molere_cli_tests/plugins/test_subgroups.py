@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from molere_report.detailed import NO_GROUP, Detailed
-from molere_report.prediction_flips import Pair, confusions, turned
-from molere_report.subgroups import for_whom
+from molere_report.prediction_flips import Pair, confusions, flips
+from molere_report.subgroups import gains_by_subgroup
 from scipy.stats import t
 
 from molere_cli.foundation.errors import RunError
@@ -67,7 +67,7 @@ def make(root, *, seeds=5, groups=True, pool_groups=(0, 0, 0, 1), seed_of_data=l
 
 def found(root):
     [result] = [each for each in compare_runs(find_runs(root)).results if not each.row.is_baseline]
-    return result, for_whom(result)
+    return result, gains_by_subgroup(result)
 
 
 def accuracy(tested, members) -> float:
@@ -92,29 +92,29 @@ def check(parts, members_of, drawn, seeds=5):
 
 def test_every_part_is_what_its_examples_say(tmp_path):
     drawn = make(tmp_path)
-    _, whom = found(tmp_path)
+    _, subgroups = found(tmp_path)
     label, group = drawn[0, "erm"]["label"], drawn[0, "erm"]["group"]
     classes = {name: [row for row in range(NUM) if label[row] == c] for c, name in enumerate(CLASSES)}
     groups = {name: [row for row in range(NUM) if group[row] == g] for g, name in enumerate(GROUPS)}
-    check(whom.classes, classes, drawn)
-    check(whom.groups, groups, drawn)
+    check(subgroups.classes, classes, drawn)
+    check(subgroups.groups, groups, drawn)
     both = {f"{c}, {g}": sorted(set(classes[c]) & set(groups[g])) for c in CLASSES for g in GROUPS}
-    check(whom.label_by_group, both, drawn)
-    assert sum(part.num_examples for part in whom.classes) == NUM
-    assert sum(part.num_examples for part in whom.groups) == NUM - 1
+    check(subgroups.label_by_group, both, drawn)
+    assert sum(part.num_examples for part in subgroups.classes) == NUM
+    assert sum(part.num_examples for part in subgroups.groups) == NUM - 1
 
 
 def test_parts_together_are_the_row(tmp_path):
     make(tmp_path)
-    result, whom = found(tmp_path)
-    for parts in (whom.classes, whom.fifths):
+    result, subgroups = found(tmp_path)
+    for parts in (subgroups.classes, subgroups.fifths):
         weighted = math.fsum(part.num_examples * part.gain.mean for part in parts) / NUM
         assert weighted == pytest.approx(result.gain.mean, abs=1e-9)
 
 
 def test_fifths_are_by_the_margins_of_other_seeds(tmp_path):
     drawn = make(tmp_path)
-    _, whom = found(tmp_path)
+    _, subgroups = found(tmp_path)
     gains = [[] for _ in range(5)]
     for seed in range(5):
         others = [
@@ -126,8 +126,8 @@ def test_fifths_are_by_the_margins_of_other_seeds(tmp_path):
             members = order[8 * fifth : 8 * (fifth + 1)]
             ours, theirs = (accuracy(drawn[seed, name], members) for name in ("method", "erm"))
             gains[fifth].append(100 * (ours - theirs))
-    assert [part.gain.mean for part in whom.fifths] == pytest.approx([fmean(each) for each in gains])
-    assert whom.fifths[0].name == "1, the hardest" and whom.fifths[-1].name == "5, the easiest"
+    assert [part.gain.mean for part in subgroups.fifths] == pytest.approx([fmean(each) for each in gains])
+    assert subgroups.fifths[0].name == "1, the hardest" and subgroups.fifths[-1].name == "5, the easiest"
 
 
 def test_erm_does_not_gain_over_itself_where_it_had_bad_luck():
@@ -152,7 +152,7 @@ def test_erm_does_not_gain_over_itself_where_it_had_bad_luck():
 
 def test_the_two_averages(tmp_path):
     drawn = make(tmp_path)
-    result, whom = found(tmp_path)
+    result, subgroups = found(tmp_path)
     group = drawn[0, "erm"]["group"]
     expected = []
     for name in ("erm", "method"):
@@ -164,7 +164,7 @@ def test_the_two_averages(tmp_path):
             for g in (0, 1)
         ]
         expected.append(0.75 * by_group[0] + 0.25 * by_group[1])
-    over, training = whom.averages.over_examples, whom.averages.as_in_training
+    over, training = subgroups.averages.over_examples, subgroups.averages.as_in_training
     assert training[:2] == pytest.approx(expected)
     assert training[2].mean == pytest.approx(100 * (expected[1] - expected[0]))
     assert over[2].mean == pytest.approx(result.gain.mean)
@@ -178,16 +178,16 @@ def test_no_average_where_the_tests_lack_a_group_of_training(tmp_path, pool_grou
 
 def test_without_groups_there_are_classes(tmp_path):
     make(tmp_path, groups=False)
-    _, whom = found(tmp_path)
-    assert whom.groups is whom.label_by_group is whom.averages is None
-    assert [part.name for part in whom.classes] == CLASSES
+    _, subgroups = found(tmp_path)
+    assert subgroups.groups is subgroups.label_by_group is subgroups.averages is None
+    assert [part.name for part in subgroups.classes] == CLASSES
 
 
 def test_one_seed_has_intervals_over_examples_and_no_fifths(tmp_path):
     drawn = make(tmp_path, seeds=1)
-    _, whom = found(tmp_path)
-    assert whom.fifths is None and whom.num_seeds == 1
-    part = whom.classes[0]
+    _, subgroups = found(tmp_path)
+    assert subgroups.fifths is None and subgroups.num_seeds == 1
+    part = subgroups.classes[0]
     rows = [row for row in range(NUM) if drawn[0, "erm"]["label"][row] == 0]
     right = [[accuracy(drawn[0, name], [row]) for row in rows] for name in ("method", "erm")]
     differences = [100 * (ours - theirs) for ours, theirs in zip(*right, strict=True)]
@@ -198,8 +198,8 @@ def test_one_seed_has_intervals_over_examples_and_no_fifths(tmp_path):
 
 def test_draws_of_the_data_count_as_one_value_each(tmp_path):
     make(tmp_path, seeds=4, seed_of_data=lambda seed: seed // 2)
-    _, whom = found(tmp_path)
-    assert {part.gain.num_pairs for part in whom.classes} == {2}
+    _, subgroups = found(tmp_path)
+    assert {part.gain.num_pairs for part in subgroups.classes} == {2}
 
 
 def test_a_run_that_was_tested_on_others_is_named(tmp_path):
@@ -232,14 +232,14 @@ def test_what_is_turned_is_turned_in_four_of_five_seeds(num_seeds, number):
         Pair(*(seen(label, generator.random(12) < p, generator.random(12)) for p in (0.8, 0.3)))
         for _ in range(num_seeds)
     ]
-    fixed, broken = turned(pairs)
+    fixed, broken = flips(pairs)
     for sign, turns in ((1, fixed), (-1, broken)):
         expected = {}
         for row in range(12):
-            flips = sum(sign * pair.differences[row] > 0 for pair in pairs)
-            if 5 * flips >= 4 * num_seeds:
+            num_flips = sum(sign * pair.differences[row] > 0 for pair in pairs)
+            if 5 * num_flips >= 4 * num_seeds:
                 change = fmean(pair.method.margin[row] - pair.erm.margin[row] for pair in pairs)
-                expected[row + 100] = (-int(flips), -sign * change)
+                expected[row + 100] = (-int(num_flips), -sign * change)
         assert [turn.index for turn in turns] == sorted(expected, key=lambda index: (*expected[index], index))
         for turn in turns:
             assert turn.label == label[turn.index - 100]

@@ -87,7 +87,7 @@ def test_generated_pages_are_up_to_date():
 
 
 def test_every_dataset_of_this_distribution_that_is_not_the_users_own_has_a_card(registry):
-    specs = [offer.spec for offer in registry.datasets.offers if offer.plugin.startswith("molere_")]
+    specs = [entry.spec for entry in registry.datasets.entries if entry.plugin.startswith("molere_")]
     assert len(specs) > 10
     without = {spec.name for spec in specs if spec.card is None}
     assert without == {"folder", "csv", "parquet", "hf", "arrays"}

@@ -118,9 +118,9 @@ def test_the_methods_are_registered_without_the_engine():
 def test_a_plugin_refers_to_modules_of_its_own():
     """What it gives as a string is an import that the tests above do not see."""
     registry, references = load_plugins(), []
-    for offer in registry.offers():
-        for field, text, _ in offer.spec.references():
-            assert text.partition(":")[0].split(".")[0] == offer.plugin, (offer.prefixed, field, text)
+    for entry in registry.entries():
+        for field, text, _ in entry.spec.references():
+            assert text.partition(":")[0].split(".")[0] == entry.plugin, (entry.prefixed, field, text)
             references.append(text)
     assert len(references) > 60
 
@@ -195,7 +195,7 @@ import molere_cli.commands.app
 from molere_cli.registry.registry import load_plugins
 registry = load_plugins()
 assert not registry.problems, registry.problems
-assert registry.datasets.offers and registry.families.offers
+assert registry.datasets.entries and registry.families.entries
 heavy = sorted({name.partition(".")[0] for name in sys.modules} & set(sys.argv[1:]))
 assert not heavy, heavy
 """

@@ -227,7 +227,7 @@ def test_an_unfinished_erm_run_that_somebody_trains_is_waited_for(registry, tmp_
     assert note.endswith(f", which is training {unfinished.path}")
 
 
-def test_an_unfinished_erm_run_that_cannot_be_finished_is_passed_over_and_said(registry, tmp_path):
+def test_an_unfinished_erm_run_that_cannot_be_finished_is_skipped_and_said(registry, tmp_path):
     unfinished, notebook = killed_erm(registry, tmp_path), Notebook()
     for name in ("checkpoint", "checkpoint.old"):
         (unfinished.path / name / "state.json").write_text("{")

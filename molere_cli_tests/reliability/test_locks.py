@@ -18,7 +18,7 @@ import pytest
 
 from molere_cli.foundation import locks
 from molere_cli.foundation.errors import RunError, WriteError
-from molere_cli.foundation.locks import SILENCE, beat, locked
+from molere_cli.foundation.locks import SILENCE, heartbeat, locked
 
 HOLD = """
 import os, sys, time
@@ -192,12 +192,12 @@ def test_who_holds_a_lock_touches_it_now_and_then(tmp_path, monkeypatch):
     path = tmp_path / "lock"
     with hold(path):
         os.utime(path, (0, 0))
-        beat()
+        heartbeat()
         assert path.stat().st_mtime == 0
         monkeypatch.setattr("molere_cli.foundation.locks.BEAT", 0)
-        beat()
+        heartbeat()
         assert time.time() - path.stat().st_mtime < 60
-    beat()
+    heartbeat()
 
 
 # --- what else may happen
@@ -219,7 +219,7 @@ def test_a_system_without_locks_is_said_too(tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "fcntl", None)
     notes = []
     with hold(tmp_path / "lock", notes=notes), hold(tmp_path / "lock", notes=notes):
-        beat()
+        heartbeat()
     assert len(notes) == 2
     assert notes[0].startswith("this system has no file locks: ")
 

@@ -1,4 +1,4 @@
-"""Runs that signals stop, that are typed again, and that get more epochs: nothing is lost, or passed over
+"""Runs that signals stop, that are typed again, and that get more epochs: nothing is lost, or skipped
 unsaid."""
 
 from __future__ import annotations

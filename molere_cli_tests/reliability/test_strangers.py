@@ -53,7 +53,7 @@ def sentence_of(dataset: str, **settings) -> str:
 
 
 def sizes(loaded: LoadedDataset) -> dict[str, int]:
-    return {part: sum(counts.values()) for part, counts in loaded.account.classes.items()}
+    return {part: sum(counts.values()) for part, counts in loaded.summary.classes.items()}
 
 
 # --- folders: which part is which
@@ -89,7 +89,7 @@ def test_a_validation_part_beside_a_test_part_is_the_tuning_set(tmp_path, tuning
 def test_a_validation_part_that_stands_in_for_a_test_part_is_said(tmp_path):
     draw(tmp_path / "train", "cat", "dog")
     draw(tmp_path / "val", "cat", "dog", count=1)
-    assert load(f"folder:{tmp_path}").account.notes == ["val/ is the test set, since there is no test/"]
+    assert load(f"folder:{tmp_path}").summary.notes == ["val/ is the test set, since there is no test/"]
 
 
 @pytest.mark.parametrize("names", [("bus", "car", "train"), ("exam", "test"), ("Training", "sports", "val")])
@@ -97,10 +97,10 @@ def test_a_class_may_be_called_like_a_part(tmp_path, names):
     draw(tmp_path, *names, count=10)
     loaded = load(f"folder:{tmp_path}")
     assert loaded.dataset.class_names == tuple(sorted(names))
-    assert loaded.account.notes
+    assert loaded.summary.notes
     assert all(
         note.endswith("is a class, since images lie in it and no class folders")
-        for note in loaded.account.notes
+        for note in loaded.summary.notes
     )
 
 
@@ -131,7 +131,7 @@ def test_a_layout_that_says_nothing_is_a_sentence(tmp_path, folders, sentence):
 # --- folders: what is an image
 
 
-def test_files_of_tools_are_passed_over_and_counted(tmp_path):
+def test_files_of_tools_are_skipped_and_counted(tmp_path):
     for part in ("train", "test"):
         draw(tmp_path / part, "cat", "dog", count=5)
     cat = tmp_path / "train" / "cat"
@@ -144,15 +144,15 @@ def test_files_of_tools_are_passed_over_and_counted(tmp_path):
     os.mkfifo(cat / "pipe.png")
     loaded = load(f"folder:{tmp_path}")
     assert sizes(loaded) == {"pool": 10, "test": 10}
-    assert dict(loaded.account.passed_over) == {
+    assert dict(loaded.summary.skipped) == {
         "hidden": 6,
         "beside the class folders": 1,
         "neither files nor folders": 1,
         ".txt": 1,
         "without an ending": 1,
     }
-    assert loaded.account.line().startswith(
-        f"folder:{tmp_path}: pool 10 (cat 5, dog 5), test 10; 10 passed over: hidden 6, "
+    assert loaded.summary.line().startswith(
+        f"folder:{tmp_path}: pool 10 (cat 5, dog 5), test 10; 10 skipped: hidden 6, "
     )
 
 
@@ -177,8 +177,8 @@ def test_a_folder_is_walked_once(tmp_path):
     for link in ("a", "b"):
         (tmp_path / "train" / "dog" / link).symlink_to(tmp_path / "more")
     loaded = load(f"folder:{tmp_path}")
-    assert dict(loaded.account.classes["pool"]) == {"cat": 5, "dog": 8}
-    assert loaded.account.passed_over["links to folders read already"] == 2
+    assert dict(loaded.summary.classes["pool"]) == {"cat": 5, "dog": 8}
+    assert loaded.summary.skipped["links to folders read already"] == 2
 
 
 @pytest.mark.parametrize("target", ["../dog", "..", "../../test/cat", "../../test"])
@@ -238,7 +238,7 @@ def test_folders_are_matched_by_names_that_look_alike(tmp_path):
     draw(tmp_path / "test", composed, "bar", first=9)
     loaded = load(f"folder:{tmp_path}")
     assert loaded.dataset.class_names == ("bar", composed)
-    assert dict(loaded.account.classes["test"]) == {"bar": 4, composed: 4}
+    assert dict(loaded.summary.classes["test"]) == {"bar": 4, composed: 4}
     draw(tmp_path / "train", composed)
     assert "two folders that look alike, 'cafe\\u0301' and 'caf\\xe9'" in sentence_of(f"folder:{tmp_path}")
 
@@ -256,7 +256,7 @@ def test_names_that_are_not_utf_8_are_shown_by_their_bytes(tmp_path):
 
 def test_classes_that_differ_in_case_alone_are_pointed_out(tmp_path):
     draw(tmp_path, "Cat", "cat", "dog", count=5)
-    assert load(f"folder:{tmp_path}").account.notes == [
+    assert load(f"folder:{tmp_path}").summary.notes == [
         "the classes 'Cat' and 'cat' differ in case or space alone"
     ]
 
@@ -285,7 +285,7 @@ def test_classes_without_names_are_taken_in_order_and_that_is_said(tmp_path):
     draw(tmp_path / "other", "0", "1", count=5)
     found = other(load(f"folder:{tmp_path / 'own'}"), f"folder:{tmp_path / 'other'}")
     assert found.dataset.tests["test"].labels.tolist() == [0] * 5 + [1] * 5
-    assert "has numbers for classes: they are taken in the order" in found.account.notes[-1]
+    assert "has numbers for classes: they are taken in the order" in found.summary.notes[-1]
 
 
 # --- datasets to test on
@@ -412,7 +412,7 @@ def test_numbers_beside_names_are_places_and_that_is_said(tmp_path):
     write_parquet(tmp_path / "test.parquet", [1, 0], first=50)
     loaded = load(f"parquet:{tmp_path}")
     assert loaded.dataset.tests["test"].labels.tolist() == [1, 0]
-    assert loaded.account.notes[0].endswith(
+    assert loaded.summary.notes[0].endswith(
         "has no class names: its numbers are taken in the order of the names that "
         f"{tmp_path}/train.parquet has"
     )
@@ -493,7 +493,7 @@ def test_what_is_particular_about_rows_is_counted(tmp_path, in_memory):
     write_parquet(tmp_path / "test.parquet", [0, 1], first=50)
     loaded = load(f"parquet:{tmp_path}")
     assert isinstance(loaded.dataset.pool.images, torch.Tensor) == in_memory
-    assert loaded.account.remarks() == ["2 with transparency, put on white"]
+    assert loaded.summary.remarks() == ["2 with transparency, put on white"]
 
 
 # --- geometry

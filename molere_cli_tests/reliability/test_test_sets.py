@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from molere_cli.commands.app import app
 from molere_cli.config.sections import DataSettings
-from molere_cli.data.dataset_summary import account_of
+from molere_cli.data.dataset_summary import dataset_summary
 from molere_cli.data.source import LoadedDataset, load_dataset, with_classes_of
 from molere_cli.foundation.errors import ConfigError
 from molere_cli.registry.registry import load_plugins
@@ -117,7 +117,7 @@ def test_an_unknown_corruption_is_named() -> None:
 def loaded(name: str, class_names: tuple[str, ...], labels: list[int]) -> LoadedDataset:
     examples = Examples(images=photo(8, len(labels)), labels=torch.tensor(labels))
     dataset = Dataset(pool=examples, tests={"test": examples}, class_names=class_names)
-    return LoadedDataset(name, dataset, "f", account_of(name, dataset, {}))
+    return LoadedDataset(name, dataset, "f", dataset_summary(name, dataset, {}))
 
 
 def test_labels_of_another_dataset_are_matched_by_class_name() -> None:

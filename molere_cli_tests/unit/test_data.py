@@ -28,7 +28,7 @@ from molere_cli.data.fingerprint import fingerprint
 from molere_cli.data.holdout import split_off, stratified_holdout, subset
 from molere_cli.data.source import limit_pool, load_dataset
 from molere_cli.foundation.errors import ConfigError, DataError
-from molere_cli.registry.registry import Offer
+from molere_cli.registry.registry import Entry
 from molere_cli_tests.conftest import tiny_dataset, tiny_examples
 
 SETTINGS = FeedSettings(
@@ -524,7 +524,7 @@ def test_a_part_that_is_no_examples_is_named():
 def test_a_loaded_dataset_names_its_test_sets_and_indices(registry):
     tuned = replace(tiny_dataset(), tuning=tiny_examples(8, seed=2))
     spec = DatasetSpec(name="tuned", description="", load=lambda _request: tuned)
-    registry.datasets.offers.append(Offer(spec, "test"))
+    registry.datasets.entries.append(Entry(spec, "test"))
     loaded = load_dataset(DataSettings(dataset="tuned", limit_train=20), registry)
     assert list(loaded.test_sets()) == ["test", "tuning"]
     assert loaded.num_classes == 4

@@ -13,7 +13,7 @@ from torch import nn
 from molere_cli import BackboneSpec
 from molere_cli.config.plan import make_plan
 from molere_cli.data.source import load_dataset
-from molere_cli.engine.layer_rule import StepTrace, mixes_no_examples
+from molere_cli.engine.layer_rule import StepTrace, has_no_cross_example_ops
 from molere_cli.engine.random_state import RandomState
 from molere_cli.registry.hookspecs import hookimpl
 from molere_cli.splits.quota import random_split
@@ -117,7 +117,7 @@ def test_it_is_exact_under_every_optimizer(network, optimizer, clip, problem):
 @pytest.mark.parametrize("network", FOLLOWED)
 def test_it_is_the_dual_pass(network, problem):
     made = problem(network)
-    assert made.classifier.mixes_no_examples
+    assert made.classifier.has_no_cross_example_ops
     twin, randomness = copy.deepcopy(made), RandomState.capture(CPU)
     ours = made.by_layer_rule()
     with randomness.replayed(CPU):
@@ -129,14 +129,14 @@ def test_it_is_the_dual_pass(network, problem):
 
 @pytest.mark.parametrize("network", NOT_FOLLOWED)
 def test_what_is_not_known_takes_the_dual_pass(network):
-    assert not mixes_no_examples(NOT_FOLLOWED[network]())
+    assert not has_no_cross_example_ops(NOT_FOLLOWED[network]())
 
 
 @pytest.mark.parametrize(
     "name", ["vit_tiny_patch16_224", "deit3_small_patch16_224", "vit_base_patch16_clip_224"]
 )
 def test_timms_vision_transformers_are_followed(name):
-    assert mixes_no_examples(timm.create_model(name, num_classes=10))
+    assert has_no_cross_example_ops(timm.create_model(name, num_classes=10))
 
 
 class FollowedPlugin:
@@ -167,7 +167,7 @@ def test_training_learns_the_same_weights_by_either_way(frozen, engine_of):
     found = []
     for way in ("auto", "dual"):
         engine = engine_of(freeze_backbone=frozen, hypergradient=way)
-        assert engine.classifier.mixes_no_examples
+        assert engine.classifier.has_no_cross_example_ops
         assert engine.loop.method.follows(0, 0) == (way == "auto")
         list(engine.loop.epochs())
         found.append(engine.loop.method.state_dict()["reweighter"])

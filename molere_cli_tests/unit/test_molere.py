@@ -42,8 +42,8 @@ def planted_digits(request) -> Dataset:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("keeps_rest", "holds_planted"), [(True, True), (False, False)])
-def test_a_start_says_whether_to_seek_the_hard_or_the_learnable(keeps_rest, holds_planted, registry):
+@pytest.mark.parametrize(("keeps_base_weight", "holds_planted"), [(True, True), (False, False)])
+def test_a_start_says_whether_to_seek_the_hard_or_the_learnable(keeps_base_weight, holds_planted, registry):
     registry.add(PlantedPlugin(), "planted_plugin")
     config = RunConfig.of(
         dataset="planted",
@@ -56,7 +56,12 @@ def test_a_start_says_whether_to_seek_the_hard_or_the_learnable(keeps_rest, hold
     data = load_dataset(config.data, registry)
     plan = make_plan(config, registry)
     split = split_for(plan, data, runs=Path("nowhere"), progress=NoProgress())
-    split = replace(split, info=split.info.model_copy(update={"keeps_rest": keeps_rest, "share": 0.08}))
+    split = replace(
+        split,
+        info=split.info.model_copy(
+            update={"keeps_base_weight": keeps_base_weight, "represented_fraction": 0.08}
+        ),
+    )
     engine = engine_on_split(plan, data, split)
     for _ in engine.loop.epochs():
         pass

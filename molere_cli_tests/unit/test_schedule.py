@@ -49,7 +49,7 @@ def test_a_split_of_other_scores_or_of_another_meaning_is_another_run(split_file
     if changed == "score":
         score = score.flip(0)
     else:
-        info = info.model_copy(update={"share": 0.5})
+        info = info.model_copy(update={"represented_fraction": 0.5})
     other = type(split)(
         labels=split.labels,
         in_validation=split.in_validation,

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from molere_cli import Selection, SplitRequest
+from molere_cli import SplitRequest, TargetSet
 from molere_cli.foundation.errors import DataError, MolereError, SplitError, WriteError
 from molere_cli.registry.registry import Registry, empty_registry
 from molere_cli.splits import split_file
@@ -166,7 +166,7 @@ def installed() -> Registry:
     return registry
 
 
-def select(strategy: str, *, seed: int = 0) -> Selection:
+def select(strategy: str, *, seed: int = 0) -> TargetSet:
     spec = installed().splits.get(strategy)
     labels = torch.arange(40) % 2
     request = SplitRequest(
@@ -177,7 +177,7 @@ def select(strategy: str, *, seed: int = 0) -> Selection:
         generator=torch.Generator().manual_seed(seed),
     )
     found = spec.choose(request)
-    return found if isinstance(found, Selection) else Selection(in_validation=found)
+    return found if isinstance(found, TargetSet) else TargetSet(in_validation=found)
 
 
 def choose(strategy: str, *, seed: int = 0) -> Tensor:
@@ -214,7 +214,7 @@ def test_every_strategy_is_stratified(strategy):
 
 
 @pytest.mark.parametrize(
-    ("strategy", "share", "keeps_rest"),
+    ("strategy", "share", "keeps_base_weight"),
     [
         ("easy", None, False),
         ("random", None, True),
@@ -224,9 +224,9 @@ def test_every_strategy_is_stratified(strategy):
         ("errors", 0.2, True),
     ],
 )
-def test_what_a_strategy_says_that_validation_stands_for(strategy, share, keeps_rest):
+def test_what_a_strategy_says_that_validation_stands_for(strategy, share, keeps_base_weight):
     found = select(strategy)
-    assert (found.share, found.keeps_rest) == (share, keeps_rest)
+    assert (found.represented_fraction, found.keeps_base_weight) == (share, keeps_base_weight)
 
 
 def test_errors_are_the_hardest_share_of_what_is_wrong_early_and_no_more():
@@ -244,13 +244,13 @@ def test_errors_are_the_hardest_share_of_what_is_wrong_early_and_no_more():
     assert found.in_validation.nonzero().flatten().tolist() == [1, 2, 4, 6, 7]
     few = spec.choose(replace(request, delta=0.2))
     assert few.in_validation.nonzero().flatten().tolist() == [2, 7]
-    assert few.share == 0.2
+    assert few.represented_fraction == 0.2
     with pytest.raises(SplitError, match="ERM gets nothing wrong early"):
         spec.choose(replace(request, hardness=-hardness.abs()))
 
 
 def test_what_strategies_need():
-    needs = {offer.spec.name: set(offer.spec.needs) for offer in installed().splits.offers}
+    needs = {entry.spec.name: set(entry.spec.needs) for entry in installed().splits.entries}
     ranked = {name: {"delta", "score"} for name in ("easy", "hard", "moderate", "mixed")}
     assert needs == {
         **ranked,
@@ -279,7 +279,7 @@ def chosen_clean(labels: list[int], clean_labels: list[int] | None, *, delta: fl
         )
     )
     right = [label == clean for label, clean in zip(labels, clean_labels or labels, strict=True)]
-    assert found.share == sum(right) / len(right)
+    assert found.represented_fraction == sum(right) / len(right)
     return found.in_validation
 
 

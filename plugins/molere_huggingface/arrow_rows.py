@@ -168,21 +168,21 @@ def _decoded(reader: ArrowReader, *, limit: int) -> tuple[Tensor, Counter[str]] 
 
     def decode(positions: range) -> Counter[str] | None:
         """What is particular about them; None if one is of another size."""
-        particular = Counter[str]()
+        converted = Counter[str]()
         for position in positions:
             read, of_image = reader.read_with_particulars(position)
             pixels = read.permute(1, 2, 0)
             if pixels.shape != images.shape[1:]:
                 return None
             images[position] = pixels
-            particular.update(of_image)
-        return particular
+            converted.update(of_image)
+        return converted
 
     # Pillow lets go of the interpreter lock while it decodes.
     with ThreadPoolExecutor(DECODERS) as pool:
         parts = [range(first, len(reader), DECODERS) for first in range(DECODERS)]
         found = list(pool.map(decode, parts))
-    counts = [particular for particular in found if particular is not None]
+    counts = [converted for converted in found if converted is not None]
     return (images.permute(0, 3, 1, 2), sum(counts, Counter())) if len(counts) == len(found) else None
 
 

@@ -57,10 +57,10 @@ def assemble(
     read = {part: labels_from_rows(rows, options) for part, rows in parts.items()}
     class_names, notes = _class_names(parts, read)
     are_named = any(labels.are_named for labels in read.values())
-    found, particular = dict[str, Examples](), Counter[str]()
+    found, converted = dict[str, Examples](), Counter[str]()
     for part, rows in parts.items():
         images, of_images = images_from_rows(rows, options)
-        particular += of_images
+        converted += of_images
         found[part] = Examples(
             images=images,
             labels=_renumbered(read[part], class_names, are_named=are_named, source=rows.name),
@@ -87,7 +87,7 @@ def assemble(
         mean=mean,
         std=std,
         augment="crop-flip",
-        particular=particular,
+        converted=converted,
         notes=tuple(notes),
     )
 

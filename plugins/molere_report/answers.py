@@ -72,7 +72,7 @@ def _of_rows(
 
 def _for_whom(result: Result, shown: Sequence[StudyView]) -> str | None:
     parts = [sentence] if (sentence := worst_sentence(result)) is not None else []
-    for row in (row for view in shown for row in view.whom if row.result is result):
+    for row in (row for view in shown for row in view.subgroups if row.result is result):
         if row.num_seeds > 1 and row.num_fixed is not None and row.num_broken is not None:
             parts.append(
                 f"fixes {row.num_fixed:,} test images in four of five seeds, breaks {row.num_broken:,}"

@@ -29,7 +29,7 @@ class Picture:
     is_tiny: bool = False
 
 
-class Shelf:
+class ImageBudget:
     """The thumbnails of several runs; an image is taken from the first that has it."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from molere_cli.report import RunDir, gallery_choice
 from molere_report.binned import weight_bins
 from molere_report.charts import epochs_chart, hardness_chart, weights_chart
 from molere_report.drawing import AnyChart, as_svg
-from molere_report.gallery import Picture, Shelf
+from molere_report.gallery import ImageBudget, Picture
 from molere_report.pool import Pool, quantile
 from molere_report.study import Study, run_beside
 
@@ -46,17 +46,17 @@ class Hard:
     chart: Chart | None
 
 
-def hard_examples(pool: Pool, shelf: Shelf, *, delta: float) -> Hard:
+def hard_examples(pool: Pool, budget: ImageBudget, *, delta: float) -> Hard:
     """Galleries by class and the histogram of a run's pool, by area under the margin."""
     labels, aum = pool.numbers("label"), pool.numbers("aum")
     rows = gallery_choice.by_class(labels, aum, most=HARDEST)
     galleries = [
-        Gallery(str(pool.name(label)), pool.pictures([row for row in rows if labels[row] == label], shelf))
+        Gallery(str(pool.name(label)), pool.pictures([row for row in rows if labels[row] == label], budget))
         for label in sorted(set(labels[rows].tolist()))
     ]
     if len(galleries) == len(rows):  # one picture a class
         galleries = [Gallery("of all classes", [each for found in galleries for each in found.pictures])]
-    easiest = pool.pictures(gallery_choice.by_class(labels, -aum, most=EASIEST), shelf)
+    easiest = pool.pictures(gallery_choice.by_class(labels, -aum, most=EASIEST), budget)
     return Hard(
         run=str(pool.run.path),
         hardest=galleries,
@@ -98,7 +98,7 @@ class Weights:
     sentence: str
 
 
-def weights(label: str, run: RunDir, hardness: Pool, shelf: Shelf) -> Weights | None:
+def weights(label: str, run: RunDir, hardness: Pool, budget: ImageBudget) -> Weights | None:
     """Of a run beside ERM's pool, which says how hard the examples are; None where all weights are equal.
 
     Raises:
@@ -113,8 +113,8 @@ def weights(label: str, run: RunDir, hardness: Pool, shelf: Shelf) -> Weights | 
         label=label,
         run=str(run.path),
         chart=_against_hardness(pool, hardness, label),
-        raised=Gallery("Most raised", pool.pictures(raised, shelf, hardness.run)),
-        lowered=Gallery("Most lowered", pool.pictures(lowered, shelf, hardness.run)),
+        raised=Gallery("Most raised", pool.pictures(raised, budget, hardness.run)),
+        lowered=Gallery("Most lowered", pool.pictures(lowered, budget, hardness.run)),
         sentence=_sides(pool),
     )
 
@@ -181,14 +181,14 @@ def lines_of(
     return lines
 
 
-def all_weights(study: Study, pool: Pool, shelf: Shelf) -> tuple[list[Weights], list[str]]:
+def all_weights(study: Study, pool: Pool, budget: ImageBudget) -> tuple[list[Weights], list[str]]:
     """Of every row that is looked into and has weights, and what could not be read."""
     found, problems = [], []
     for result in study.measured:
         if result.effective_sample_size is None:
             continue
         try:
-            made = weights(result.row.label, run_beside(result.row, study), pool, shelf)
+            made = weights(result.row.label, run_beside(result.row, study), pool, budget)
         except RunError as error:
             problems.append(str(error))
         else:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from molere_cli.commands import harmless
-from molere_cli.report import Grid
-from molere_report.subgroups import Part
+from molere_cli.report import TextGrid
+from molere_report.subgroups import Subgroup
 from molere_report.words import points, word_of
 
 
@@ -21,7 +21,7 @@ class Table:
     notes: Sequence[str] = ()
 
     @classmethod
-    def of(cls, grid: Grid, notes: Sequence[str]) -> Table:
+    def of(cls, grid: TextGrid, notes: Sequence[str]) -> Table:
         """A grid of the comparison, with its footnotes."""
         return cls(grid.title, grid.headings, grid.rows, [harmless(note) for note in notes])
 
@@ -29,7 +29,7 @@ class Table:
 PARTS = ("test examples", "ERM, %", "method, %", "gain, points", "verdict")
 
 
-def parts_table(title: str, what: str, parts: Sequence[Part]) -> Table:
+def parts_table(title: str, what: str, parts: Sequence[Subgroup]) -> Table:
     """Accuracy in parts of a test set, ERM's beside a method's."""
     rows = [
         (

@@ -11,7 +11,7 @@ from molere_cli import RunError
 from molere_cli.report import Comparison, Footnotes, Result, as_json, explanation, grids
 from molere_report.answers import Answer, answers
 from molere_report.charts import gains_chart
-from molere_report.gallery import Shelf
+from molere_report.gallery import ImageBudget
 from molere_report.hard_examples_section import (
     Chart,
     all_weights,
@@ -24,7 +24,7 @@ from molere_report.pool import Pool
 from molere_report.provenance_section import provenance
 from molere_report.study import MOST_STUDIES, Study, first_run, studies
 from molere_report.study_view import StudyView
-from molere_report.subgroups_section import classes, whom
+from molere_report.subgroups_section import classes, row_subgroups
 from molere_report.suspicion import suspicion
 from molere_report.training_section import calibration, cost, curves
 from molere_report.words import headline
@@ -68,13 +68,13 @@ def build_page(comparison: Comparison, *, test_set: str | None, command: str) ->
         test_set: the one that is looked into, None: the first.
         command: what made the page.
     """
-    found, shelf, left_out = studies(comparison, test_set), Shelf(), list(comparison.warnings)
+    found, budget, left_out = studies(comparison, test_set), ImageBudget(), list(comparison.warnings)
     if others := [study.title for study in found[MOST_STUDIES:]]:
         left_out.append(f"looked into are the first {MOST_STUDIES} tables, not: {', '.join(others)}")
-    shown = [_looked_into(study, comparison, shelf, left_out) for study in found[:MOST_STUDIES]]
-    left_out += shelf.problems
-    if shelf.num_left_out:
-        left_out.append(f"{shelf.num_left_out:,} pictures, so that the page stays small")
+    shown = [_looked_into(study, comparison, budget, left_out) for study in found[:MOST_STUDIES]]
+    left_out += budget.problems
+    if budget.num_left_out:
+        left_out.append(f"{budget.num_left_out:,} pictures, so that the page stays small")
     return Page(
         headline=headline([result for study in found for result in study.results]),
         subject=_subject(found),
@@ -101,7 +101,7 @@ def _as_json(view: StudyView) -> dict[str, Any]:
     return {
         "title": view.title,
         "test_set": view.test_set,
-        "for_whom": {row.label: asdict(row.parts) for row in view.whom},
+        "for_whom": {row.label: asdict(row.parts) for row in view.subgroups},
         "findings": list(view.findings),
         "suspects": None
         if view.suspects is None
@@ -119,26 +119,26 @@ def _subject(found: Sequence[Study]) -> str:
     return named if len(titles) <= MOST_STUDIES else f"{named} and {len(titles) - MOST_STUDIES} more"
 
 
-def _looked_into(study: Study, comparison: Comparison, shelf: Shelf, left_out: list[str]) -> StudyView:
+def _looked_into(study: Study, comparison: Comparison, budget: ImageBudget, left_out: list[str]) -> StudyView:
     if study.left_out:
         left_out.append(f"{study.title}: rows that are only in the table: {', '.join(study.left_out)}")
     pool = _pool(study, left_out)
-    found_whom, problems = whom(study, shelf)
+    found_subgroups, problems = row_subgroups(study, budget)
     left_out += problems
-    found_weights, problems = all_weights(study, pool, shelf) if pool is not None else ([], [])
+    found_weights, problems = all_weights(study, pool, budget) if pool is not None else ([], [])
     left_out += problems
     return StudyView(
         title=study.title,
         test_set=study.test_set,
         tables=_tables(study, comparison, left_out),
         gains=_gains(study, comparison),
-        whom=found_whom,
-        hard=None if pool is None else hard_examples(pool, shelf, delta=_delta(study)),
+        subgroups=found_subgroups,
+        hard=None if pool is None else hard_examples(pool, budget, delta=_delta(study)),
         sizes=sizes_by_epoch(study),
         weights=found_weights,
-        suspects=None if pool is None else suspicion(study, pool, shelf, left_out),
+        suspects=None if pool is None else suspicion(study, pool, budget, left_out),
         findings=_findings(study),
-        classes=classes(found_whom),
+        classes=classes(found_subgroups),
         calibration=calibration(study, left_out),
         curves=curves(study),
         cost=cost(study),

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from molere_cli.report import POOL_SET, RunDir, RunTable
-from molere_report.gallery import Picture, Shelf
+from molere_report.gallery import ImageBudget, Picture
 
 COLUMNS = [
     *("index", "label", "prediction", "probability", "group", "path"),
@@ -52,12 +52,12 @@ class Pool:
         """Of a class."""
         return None if label is None else self.class_names[label]
 
-    def pictures(self, rows: Iterable[int], shelf: Shelf, *others: RunDir) -> list[Picture]:
+    def pictures(self, rows: Iterable[int], budget: ImageBudget, *others: RunDir) -> list[Picture]:
         """Of some rows; `others` may have the image where the run has not."""
         chosen = self.table.take(pa.array(list(rows), pa.int64())).to_pylist()
-        return [self._picture(row, shelf, (self.run, *others)) for row in chosen]
+        return [self._picture(row, budget, (self.run, *others)) for row in chosen]
 
-    def _picture(self, row: dict[str, Any], shelf: Shelf, runs: Iterable[RunDir]) -> Picture:
+    def _picture(self, row: dict[str, Any], budget: ImageBudget, runs: Iterable[RunDir]) -> Picture:
         given, predicted = self.name(row["label"]), self.name(row["prediction"])
         clean = self.name(row["clean_label"])
         aum, weight = row["aum"], row["mean_weight"]
@@ -69,7 +69,7 @@ class Pool:
         if weight is not None and weight != 1:
             facts.append(f"weight {weight:.2f}")
         facts.append(row["path"] or f"example {row['index']}")
-        return shelf.picture(
+        return budget.picture(
             runs,
             (POOL_SET, row["index"]),
             alternative=f"given {given}, predicted {predicted}, {score}",

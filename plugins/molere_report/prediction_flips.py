@@ -37,7 +37,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Turned:
+class Flip:
     """A test example that a method turned in `num_seeds` of the seeds; predictions are the commonest ones.
     margin_gain: the mean over seeds. Classes by place."""
 
@@ -72,7 +72,7 @@ def read_pair(method: Path, erm: Path, test_set: str) -> Pair:
     return Pair(ours, theirs)
 
 
-def turned(pairs: Sequence[Pair]) -> tuple[list[Turned], list[Turned]]:
+def flips(pairs: Sequence[Pair]) -> tuple[list[Flip], list[Flip]]:
     """What a method fixed, ERM wrong and the method right in four of five seeds, and what it broke: those of
     most seeds first, then those whose margin has changed most; all pairs on the same examples."""
     differences_SI = numpy.stack([pair.differences for pair in pairs])
@@ -83,13 +83,13 @@ def turned(pairs: Sequence[Pair]) -> tuple[list[Turned], list[Turned]]:
 
 def _steady(
     pairs: Sequence[Pair], flips_SI: NDArray[numpy.bool_], order_I: NDArray[numpy.float64]
-) -> list[Turned]:
+) -> list[Flip]:
     counts_I = flips_SI.sum(axis=0)
     rows = numpy.flatnonzero(counts_I >= math.ceil(STEADY * len(pairs)))
     rows = rows[numpy.lexsort((rows, -order_I[rows], -counts_I[rows]))]
     first = pairs[0].erm
     return [
-        Turned(
+        Flip(
             index=int(first.index[row]),
             label=int(first.label[row]),
             erm_prediction=_commonest([int(pair.erm.prediction[row]) for pair in pairs]),

@@ -11,7 +11,7 @@ from molere_report.hard_examples_section import (
     Weights,
 )
 from molere_report.html_table import Table
-from molere_report.subgroups_section import Whom
+from molere_report.subgroups_section import RowSubgroups
 from molere_report.suspicion import Suspicion
 
 
@@ -23,7 +23,7 @@ class StudyView:
     test_set: str
     tables: Sequence[tuple[str, Table]]
     gains: Chart | None
-    whom: Sequence[Whom]
+    subgroups: Sequence[RowSubgroups]
     hard: Hard | None
     sizes: Chart | None
     weights: Sequence[Weights]

@@ -25,7 +25,7 @@ from molere_cli.report import (
     verdicts,
 )
 from molere_report.detailed import NO_GROUP, Detailed
-from molere_report.prediction_flips import Confusion, Pair, Turned, confusions, read_pair, turned
+from molere_report.prediction_flips import Confusion, Flip, Pair, confusions, flips, read_pair
 
 NUM_FIFTHS = 5
 
@@ -33,7 +33,7 @@ Mask = NDArray[numpy.bool_]
 
 
 @dataclass(frozen=True)
-class Part:
+class Subgroup:
     """Some test examples: how many (a mean over seeds, should they have different test sets), accuracies in
     [0, 1], the gain in points, and the verdict on it, adjusted for the other parts; None for one seed."""
 
@@ -56,7 +56,7 @@ class Averages:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForWhom:
+class Subgroups:
     """A row beside ERM on one test set.
 
     groups, label_by_group: None where the test set has no groups. fifths: by how sure of the label the ERM
@@ -67,17 +67,17 @@ class ForWhom:
     """
 
     num_seeds: int
-    classes: Sequence[Part]
-    groups: Sequence[Part] | None
-    label_by_group: Sequence[Part] | None
-    fifths: Sequence[Part] | None
+    classes: Sequence[Subgroup]
+    groups: Sequence[Subgroup] | None
+    label_by_group: Sequence[Subgroup] | None
+    fifths: Sequence[Subgroup] | None
     averages: Averages | None
-    fixed: Sequence[Turned] | None
-    broken: Sequence[Turned] | None
+    fixed: Sequence[Flip] | None
+    broken: Sequence[Flip] | None
     confusions: Sequence[Confusion]
 
 
-def for_whom(result: Result) -> ForWhom | None:
+def gains_by_subgroup(result: Result) -> Subgroups | None:
     """Of a row; None for one that shares no seed with ERM.
 
     Raises:
@@ -95,8 +95,8 @@ def for_whom(result: Result) -> ForWhom | None:
     environment = RunDir(result.row.runs[next(iter(pairs))].path).environment()
     classes, groups = environment.get("class_names", []), environment.get("group_names", [])
     has_groups = any((pair.erm.group != NO_GROUP).any() for pair in pairs.values())
-    fixed, broken = turned(list(pairs.values())) if alike else (None, None)
-    return ForWhom(
+    fixed, broken = flips(list(pairs.values())) if alike else (None, None)
+    return Subgroups(
         num_seeds=len(pairs),
         classes=_parts(pairs, lambda one: _by_label(one, classes)),
         groups=_parts(pairs, lambda one: _by_group(one, groups)) if has_groups else None,
@@ -138,13 +138,15 @@ def _values(column: NDArray[numpy.int64]) -> list[int]:
     return found
 
 
-def _parts(pairs: Mapping[SeedPair, Pair], masks_of: Callable[[Detailed], Mapping[str, Mask]]) -> list[Part]:
+def _parts(
+    pairs: Mapping[SeedPair, Pair], masks_of: Callable[[Detailed], Mapping[str, Mask]]
+) -> list[Subgroup]:
     """A part for every name that some seed's test set has."""
     masks = {seeds: masks_of(pair.erm) for seeds, pair in pairs.items()}
     return _measured(pairs, masks)
 
 
-def _measured(pairs: Mapping[SeedPair, Pair], masks: Mapping[SeedPair, Mapping[str, Mask]]) -> list[Part]:
+def _measured(pairs: Mapping[SeedPair, Pair], masks: Mapping[SeedPair, Mapping[str, Mask]]) -> list[Subgroup]:
     names = list(dict.fromkeys(name for found in masks.values() for name in found))
     parts, gains = [], []
     for name in names:
@@ -158,7 +160,7 @@ def _measured(pairs: Mapping[SeedPair, Pair], masks: Mapping[SeedPair, Mapping[s
         size = fmean(int(mask.sum()) for mask in here.values())
         parts.append((name, size, fmean(erm), fmean(method), _estimate(pairs, here, gained)))
     judged = verdicts(gains) if len(pairs) > 1 else [None] * len(parts)
-    return [Part(*part, verdict) for part, verdict in zip(parts, judged, strict=True)]
+    return [Subgroup(*part, verdict) for part, verdict in zip(parts, judged, strict=True)]
 
 
 def _estimate(
@@ -171,7 +173,7 @@ def _estimate(
     return example_estimate(pairs[seeds].differences[mask])
 
 
-def _fifths(pairs: Mapping[SeedPair, Pair]) -> list[Part]:
+def _fifths(pairs: Mapping[SeedPair, Pair]) -> list[Subgroup]:
     """By the margin under the ERM runs of the other seeds.
 
     Under the one of the same seed the hardest fifth would be where that run had bad luck, and any other, one

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from molere_cli import RunError
 from molere_cli.report import TEST_PREFIX, Result, RunDir, RunTable
-from molere_report.gallery import Picture, Shelf
+from molere_report.gallery import ImageBudget, Picture
 from molere_report.hard_examples_section import Gallery
 from molere_report.html_table import Table, parts_table
-from molere_report.prediction_flips import Turned
+from molere_report.prediction_flips import Flip
 from molere_report.study import Study
-from molere_report.subgroups import ForWhom, for_whom
+from molere_report.subgroups import Subgroups, gains_by_subgroup
 from molere_report.words import points
 
 MOST_PARTS = 60
@@ -21,12 +21,12 @@ MOST_TURNED = 24
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Whom:
+class RowSubgroups:
     """For whom a row helped. by_class: the table of classes, which has a section of its own."""
 
     label: str
     result: Result
-    parts: ForWhom
+    parts: Subgroups
     num_seeds: int
     num_fixed: int | None
     num_broken: int | None
@@ -38,20 +38,20 @@ class Whom:
     confusions: Table
 
 
-def whom(study: Study, shelf: Shelf) -> tuple[list[Whom], list[str]]:
+def row_subgroups(study: Study, budget: ImageBudget) -> tuple[list[RowSubgroups], list[str]]:
     """Of every row that is looked into, and what could not be read."""
     found, problems = [], []
     for result in study.measured:
         try:
-            parts = for_whom(result)
+            parts = gains_by_subgroup(result)
         except RunError as error:
             problems.append(f"for whom {result.row.label} helped: {error}")
         else:
-            found += [_view(result, parts, shelf)] if parts is not None else []
+            found += [_view(result, parts, budget)] if parts is not None else []
     return found, problems
 
 
-def _view(result: Result, parts: ForWhom, shelf: Shelf) -> Whom:
+def _view(result: Result, parts: Subgroups, budget: ImageBudget) -> RowSubgroups:
     label, names = result.row.label, _class_names(result)
     tables = []
     if parts.groups is not None:
@@ -61,7 +61,7 @@ def _view(result: Result, parts: ForWhom, shelf: Shelf) -> Whom:
     if parts.fifths is not None:
         title = f"By how hard a test example is, by its margin under ERM runs of other seeds, {label}"
         tables.append(parts_table(title, "fifth", parts.fifths))
-    return Whom(
+    return RowSubgroups(
         label=label,
         result=result,
         parts=parts,
@@ -70,8 +70,8 @@ def _view(result: Result, parts: ForWhom, shelf: Shelf) -> Whom:
         num_broken=None if parts.broken is None else len(parts.broken),
         sentences=_sentences(result, parts),
         tables=tables,
-        fixed=_gallery("Fixed", result, parts.fixed, names, shelf),
-        broken=_gallery("Broken", result, parts.broken, names, shelf),
+        fixed=_gallery("Fixed", result, parts.fixed, names, budget),
+        broken=_gallery("Broken", result, parts.broken, names, budget),
         by_class=_by_class(label, parts),
         confusions=_confusions(label, parts, names),
     )
@@ -86,7 +86,7 @@ def _named(names: Sequence[str], label: int) -> str:
     return names[label] if 0 <= label < len(names) else str(label)
 
 
-def _sentences(result: Result, parts: ForWhom) -> list[str]:
+def _sentences(result: Result, parts: Subgroups) -> list[str]:
     what, worst = ("group", parts.groups) if parts.groups else ("class", parts.classes)
     of_erm, of_method = (min(worst, key=lambda part: getattr(part, of)) for of in ("erm", "method"))
     sentences = [
@@ -115,14 +115,14 @@ def _sentences(result: Result, parts: ForWhom) -> list[str]:
 
 
 def _gallery(
-    title: str, result: Result, turned: Sequence[Turned] | None, names: Sequence[str], shelf: Shelf
+    title: str, result: Result, turned: Sequence[Flip] | None, names: Sequence[str], budget: ImageBudget
 ) -> Gallery:
     found = list(turned or ())
     shown = found[:MOST_TURNED]
     paths = _paths(result, [each.index for each in shown]) if shown else {}
     records = [*result.row.runs.values(), *(result.baseline.runs.values() if result.baseline else ())]
     runs = [RunDir(record.path) for record in records]
-    pictures = [_picture(each, paths, result, runs, names, shelf) for each in shown]
+    pictures = [_picture(each, paths, result, runs, names, budget) for each in shown]
     # A picture that nobody kept says little; those that were kept come first.
     pictures.sort(key=lambda picture: picture.source is None)
     of = f", {len(shown)} of {len(found):,}" if len(found) > len(shown) else ""
@@ -140,12 +140,12 @@ def _paths(result: Result, indices: Sequence[int]) -> dict[int, str | None]:
 
 
 def _picture(
-    turned: Turned,
+    turned: Flip,
     paths: dict[int, str | None],
     result: Result,
     runs: Sequence[RunDir],
     names: Sequence[str],
-    shelf: Shelf,
+    budget: ImageBudget,
 ) -> Picture:
     label, erm, method = (
         _named(names, place) for place in (turned.label, turned.erm_prediction, turned.prediction)
@@ -157,7 +157,7 @@ def _picture(
         f"{turned.num_seeds} of {len(result.gains)} seeds",
         paths.get(turned.index) or f"{result.test_set} {turned.index}",
     ]
-    return shelf.picture(
+    return budget.picture(
         runs,
         (f"{TEST_PREFIX}{result.test_set}", turned.index),
         alternative=f"{label}, predicted {erm} by ERM, {method} by {result.row.label}",
@@ -165,7 +165,7 @@ def _picture(
     )
 
 
-def _by_class(label: str, parts: ForWhom) -> Table:
+def _by_class(label: str, parts: Subgroups) -> Table:
     shown, notes = list(parts.classes), []
     if len(shown) > MOST_PARTS:
         shown.sort(key=lambda part: part.gain.mean)
@@ -176,7 +176,7 @@ def _by_class(label: str, parts: ForWhom) -> Table:
     return Table(table.title, table.headings, table.rows, notes)
 
 
-def _confusions(label: str, parts: ForWhom, names: Sequence[str]) -> Table:
+def _confusions(label: str, parts: Subgroups, names: Sequence[str]) -> Table:
     rows = [
         (
             f"{_named(names, each.label)} as {_named(names, each.prediction)}",
@@ -188,6 +188,6 @@ def _confusions(label: str, parts: ForWhom, names: Sequence[str]) -> Table:
     return Table(f"Commonest confusions, test examples a seed: {label}", ("confusion", "ERM", "method"), rows)
 
 
-def classes(found: Sequence[Whom]) -> list[Table]:
+def classes(found: Sequence[RowSubgroups]) -> list[Table]:
     """The tables of the section on classes."""
     return [table for row in found for table in (row.by_class, row.confusions)]

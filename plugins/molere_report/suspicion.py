@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from molere_cli import RunError
 from molere_cli.report import POOL_SET, RunDir
-from molere_report.gallery import Picture, Shelf
+from molere_report.gallery import ImageBudget, Picture
 from molere_report.hard_examples_section import Gallery
 from molere_report.html_table import Table
 from molere_report.pool import Pool
@@ -31,7 +31,7 @@ class Suspicion:
     file: str = FILE
 
 
-def suspicion(study: Study, pool: Pool, shelf: Shelf, left_out: list[str]) -> Suspicion | None:
+def suspicion(study: Study, pool: Pool, budget: ImageBudget, left_out: list[str]) -> Suspicion | None:
     """By the run whose pool is shown, and out of fold where any row has a split out of fold."""
     try:
         found = find_suspects(pool.run, _held_out_run(study, pool))
@@ -44,7 +44,7 @@ def suspicion(study: Study, pool: Pool, shelf: Shelf, left_out: list[str]) -> Su
         found=found,
         sentences=_sentences(pool.run, found),
         gallery=Gallery(
-            "The most suspect", [_picture(each, pool, shelf) for each in examples[:MOST_PICTURES]]
+            "The most suspect", [_picture(each, pool, budget) for each in examples[:MOST_PICTURES]]
         ),
         table=_table(examples[:MOST_ROWS]),
         csv="data:text/csv;charset=utf-8," + quote(suspects_csv(in_file)) if in_file else None,
@@ -97,7 +97,7 @@ def _table(examples: Sequence[Suspect]) -> Table:
     return Table("The most suspect first; the weight is shown, and has no say", headings, rows)
 
 
-def _picture(each: Suspect, pool: Pool, shelf: Shelf) -> Picture:
+def _picture(each: Suspect, pool: Pool, budget: ImageBudget) -> Picture:
     facts = [f"given {each.given_label}"]
     if each.clean_label is not None:
         facts.append(f"truly {each.clean_label}")
@@ -109,4 +109,4 @@ def _picture(each: Suspect, pool: Pool, shelf: Shelf) -> Picture:
     alternative = (
         f"given {each.given_label}, looks like {each.predicted_label}, label score {each.label_score:.2f}"
     )
-    return shelf.picture([pool.run], (POOL_SET, each.index), alternative=alternative, facts=facts)
+    return budget.picture([pool.run], (POOL_SET, each.index), alternative=alternative, facts=facts)

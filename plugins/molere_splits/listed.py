@@ -13,7 +13,7 @@ from molere_cli import SplitRequest, csv_rows
 def choose_listed(request: SplitRequest) -> Tensor:
     """The examples whose stable index the CSV file `request.argument` has in its column `index`: bool (N,).
 
-    Other columns are passed over.
+    Other columns are skipped.
 
     Raises:
         DataError: the file cannot be read, or a row holds no index, one that the pool lacks, or one that

@@ -5,26 +5,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from molere_cli import Selection, SplitError, SplitRequest, select_by_quota
+from molere_cli import SplitError, SplitRequest, TargetSet, select_by_quota
 
 
-def choose_easy(request: SplitRequest) -> Selection:
+def choose_easy(request: SplitRequest) -> TargetSet:
     """The lowest hardness of every class; raises SplitError if delta is too small."""
     assert request.hardness is not None
     easiest_N = select_by_quota(request.labels, -request.hardness, delta=request.delta)
-    return Selection(in_validation=easiest_N, keeps_rest=False)
+    return TargetSet(in_validation=easiest_N, keeps_base_weight=False)
 
 
-def choose_random(request: SplitRequest) -> Selection:
+def choose_random(request: SplitRequest) -> TargetSet:
     """A random draw from every class; SplitError if delta is too small."""
     priority_N = torch.rand(len(request.labels), generator=request.generator, dtype=torch.float64)
     chosen_N = select_by_quota(request.labels, priority_N, delta=request.delta)
-    return Selection(in_validation=chosen_N)
+    return TargetSet(in_validation=chosen_N)
 
 
-def choose_hard(request: SplitRequest) -> Selection:
+def choose_hard(request: SplitRequest) -> TargetSet:
     """The highest hardness of every class; raises SplitError if delta is too small."""
-    return Selection(in_validation=_hardest(request))
+    return TargetSet(in_validation=_hardest(request))
 
 
 def _hardest(request: SplitRequest) -> Tensor:
@@ -32,26 +32,26 @@ def _hardest(request: SplitRequest) -> Tensor:
     return select_by_quota(request.labels, request.hardness, delta=request.delta)
 
 
-def choose_moderate(request: SplitRequest) -> Selection:
+def choose_moderate(request: SplitRequest) -> TargetSet:
     """The next hardest after those that `hard` chooses; raises SplitError if delta is too small.
 
     The hardest of all are left out because label errors and ambiguous images gather there.
     """
     assert request.hardness is not None
     others_N = request.hardness.masked_fill(_hardest(request), -torch.inf)
-    return Selection(in_validation=select_by_quota(request.labels, others_N, delta=request.delta))
+    return TargetSet(in_validation=select_by_quota(request.labels, others_N, delta=request.delta))
 
 
-def choose_mixed(request: SplitRequest) -> Selection:
+def choose_mixed(request: SplitRequest) -> TargetSet:
     """Half hard, half drawn at random from the others; raises SplitError if delta is too small."""
     assert request.hardness is not None
     hardest_N = select_by_quota(request.labels, request.hardness, delta=request.delta / 2)
     priority_N = torch.rand(len(request.labels), generator=request.generator, dtype=torch.float64)
     priority_N = priority_N.masked_fill(hardest_N, torch.inf)
-    return Selection(in_validation=select_by_quota(request.labels, priority_N, delta=request.delta))
+    return TargetSet(in_validation=select_by_quota(request.labels, priority_N, delta=request.delta))
 
 
-def choose_clean(request: SplitRequest) -> Selection:
+def choose_clean(request: SplitRequest) -> TargetSet:
     """A random draw from every class among the examples whose label is right, for all of which it stands.
 
     It is the clean set that methods against label noise are published with, and needs to know what they
@@ -76,7 +76,11 @@ def choose_clean(request: SplitRequest) -> Selection:
         raise SplitError(
             f"class {label} has fewer right labels than its share of delta = {request.delta:g}; lower --delta"
         )
-    return Selection(in_validation=chosen_N, share=float(is_clean_N.double().mean()), keeps_rest=False)
+    return TargetSet(
+        in_validation=chosen_N,
+        represented_fraction=float(is_clean_N.double().mean()),
+        keeps_base_weight=False,
+    )
 
 
 def choose_none(request: SplitRequest) -> Tensor:

@@ -10,12 +10,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from molere_cli import Selection, SplitError, SplitRequest, select_by_quota
+from molere_cli import SplitError, SplitRequest, TargetSet, select_by_quota
 from molere_splits.evidence import Evidence, gather_evidence
 from molere_splits.strategies import choose_random
 
 
-def choose_errors(request: SplitRequest) -> Selection:
+def choose_errors(request: SplitRequest) -> TargetSet:
     """Those that ERM gets wrong before it has had time to memorise, the hardest first, at most delta of every
     class; the rest of the pool counts beside them.
 
@@ -27,12 +27,12 @@ def choose_errors(request: SplitRequest) -> Selection:
         raise SplitError(
             "ERM gets nothing wrong early, so there are no errors to do better on; use --split hard"
         )
-    return Selection(in_validation=errors_N, share=_share(errors_N))
+    return TargetSet(in_validation=errors_N, represented_fraction=_fraction(errors_N))
 
 
-def choose_learnable(request: SplitRequest) -> Selection:
+def choose_learnable(request: SplitRequest) -> TargetSet:
     """A random delta of every class, of those left when as many of the hardest as labels seem to be wrong
-    (`wrong_label_share`) are passed over; the rest of the pool need not count.
+    (`wrong_label_share`) are skipped; the rest of the pool need not count.
 
     Raises:
         SplitError: delta is too small.
@@ -40,7 +40,7 @@ def choose_learnable(request: SplitRequest) -> Selection:
     return _learnable(request, gather_evidence(request, early_errors(request)))
 
 
-def choose_auto(request: SplitRequest) -> Selection:
+def choose_auto(request: SplitRequest) -> TargetSet:
     """What `gather_evidence` speaks for: `learnable` where labels are wrong, `errors` where all else is
     solved and they could be learned, and otherwise a random share, which asks for no weights but 1.
 
@@ -57,13 +57,13 @@ def choose_auto(request: SplitRequest) -> Selection:
     )
     if evidence.errors_are_rare:
         finding = f"{held_out}, whose labels are rare rather than wrong: validation is these errors"
-        return Selection(in_validation=errors_N, share=_share(errors_N), finding=finding)
+        return TargetSet(in_validation=errors_N, represented_fraction=_fraction(errors_N), finding=finding)
     finding = (
         f"{held_out}, and labels do not seem to be wrong: nothing speaks against ERM, so that validation is "
-        "a random share, and weights that are limited to what it stands for stay 1"
+        "a random share, and weights that are limited to what it represents stay 1"
     )
     # The whole pool is what it represents: beside that no example needs more weight, and none is learned.
-    return replace(choose_random(request), share=1.0, finding=finding)
+    return replace(choose_random(request), represented_fraction=1.0, finding=finding)
 
 
 def early_errors(request: SplitRequest) -> Tensor:
@@ -72,7 +72,7 @@ def early_errors(request: SplitRequest) -> Tensor:
     return select_by_quota(request.labels, request.hardness, delta=request.delta) & (request.hardness > 0)
 
 
-def _learnable(request: SplitRequest, evidence: Evidence) -> Selection:
+def _learnable(request: SplitRequest, evidence: Evidence) -> TargetSet:
     assert request.hardness_by is not None
     labels_N, wrong = request.labels, min(evidence.wrong_labels, 1 - request.delta)
     learnable_N = torch.ones_like(labels_N, dtype=torch.bool)
@@ -84,7 +84,7 @@ def _learnable(request: SplitRequest, evidence: Evidence) -> Selection:
     chosen_N = select_by_quota(labels_N, priority_N + learnable_N, delta=request.delta)
     finding = (
         f"about {_percent(wrong)} of the labels seem to be wrong, which held out are no likelier than other "
-        f"classes; validation is drawn from the {_percent(_share(learnable_N))} of every class that are "
+        f"classes; validation is drawn from the {_percent(_fraction(learnable_N))} of every class that are "
         "easiest"
     )
     if wrong < 0.005:
@@ -93,12 +93,16 @@ def _learnable(request: SplitRequest, evidence: Evidence) -> Selection:
             "validation is drawn from nearly the whole pool, and weights that are limited to what it stands "
             "for stay near 1"
         )
-    return Selection(
-        in_validation=chosen_N, share=_share(learnable_N), keeps_rest=False, score="aum", finding=finding
+    return TargetSet(
+        in_validation=chosen_N,
+        represented_fraction=_fraction(learnable_N),
+        keeps_base_weight=False,
+        score="aum",
+        finding=finding,
     )
 
 
-def _share(mask_N: Tensor) -> float:
+def _fraction(mask_N: Tensor) -> float:
     return float(mask_N.double().mean())
 
 

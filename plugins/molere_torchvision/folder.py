@@ -118,7 +118,7 @@ def read_folder(
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         augment="crop-flip",
-        passed_over=walk.passed_over,
+        skipped=walk.skipped,
         notes=tuple(walk.notes),
     )
 

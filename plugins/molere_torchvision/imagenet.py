@@ -56,7 +56,7 @@ class Elsewhere:
             augment="crop-flip",
             among_own_classes=self.among_own_classes,
             crop_mode="center",
-            passed_over=walk.passed_over,
+            skipped=walk.skipped,
         )
 
 

@@ -126,7 +126,7 @@ def labels_from_file(
     """Labels int64 (N,) with those of a CSV file in place of the pool's.
 
     The file has the columns `index` and `label`: the index in the full pool, and the name or, in every row,
-    the number of a class. Rows of examples that a sub-sample left out are passed over.
+    the number of a class. Rows of examples that a sub-sample left out are skipped.
 
     Args:
         num_full: examples in the full pool.

@@ -19,7 +19,7 @@ class PluginWarning(UserWarning):
 
 
 @dataclass(frozen=True, eq=False)
-class Offer(Generic[SpecT]):
+class Entry(Generic[SpecT]):
     """A registered record and the plugin it came from.
 
     first_party: whether the plugin is of the distribution that the core is of.
@@ -35,18 +35,18 @@ class Offer(Generic[SpecT]):
 
 
 @dataclass
-class Shelf(Generic[SpecT]):
+class KindRegistry(Generic[SpecT]):
     """All offers of one kind."""
 
     record: type[SpecT]
-    offers: list[Offer[SpecT]] = field(default_factory=list)
+    entries: list[Entry[SpecT]] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
         return self.record.kind
 
-    def named(self, name: str) -> list[Offer[SpecT]]:
-        return [offer for offer in self.offers if name in {offer.spec.name, offer.prefixed}]
+    def named(self, name: str) -> list[Entry[SpecT]]:
+        return [entry for entry in self.entries if name in {entry.spec.name, entry.prefixed}]
 
     def get(self, name: str) -> SpecT:
         """The record of that plain or prefixed (`plugin:name`) name.
@@ -56,32 +56,32 @@ class Shelf(Generic[SpecT]):
         """
         if found := self.named(name):
             return chosen(self.kind, name, found).spec
-        raise unknown(self.kind, name, [offer.spec.name for offer in self.offers])
+        raise unknown(self.kind, name, [entry.spec.name for entry in self.entries])
 
     def collisions(self) -> Iterator[str]:
         """A sentence for every plain name that several plugins offer."""
-        for name in dict.fromkeys(offer.spec.name for offer in self.offers):
-            same = [offer for offer in self.offers if offer.spec.name == name]
+        for name in dict.fromkeys(entry.spec.name for entry in self.entries):
+            same = [entry for entry in self.entries if entry.spec.name == name]
             if len(same) > 1:
-                forms = " and ".join(offer.prefixed for offer in same)
-                ours = [offer for offer in same if offer.first_party]
+                forms = " and ".join(entry.prefixed for entry in same)
+                ours = [entry for entry in same if entry.first_party]
                 plain = f"{name} alone is {ours[0].prefixed}" if len(ours) == 1 else "say which"
                 yield f"{self.kind} {name!r} is offered as {forms}; {plain}"
 
 
-def chosen(kind: str, name: str, found: Sequence[Offer[SpecT]]) -> Offer[SpecT]:
+def chosen(kind: str, name: str, found: Sequence[Entry[SpecT]]) -> Entry[SpecT]:
     """The one offer, or the one of the core's own distribution: what is installed beside it takes no name
     from a command that worked.
 
     Raises:
         UnknownNameError: there are several, and no single one is first-party.
     """
-    ours = [offer for offer in found if offer.first_party]
+    ours = [entry for entry in found if entry.first_party]
     if len(found) == 1:
         return found[0]
     if len(ours) != 1:
-        raise ambiguous(kind, name, [offer.prefixed for offer in found])
-    others = " or ".join(offer.prefixed for offer in found if offer is not ours[0])
+        raise ambiguous(kind, name, [entry.prefixed for entry in found])
+    others = " or ".join(entry.prefixed for entry in found if entry is not ours[0])
     warnings.warn(
         f"{kind} {name!r} is {ours[0].prefixed}; say {others} for the other", PluginWarning, stacklevel=2
     )

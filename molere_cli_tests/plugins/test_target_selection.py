@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-import molere_splits.target_selection as asking
+import molere_splits.target_selection as target_selection
 import pytest
 import torch
 from hypothesis import given
@@ -61,7 +61,7 @@ def evidence(**changes) -> Evidence:
 def choose(strategy, monkeypatch, found: Evidence):
     """What `auto` or `learnable` makes of evidence; of each class of 20, the second half is easy, and 3 are
     early errors."""
-    monkeypatch.setattr(asking, "gather_evidence", lambda request, errors: found)
+    monkeypatch.setattr(target_selection, "gather_evidence", lambda request, errors: found)
     hardness = torch.cat([torch.linspace(0.29, -0.9, 20)] * 2).double()
     request = SplitRequest(
         labels=torch.arange(40) // 20,
@@ -74,10 +74,12 @@ def choose(strategy, monkeypatch, found: Evidence):
     return request, strategy(request)
 
 
-def test_wrong_labels_are_passed_over_and_not_made_up_for(monkeypatch):
-    request, found = choose(asking.choose_auto, monkeypatch, evidence(wrong_labels=0.5, errors_rise=None))
-    assert found.share == 0.5
-    assert not found.keeps_rest
+def test_wrong_labels_are_skipped_and_not_made_up_for(monkeypatch):
+    request, found = choose(
+        target_selection.choose_auto, monkeypatch, evidence(wrong_labels=0.5, errors_rise=None)
+    )
+    assert found.represented_fraction == 0.5
+    assert not found.keeps_base_weight
     assert found.score == "aum"
     assert found.in_validation.sum() == 4
     assert (found.in_validation.nonzero() % 20 >= 10).all()
@@ -86,21 +88,23 @@ def test_wrong_labels_are_passed_over_and_not_made_up_for(monkeypatch):
 
 
 def test_errors_at_random_of_a_solved_task_are_wrong_labels_too(monkeypatch):
-    _, found = choose(asking.choose_auto, monkeypatch, evidence(errors_rise=-1.0, wrong_labels=0.05))
-    assert found.share == 0.95
+    _, found = choose(
+        target_selection.choose_auto, monkeypatch, evidence(errors_rise=-1.0, wrong_labels=0.05)
+    )
+    assert found.represented_fraction == 0.95
 
 
 def test_where_no_label_is_wrong_none_is_said_to_be(monkeypatch):
-    _, found = choose(asking.choose_auto, monkeypatch, evidence(errors_rise=-1.0, wrong_labels=0.0))
-    assert found.share == 1
+    _, found = choose(target_selection.choose_auto, monkeypatch, evidence(errors_rise=-1.0, wrong_labels=0.0))
+    assert found.represented_fraction == 1
     assert found.finding.startswith("hardly a label seems to be wrong")
 
 
 def test_errors_of_a_solved_task_are_asked_for_beside_the_rest(monkeypatch):
-    _, found = choose(asking.choose_auto, monkeypatch, evidence())
+    _, found = choose(target_selection.choose_auto, monkeypatch, evidence())
     assert found.in_validation.nonzero().flatten().tolist() == [0, 1, 20, 21]
-    assert found.share == 0.1
-    assert found.keeps_rest
+    assert found.represented_fraction == 0.1
+    assert found.keeps_base_weight
     assert "rare rather than wrong" in found.finding
 
 
@@ -121,8 +125,8 @@ def test_a_rise_is_counted_in_standard_errors_of_its_mean(differences, expected)
 
 
 def test_without_evidence_nothing_is_asked_that_erm_does_not_do(monkeypatch):
-    _, found = choose(asking.choose_auto, monkeypatch, evidence(errors_rise=None))
-    assert found.share == 1
+    _, found = choose(target_selection.choose_auto, monkeypatch, evidence(errors_rise=None))
+    assert found.represented_fraction == 1
     assert found.in_validation.sum() == 4
     assert "nothing speaks against ERM" in found.finding
 
