@@ -1,4 +1,4 @@
-"""Offers by name: whose counts where several plugins have one, and what to say where none has."""
+"""Entries by name: whose counts where several plugins have one, and what to say where none has."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def curves(
     metrics: Annotated[
         str,
         typer.Option(
-            "--metrics", help="Names with commas between, as in 'train/*'; a * represents anything."
+            "--metrics", help="Names with commas between, as in 'train/*'; a * stands for anything."
         ),
     ] = "train/loss,*/accuracy",
     width: Annotated[int, typer.Option("--width", help="Characters of a curve.", min=2, max=1000)] = 40,
