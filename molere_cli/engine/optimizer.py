@@ -1,7 +1,4 @@
-"""The classifier's optimizer and schedule (timm), and how a step responds to its gradient.
-
-This module alone knows what an optimizer does with a gradient.
-"""
+"""The classifier's optimizer and schedule (timm), and the optimizers of reweighter and splitter."""
 
 from __future__ import annotations
 
