@@ -20,5 +20,5 @@ def register_commands(app: typer.Typer) -> None:
     app.command(epilog=examples("molere plot runs/* -o gains.png", "molere plot runs/* -o gains.svg"))(plot)
     app.command(epilog=examples("molere curves runs/*", "molere curves --metrics 'train/*'"))(curves)
     suspects = "molere hardest runs/digits-erm-s0 --suspects --csv suspects.csv"
-    app.command(epilog=examples("molere hardest", suspects))(hardest)
+    app.command(epilog=examples("molere hardest runs/digits-erm-s0", suspects))(hardest)
     app.command(epilog=examples("molere demo", "molere demo --seeds 0-1 --out first-look"))(demo)
