@@ -26,7 +26,7 @@ def cli_pages() -> dict[str, str]:
     pages = {"cli.md": head}
     for name, text in zip(commands[::2], commands[1::2], strict=True):
         pages["cli.md"] = pages["cli.md"].replace(f"* `{name}`:", f"* [`{name}`](cli/{name}.md):")
-        pages[f"cli/{name}.md"] = f"# `molere {name}`\n\nFor who types it.\n{text.rstrip()}\n"
+        pages[f"cli/{name}.md"] = f"# `molere {name}`\n\nFor anyone who types it.\n{text.rstrip()}\n"
     return pages
 
 
@@ -35,7 +35,7 @@ def plugin_list() -> str:
     lines = [
         "# What is registered",
         "",
-        "For who asks what names there are. Written by `make docs` from `molere plugins`, to which "
+        "For anyone who asks what names there are. Written by `make docs` from `molere plugins`, to which "
         "third-party plugins add.",
         "",
         "| kind | name | plugin | description |",
@@ -52,7 +52,7 @@ def plugin_list() -> str:
 INTRODUCTION = """
 # Datasets
 
-For who looks for data to try things on. Written by `make docs` from what plugins register. `DATA_DIR` is
+For anyone who looks for data to try things on. Written by `make docs` from what plugins register. `DATA_DIR` is
 what `--data-dir` says; without `--download` nothing is fetched. Images of your own come by
 `folder:DIR`, `csv:FILE`, `parquet:DIR` or `hf:ORG/NAME`
 ([what is registered](registry.md)). Any pool takes `--class-skew`, `--limit-train`, `--colour-patch` and
@@ -78,13 +78,13 @@ def dataset_pages() -> str:
 MODULES = """
 # Every module
 
-For who looks for a place in the code. Written by `make docs` from the first line of each module, from the
+For anyone who looks for a place in the code. Written by `make docs` from the first line of each module, from the
 top floor down: a room imports only from floors below its own. [Plugins](plugin-modules.md) have a page.
 """
 PLUGIN_MODULES = """
 # Every module of a plugin
 
-For who looks for a place in the code. Written by `make docs` from the first line of each module.
+For anyone who looks for a place in the code. Written by `make docs` from the first line of each module.
 """
 
 

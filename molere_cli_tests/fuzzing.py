@@ -5,6 +5,7 @@ For tests, and for `benchmarks/faults.py`. All follows a seed.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import shutil
 import time
@@ -33,6 +34,7 @@ from molere_cli.runs.run_directory import RunDir
 from molere_cli.splits.split_file import load_split
 from molere_cli_tests.fake_runs import drop_digests
 
+TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc
 SECONDS, TIMES_ITS_SIZE, ROOM = 1.0, 10, 64 << 20
 """What reading a damaged file may take: time, and memory as a multiple of its size beside what any needs."""
 SNIPPETS = [
@@ -176,6 +178,9 @@ class Peak:
         self._forget()
 
     def start(self) -> None:
+        """Give freed memory back first: what the heap keeps (`allocator.py`) would hide as much that is taken anew."""
+        if TRIM is not None:
+            TRIM(0)
         self._before = _status("VmRSS")
 
     def grown(self) -> int:

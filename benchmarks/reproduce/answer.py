@@ -68,28 +68,34 @@ def _elsewhere(place: Place | None) -> str:
     return "-" if place is None else gain(*place)
 
 
-def asked_table() -> str:
-    """How often each question was asked of a pool, over seeds."""
+def chosen_table() -> str:
+    """How often `auto` chose each target set, over seeds."""
     rows = []
     for experiment, variant in places():
         runs = finished(experiment, variant).get("lrw-auto", {}).values()
         if not runs:
             continue
-        asked = Counter(question(run) for run in runs)
-        shares = [run["split_from"]["share"] for run in runs]
+        chosen = Counter(target_set(run) for run in runs)
+        fractions = [run["split_from"]["share"] for run in runs]
         rows.append(
             [
                 programme()[experiment].variants[variant].label,
-                *(str(asked[name]) if asked[name] else "" for name in ("errors", "learnable", "nothing")),
-                f"{100 * fmean(shares):.1f}%",
+                *(str(chosen[name]) if chosen[name] else "" for name in ("errors", "learnable", "nothing")),
+                f"{100 * fmean(fractions):.1f}%",
             ]
         )
-    headings = ["data", "errors", "learnable", "nothing (ERM)", "share of the pool asked for, on average"]
+    headings = [
+        "data",
+        "errors",
+        "learnable",
+        "nothing (ERM)",
+        "represented fraction of the pool, on average",
+    ]
     return table(headings, rows) if rows else NOT_RUN
 
 
-def question(run: Line) -> str:
-    """What `--split auto` asked for in a run."""
+def target_set(run: Line) -> str:
+    """What `--split auto` chose in a run."""
     came_from = run["split_from"]
     if came_from["share"] == 1:
         return "nothing"
@@ -105,7 +111,7 @@ def price(row: str) -> str:
         each = [
             runs[seed]["seconds"] / erm[seed]["seconds"]
             for seed in runs.keys() & erm.keys()
-            if question(runs[seed]) != "nothing"
+            if target_set(runs[seed]) != "nothing"
         ]
         if each:
             ratios.append(fmean(each))
@@ -132,7 +138,7 @@ def gain_and_cost(experiment: str, variant: str, row: str) -> tuple[Estimate, fl
 
 def _runs_before(run: Line) -> int:
     """What `--split auto` trained, in ERM runs: for scores, on halves, on halves with errors up-weighted."""
-    return 3 if question(run) == "errors" else 2
+    return 3 if target_set(run) == "errors" else 2
 
 
 def versus_jtt() -> str:

@@ -120,7 +120,7 @@ def test_every_page_lies_on_a_shelf_and_says_for_whom_it_is():
     for page in pages:
         lines = page.read_text(encoding="utf-8").splitlines()
         text = " ".join(line for line in lines[1:12] if line.strip())
-        assert page.name == "cli.md" or text.startswith("For who "), page
+        assert page.name == "cli.md" or text.startswith("For anyone who "), page
         assert len(lines) < 300, page
 
 
