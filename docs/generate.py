@@ -52,7 +52,7 @@ def plugin_list() -> str:
 INTRODUCTION = """
 # Datasets
 
-For anyone who looks for data to try things on. Written by `make docs` from what plugins register. `DATA_DIR` is
+For anyone who needs data to try things on. Written by `make docs` from what plugins register. `DATA_DIR` is
 what `--data-dir` says; without `--download` nothing is fetched. Images of your own come by
 `folder:DIR`, `csv:FILE`, `parquet:DIR` or `hf:ORG/NAME`
 ([what is registered](registry.md)). Any pool takes `--class-skew`, `--limit-train`, `--colour-patch` and
@@ -78,8 +78,8 @@ def dataset_pages() -> str:
 MODULES = """
 # Every module
 
-For anyone who looks for a place in the code. Written by `make docs` from the first line of each module, from the
-top floor down: a room imports only from floors below its own. [Plugins](plugin-modules.md) have a page.
+For anyone who looks for a place in the code. Written by `make docs` from the first line of each module, top
+floor first: a room imports only from floors below its own. [Plugins](plugin-modules.md) have a page.
 """
 PLUGIN_MODULES = """
 # Every module of a plugin

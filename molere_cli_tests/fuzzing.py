@@ -178,7 +178,7 @@ class Peak:
         self._forget()
 
     def start(self) -> None:
-        """Give freed memory back first: what the heap keeps (`allocator.py`) would hide as much that is taken anew."""
+        """Give freed memory back first: what the heap keeps (`allocator.py`) would hide growth."""
         if TRIM is not None:
             TRIM(0)
         self._before = _status("VmRSS")

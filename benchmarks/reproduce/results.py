@@ -65,7 +65,7 @@ def in_pages(name: str, text: str) -> dict[str, str]:
     stem = name.removesuffix(".md")
     pages = {name: first}
     for page, title, part in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
-        intro = f"For anyone who wants to know what earlier defaults gained; the answer in short is in [{stem}]({name})."
+        intro = f"For anyone who compares with earlier defaults; the answer in short is in [{stem}]({name})."
         pages[f"{stem}-{page}.md"] = f"# {title}\n\n{intro}\n\n{part}"
     home = {anchor(title): page for page, part in pages.items() for title in HEADING.findall(part)}
 
