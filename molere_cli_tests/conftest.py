@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 import torch
 import typer
+from molere_report import demo_study
 from torch import nn
 from typer.testing import CliRunner
 
@@ -101,7 +102,8 @@ def no_waiting_for_the_disk(request, monkeypatch):
 @pytest.fixture(autouse=True)
 def handed_back_memory(monkeypatch):
     """This process goes on handing freed memory back, whatever `main` does: tests measure its growth."""
-    monkeypatch.setattr(entry, "keep_freed_memory", lambda: None)
+    for caller in (entry, demo_study):
+        monkeypatch.setattr(caller, "keep_freed_memory", lambda: None)
 
 
 @pytest.fixture(autouse=True)
