@@ -9,7 +9,7 @@ BENCHMARKS := hypergradient dual_pass precision meta_batch training evaluation c
 # Hundreds of tests start a process; each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-gpu check docs bench lint types audit slow docs-check check-lowest reproduce results result clean
+.PHONY: demo test test-gpu check docs bench lint types audit slow long docs-check check-lowest reproduce results result clean
 
 demo: $(INSTALLED)
 	$(BIN)/molere demo
@@ -17,7 +17,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto
 
-check: lint types audit test slow docs-check
+check: lint types audit test slow long docs-check
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -31,7 +31,10 @@ audit: $(INSTALLED)
 	$(BIN)/python .ci/audit.py
 
 slow: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n auto --dist worksteal --durations 10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not long" -n auto --dist worksteal --durations 10
+
+long: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long -n auto --dist worksteal --durations 10
 
 # What only a CUDA GPU can show; without one every test skips.
 test-gpu: $(INSTALLED)

@@ -68,6 +68,7 @@ SMALLER = {
 ORDER = ("train", "split", "eval", "compare", "predict")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_examples_of_every_help_run(helped, molere, in_tmp):
     """One after the other in one folder, as a reader types them; later ones take what earlier ones left."""

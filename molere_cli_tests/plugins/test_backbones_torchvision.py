@@ -42,7 +42,16 @@ LARGE = [
     ("alexnet", 63),
     ("maxvit_t", 224),
 ]
-NETWORKS = [*SMALL, *(pytest.param(*network, marks=pytest.mark.slow) for network in LARGE)]
+LONG = {"vit_b_32", "vgg11_bn", "maxvit_t"}
+NETWORKS = [
+    *SMALL,
+    *(pytest.param(*network, marks=pytest.mark.slow) for network in LARGE if network[0] not in LONG),
+    *(
+        pytest.param(*network, marks=[pytest.mark.slow, pytest.mark.long])
+        for network in LARGE
+        if network[0] in LONG
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -91,6 +91,7 @@ def test_tracking_is_in_the_commands(in_tmp, molere):
     assert printed.endswith(" --track tensorboard")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_three_seeds_of_which_one_is_requeued_are_compared(in_tmp, molere):
     registry, seeds = load_plugins(), range(3)

@@ -159,6 +159,7 @@ def test_the_split_file_names_the_strategy_and_needs_no_run(molere, tmp_path, mo
     assert not Path("runs").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_finds_a_wider_gap_than_a_random_split_and_gathers_planted_wrong_labels(registry):
     """The gap is measured by predictors of another seed, which had no part in the search."""

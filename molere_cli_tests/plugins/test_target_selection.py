@@ -131,6 +131,7 @@ def test_without_evidence_nothing_is_asked_that_erm_does_not_do(monkeypatch):
     assert "nothing speaks against ERM" in found.finding
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "sentence"),

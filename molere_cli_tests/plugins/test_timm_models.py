@@ -124,7 +124,14 @@ QUICK = {"resnet18", "mobilenetv3_small_050", "resmlp_12_224"}
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SIZES]
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=[pytest.mark.slow] * (name not in QUICK) + [pytest.mark.long] * (name == "inception_v4"),
+        )
+        for name in SIZES
+    ],
 )
 def test_a_network_of_timm_takes_a_step_a_meta_update_and_a_checkpoint(name, registry, tmp_path):
     torch.manual_seed(0)

@@ -91,8 +91,15 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+LARGE = {"cifar100", "cifar10-noise"}  # whose network is wrn28_10
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.long] * (path.stem in LARGE)) for path in FILES],
+    ids=lambda path: path.stem,
+)
 def test_a_file_trains_for_a_few_steps(path: Path, pictures: Path, tmp_path: Path) -> None:
     small = ["--dataset", f"folder:{pictures}", "--image-size", "32", "--epochs", "2", "--batch-size", "4"]
     # Instance-dependent noise needs its images in memory.

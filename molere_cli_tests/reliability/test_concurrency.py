@@ -360,6 +360,7 @@ def stop_after(process: subprocess.Popen[str], run: RunDir, *, epochs: int) -> N
     process.send_signal(signal.SIGSTOP)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_is_resumed_to_the_same_bits_once_its_trainer_is_dead(tmp_path):
     long = ["train", "--method", "erm", *QUICK, "--epochs", "16", "--out"]
@@ -383,6 +384,7 @@ def test_a_run_is_resumed_to_the_same_bits_once_its_trainer_is_dead(tmp_path):
         assert (run.path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_who_waits_for_an_erm_run_takes_over_from_a_trainer_that_dies(tmp_path):
     line = ["train", *QUICK, "--epochs", "16", "--split"]
@@ -403,6 +405,7 @@ def test_who_waits_for_an_erm_run_takes_over_from_a_trainer_that_dies(tmp_path):
     assert all(is_whole(path, epochs=16) for path in (tmp_path / "runs").iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_commands_of_a_shell_started_together_are_as_many_runs(tmp_path):
     line = shlex.join([sys.executable, "-m", "molere_cli", *ERM])

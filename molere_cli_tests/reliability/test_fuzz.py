@@ -67,6 +67,7 @@ def test_what_goes_wrong_is_counted(tmp_path, read, outcome):
     assert bool(found.problems) == (outcome not in {"refused", "read"})
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_survives_its_disk_and_names_its_damage():
     """One in twenty operations of a run, and every file of one; checkpoints have tests of their own."""

@@ -90,6 +90,7 @@ def off(found, expected) -> float:
     return float((one - other).norm() / other.norm())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_several_processes_give_what_one_gives(found):
     """In one test, since each of several pytest workers would train for its own."""

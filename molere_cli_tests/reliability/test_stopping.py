@@ -510,6 +510,7 @@ def test_a_finished_run_whose_data_are_gone_is_not_made_unfinished_by_an_extensi
     assert json.loads((run.path / "environment.json").read_text()) == environment
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_runs_that_are_killed_at_random_moments_end_on_the_same_bits():
     script = Path(__file__).parents[2] / "benchmarks" / "kills.py"

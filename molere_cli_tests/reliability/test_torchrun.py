@@ -106,6 +106,7 @@ def program(tmp_path) -> tuple[str, ...]:
     return (str(path),)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("flags", "num_runs"),
     [
@@ -147,6 +148,7 @@ def without_places(run: RunDir) -> dict:
     return {name: value for name, value in run.config().items() if name != "data_dir"}
 
 
+@pytest.mark.long
 def test_a_mistake_is_told_once_and_ends_all(tmp_path):
     for line, sentence in {
         f"train --method mwn {SMALL}": "molere: --method mwn trains in one process; ",
@@ -166,8 +168,8 @@ def told_in(stderr: str) -> list[str]:
 @pytest.mark.parametrize(
     ("case", "sentence"),
     [
-        ("a method", "plugin 'third' failed in loss"),
-        ("data", "a file cannot be read"),
+        pytest.param("a method", "plugin 'third' failed in loss", marks=pytest.mark.long),
+        pytest.param("data", "a file cannot be read", marks=pytest.mark.long),
         ("a step", "no room is left"),
         ("a bug", "process 1 has failed: KeyError: 'a bug'"),
     ],
@@ -187,15 +189,28 @@ def test_what_ends_one_process_ends_all_by_the_same_sentence(case, sentence, tmp
     assert not runs.exists() or not list(runs.iterdir())
 
 
-def test_a_signal_stops_all_and_the_rest_is_as_undisturbed(tmp_path, program):
+EPOCHS = 24
+DISTURBED = (
+    f"train --method lrw --split random --reweighter instance {SMALL} --epochs {EPOCHS} --quiet --out run "
+    "--checkpoint-every 3steps"
+)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> RunDir:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = call(DISTURBED, folder, processes=2)
+    assert done.returncode == 0, done.stderr
+    return RunDir(folder / "run")
+
+
+@pytest.mark.long
+def test_a_signal_stops_all_and_the_rest_is_as_undisturbed(undisturbed, tmp_path, program):
     """torchrun passes it on to every process."""
-    line = f"train --method lrw --split random --reweighter instance {SMALL} --epochs 40 --quiet --out run"
-    whole = call(line, tmp_path / "whole", processes=2)
-    assert whole.returncode == 0, whole.stderr
     folder = tmp_path / "stopped"
     folder.mkdir()
     agent = subprocess.Popen(
-        command(line, processes=2, program=program),
+        command(DISTURBED, processes=2, program=program),
         cwd=folder,
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
@@ -213,10 +228,10 @@ def test_a_signal_stops_all_and_the_rest_is_as_undisturbed(tmp_path, program):
     for rank in (0, 1):
         ended = json.loads((tmp_path / f"ended-{rank}.json").read_text())
         assert ended["code"] == 128 + signal.SIGTERM and ended["time"] - signalled < 10
-    assert 3 <= run.num_records() < 40
+    assert 3 <= run.num_records() < EPOCHS
     rest = call("train --resume run --quiet", folder, processes=2, program=program)
     assert rest.returncode == 0, rest.stderr
-    check_same(run, RunDir(tmp_path / "whole" / "run"))
+    check_same(run, undisturbed)
     assert list((tmp_path / "stopped-elsewhere-1").iterdir()) == []
 
 
@@ -225,15 +240,12 @@ def check_same(run: RunDir, undisturbed: RunDir) -> None:
     assert_same_tensors(load_file(run.classifier_path), load_file(undisturbed.classifier_path))
 
 
-def test_killed_processes_cost_nothing(tmp_path):
-    line = f"train --method lrw --split random --reweighter instance {SMALL} --epochs 40 --quiet --out run"
-    line += " --checkpoint-every 3steps"
-    whole = call(line, tmp_path / "whole", processes=2)
-    assert whole.returncode == 0, whole.stderr
+@pytest.mark.long
+def test_killed_processes_cost_nothing(undisturbed, tmp_path):
     folder = tmp_path / "killed"
     folder.mkdir()
     agent = subprocess.Popen(
-        command(line, processes=2, restarts=2),
+        command(DISTURBED, processes=2, restarts=2),
         cwd=folder,
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
@@ -241,13 +253,13 @@ def test_killed_processes_cost_nothing(tmp_path):
     )
     run = RunDir(folder / "run")
     try:
-        for rank, epochs in ((1, 2), (0, 12)):
+        for rank, epochs in ((1, 2), (0, 8)):
             kill_after(agent, run, rank=rank, epochs=epochs)
         said = agent.communicate(timeout=300)[1]
     finally:
         agent.terminate()
     assert agent.returncode == 0, said
-    check_same(run, RunDir(tmp_path / "whole" / "run"))
+    check_same(run, undisturbed)
     assert {path.name for path in folder.iterdir()} == {"run"}
 
 

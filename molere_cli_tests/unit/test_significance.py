@@ -70,6 +70,7 @@ def test_the_interval_of_one_pair_of_runs_is_that_of_its_examples():
     assert found.num_pairs == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_interval_that_is_offered_covers():
     """The script exits with 1 if less than 93% or more than 97% of a thousand simulations hold the gain."""
