@@ -174,25 +174,17 @@ def fuzz(target: Target, scratch: Path, *, inputs: int, seed: int = 0) -> Findin
 class Peak:
     """The growth of this process's resident set, 0 where the system does not tell (proc(5))."""
 
-    def __init__(self) -> None:
-        self._forget()
-
     def start(self) -> None:
         """Give freed memory back first: what the heap keeps (`allocator.py`) would hide growth."""
         if TRIM is not None:
             TRIM(0)
+        with suppress(FileNotFoundError):
+            Path("/proc/self/clear_refs").write_text("5")  # the peak is now what there is
         self._before = _status("VmRSS")
 
     def grown(self) -> int:
-        """Bytes from the start to the peak; a peak of before hides a lower one, up to `ROOM`."""
-        peak = _status("VmHWM")
-        if peak > self._before + ROOM // 2:
-            self._forget()
-        return max(0, peak - self._before)
-
-    def _forget(self) -> None:
-        with suppress(FileNotFoundError):
-            Path("/proc/self/clear_refs").write_text("5")
+        """Bytes from the start to the peak."""
+        return max(0, _status("VmHWM") - self._before)
 
 
 def _status(key: str) -> int:
