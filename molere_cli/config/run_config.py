@@ -165,6 +165,8 @@ def completed(settings: Mapping[str, Any], *, source: str) -> dict[str, Any]:
     known.setdefault("preprocessing", "dataset")  # the one that there was then
     if settings.get("image_size") is not None:
         known.setdefault("crop_mode", "center")  # as images from files were tested then
+    if settings.get("freeze_backbone"):
+        known.setdefault("cache_features", False)  # images were augmented then
     if split == "start":  # the one way there was for MOLERE then
         known["split"] = NO_START
     try:

@@ -205,6 +205,13 @@ class ClassifierSettings(Section):
     backbone_option: KeyValues = Field({}, description="Option of the backbone.")
     init_from: Path | None = Field(None, description="Start the classifier from this .safetensors file.")
     freeze_backbone: bool = Field(False, description="Train the classification layer alone (linear probing).")
+    cache_features: bool = Field(
+        True,
+        description=(
+            "Under --freeze-backbone, pass each image through the backbone once, unaugmented, and keep its "
+            "features, also for later commands."
+        ),
+    )
     epochs: int = Field(40, description="Passes over the training examples.", ge=1, le=MAX_EPOCHS)
     batch_size: int = Field(64, description="Training examples a step.", ge=2, le=MAX_BATCH_SIZE)
     accumulate: int = Field(
@@ -251,9 +258,10 @@ class ClassifierSettings(Section):
     )
 
     def without_effect(self, in_play: InPlay) -> dict[str, str]:
+        idle = {} if self.freeze_backbone else {"cache_features": " without --freeze-backbone"}
         if self.schedule == "step":
-            return {}
-        return {"lr_decay_epochs": f" and --schedule {self.schedule}; use --schedule step or leave it out"}
+            return idle
+        return idle | {"lr_decay_epochs": f" and --schedule {self.schedule}; use --schedule step or leave it out"}
 
 
 class SelectionSettings(Section):

@@ -1,7 +1,8 @@
 """Batches by position: augmented for training, plain for evaluation.
 
 `InMemoryFeed` holds all images as one uint8 tensor on the device. `StreamedFeed` decodes in worker
-processes, with torchvision's transforms, and keeps no more than a few batches in memory.
+processes, with torchvision's transforms, and keeps no more than a few batches in memory. `FeatureFeed` has
+the features of a frozen backbone in place of images.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import copy
 import functools
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from threading import Thread
@@ -33,8 +34,8 @@ CACHED_PIXELS = 2**21 // 12
 
 
 class Batch(NamedTuple):
-    """positions: int64 (B,) in the set; images: float32 (B, 3, H, W), normalised, channels last;
-    labels: int64 (B,). All on the device.
+    """positions: int64 (B,) in the set; images: float32 (B, 3, H, W), normalised, channels last, or, where a
+    frozen backbone's features are kept, those, float32 (B, D); labels: int64 (B,). All on the device.
 
     whole_positions: of a batch that several ranks share, those of all of them, None for one that is whole."""
 
@@ -54,7 +55,8 @@ class FeedSettings:
     """How images become batches; `image_size` is (height, width) after resizing by `crop_mode`
     (`DataSettings.crop_mode`). rand_augment, random_erasing: what is done to training images beside
     `augment`, as in `DataSettings`. pretrained: in place of `crop_mode`, as the weights that a classifier
-    starts from expect images; its size, mean and std are those here. ranks: who shares training batches."""
+    starts from expect images; its size, mean and std are those here. ranks: who shares training batches.
+    features: what gives float32 (N, D) for examples, where batches have features in place of images."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -67,6 +69,7 @@ class FeedSettings:
     rand_augment: int | None = None
     random_erasing: float = 0.0
     ranks: Ranks = ALONE
+    features: Callable[[Examples], Tensor] | None = None
 
     def plain(self) -> FeedSettings:
         """Those of images that nothing is done to at random."""
@@ -86,6 +89,8 @@ class FeedSettings:
         """
         if self.device.type != "cpu":
             return 512
+        if self.features is not None:
+            return 1024
         height, width = self.image_size
         return min(1024, max(16, 2**16 // (height * width)))
 
@@ -108,6 +113,8 @@ class Feed(Protocol):
 
 def make_feed(examples: Examples, settings: FeedSettings) -> Feed:
     """The feed that fits where the images are."""
+    if settings.features is not None:
+        return FeatureFeed(settings.features(examples), examples.labels, settings)
     if not isinstance(examples.images, Tensor):
         return StreamedFeed(examples.images, examples.labels, settings)
     by_image = settings.rand_augment is not None or settings.random_erasing
@@ -217,6 +224,32 @@ class InMemoryFeed:
             on_device_B = sent(positions_B, self.settings.device)
             images = normalize(self.store.plain(on_device_B), self.settings)
             yield Batch(on_device_B, images, self.labels[on_device_B])
+
+
+class FeatureFeed:
+    """The features of all images on the device, float32 (N, D), which nothing is done to at random."""
+
+    def __init__(self, features: Tensor, labels: Tensor, settings: FeedSettings) -> None:
+        self.settings = settings
+        self.features = features.to(settings.device)
+        self.labels = labels.to(settings.device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def training(self, batches: Sequence[Tensor], *, seed: int, start: int = 0) -> Iterator[Batch]:
+        ranks = self.settings.ranks
+        for positions_B in batches[start:]:
+            on_device_B = sent(positions_B, self.settings.device)
+            batch = self._at(on_device_B[ranks.part(len(positions_B))])
+            yield batch._replace(whole_positions=on_device_B if ranks.are_several else None)
+
+    def evaluation(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        for positions_B in batches:
+            yield self._at(sent(positions_B, self.settings.device))
+
+    def _at(self, positions: Tensor) -> Batch:
+        return Batch(positions, self.features[positions], self.labels[positions])
 
 
 class StreamedFeed:

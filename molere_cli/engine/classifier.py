@@ -9,7 +9,7 @@ Shapes: B examples, C classes, D features.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -52,6 +52,7 @@ class Output(NamedTuple):
 
 class Classifier:
     """A backbone on a device. `module` is the plain network, as it is saved; `head` its classification layer.
+    Passes take images, or after `take_features` what the backbone has made of them.
 
     freeze_backbone: only the classification layer trains; all else keeps its parameters and its running
     statistics, and has no dropout. ranks: who trains it; of a pass in training mode each has a part of the
@@ -81,13 +82,50 @@ class Classifier:
         self.module = module.to(device).to(memory_format=torch.channels_last)
         self.device = device
         self.precision = precision
+        self.feature_dim: int | None = None
+        """The length of the features that passes take in place of images; None where they take images."""
+        self._run_as(self.module)
+
+    def _run_as(self, network: nn.Module) -> None:
+        """Have passes run all of the module, or its head alone."""
+        self._network = network
         # By name, as `functional_call` takes them; of what is frozen no gradient is ever asked.
-        self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        self._places = tensor_places(module)
+        self.parameters = {n: p for n, p in network.named_parameters() if p.requires_grad}
+        self._places = tensor_places(network)
+
+    def take_features(self, image_size: tuple[int, int]) -> bool:
+        """From now on have passes take features, as `whole_pass` gives them, in place of images: of a frozen
+        backbone they are always the same. `module` stays whole.
+
+        Returns:
+            Whether that can be: not where logits are more than what the classification layer makes of its
+            input, as a trial shows.
+        """
+        generator = torch.Generator().manual_seed(0)
+        whole = self.whole_pass(torch.randn(2, 3, *image_size, generator=generator).to(self.device))
+        assert whole.features is not None
+        self._run_as(self.head)
+        with suppress(RuntimeError):
+            logits_BC = self.predict(whole.features).logits
+            if logits_BC.shape == whole.logits.shape and torch.allclose(
+                logits_BC, whole.logits, rtol=1e-4, atol=1e-5
+            ):
+                self.feature_dim = whole.features.shape[1]
+                return True
+        self._run_as(self.module)
+        return False
+
+    @torch.inference_mode()
+    def whole_pass(self, images: Tensor) -> Output:
+        """What the backbone makes of images (B, D) and the logits of its head, by the whole network in eval
+        mode, whatever passes take."""
+        with kept_modes(self.module):
+            self.module.eval()
+            return self._output(self.module, images, with_features=True)
 
     def train(self) -> None:
         """Go into training mode, but for what is frozen."""
-        self.module.train(not self._freeze_backbone)
+        self._network.train(not self._freeze_backbone)
         self.head.train()
 
     def chunks(self, number: int, *, num_whole: int) -> list[slice]:
@@ -106,7 +144,7 @@ class Classifier:
     @cached_property
     def has_no_cross_example_ops(self) -> bool:
         """Whether a step of it can be followed (`layer_rule`)."""
-        return has_no_cross_example_ops(self.module)
+        return has_no_cross_example_ops(self._network)
 
     def forward(
         self, images: Tensor, *, with_features: bool = False, trace: StepTrace | None = None
@@ -118,10 +156,10 @@ class Classifier:
         """
         if trace is None:
             with self.shared_statistics():
-                return self._output(self.module, images, with_features=with_features)
+                return self._output(self._network, images, with_features=with_features)
         return trace.forward(
             lambda copies: self._output(partial(self._call, copies), images, with_features=with_features),
-            self.module,
+            self._network,
             len(images),
         )
 
@@ -134,7 +172,7 @@ class Classifier:
     @torch.no_grad()
     def meta_forward(self, images: Tensor, *, with_features: bool = False) -> Output:
         """A forward pass as `validation_gradient` takes it, without the gradient."""
-        deterministic = deterministic_layers(self.module)
+        deterministic = deterministic_layers(self._network)
         with isolated_randomness(self.device), deterministic, self.shared_statistics():
             return self._by_chunks(images, len(images), with_features=with_features)
 
@@ -154,9 +192,9 @@ class Classifier:
     @torch.inference_mode()
     def predict(self, images: Tensor, *, with_features: bool = False) -> Output:
         """A forward pass in eval mode, of this process alone."""
-        with kept_modes(self.module):
-            self.module.eval()
-            return self._output(self.module, images, with_features=with_features)
+        with kept_modes(self._network):
+            self._network.eval()
+            return self._output(self._network, images, with_features=with_features)
 
     def validation_gradient(
         self,
@@ -180,7 +218,7 @@ class Classifier:
         num_whole = num_whole or len(labels)
         sums: list[Tensor] = []
         for chunk in self.chunks(len(labels), num_whole=num_whole):
-            deterministic = deterministic_layers(self.module)
+            deterministic = deterministic_layers(self._network)
             with isolated_randomness(self.device), deterministic, self.shared_statistics(), self._autocast():
                 # Batch norm on batch statistics writes its running ones; these it may have.
                 tensors = {**stand_ins, **self._buffer_copies()}
@@ -254,7 +292,7 @@ class Classifier:
         of a module that is used twice twice, and leaves the second stand-in behind.
         """
         everywhere = {place: value for name, value in tensors.items() for place in self._places[name]}
-        output: Tensor = functional_call(self.module, everywhere, (images,), tie_weights=False)
+        output: Tensor = functional_call(self._network, everywhere, (images,), tie_weights=False)
         return output
 
     def shared_statistics(self) -> AbstractContextManager[object]:
@@ -262,7 +300,7 @@ class Classifier:
         return shared_batch_norm(self.ranks) if self.ranks.are_several else nullcontext()
 
     def _buffer_copies(self) -> dict[str, Tensor]:
-        return {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        return {name: buffer.clone() for name, buffer in self._network.named_buffers()}
 
     def _autocast(self, *, cache_enabled: bool = True) -> torch.autocast:
         return torch.autocast(

@@ -140,7 +140,7 @@ class Reweighting:
             own_log_weights = self.reweighter(
                 ReweighterInput(
                     positions=step.batch.positions,
-                    images=step.batch.images,
+                    images=step.batch.images if self.classifier.feature_dim is None else None,
                     labels=step.batch.labels,
                     features=step.features,
                     losses=step.losses.detach(),

@@ -398,7 +398,8 @@ class ReweighterRequest:
 class ReweighterInput:
     """A batch as the reweighter sees it; all detached from the classifier.
 
-    positions: int64 (B,) in the pool; images: float32 (B, 3, H, W), normalised and augmented;
+    positions: int64 (B,) in the pool; images: float32 (B, 3, H, W), normalised and augmented, or None where
+    a frozen backbone's features are kept in their place and the spec has no `needs_images`;
     labels: int64 (B,); features: float32 (B, D) or None; losses: float32 (B,), nan under `--accumulate` if
     the spec needs none. hardness_rank: float32 (B,) or None, the place in the class by hardness, in (0, 1),
     0 = hardest: by the split's scores, or by the run so far where it was made without.
@@ -407,7 +408,7 @@ class ReweighterInput:
     """
 
     positions: Tensor
-    images: Tensor
+    images: Tensor | None
     labels: Tensor
     features: Tensor | None
     losses: Tensor
@@ -424,7 +425,7 @@ class ReweighterSpec(Spec):
     more than it would in a pool of nothing but what the validation set represents
     (`TargetSet.represented_fraction`).
     needs_warmup: whether it starts from nothing, and so does well to wait for the network's first epochs.
-    needs_losses: whether `ReweighterInput.losses` is looked at; else, and without features, a step under
+    needs_images: whether `ReweighterInput.images` is looked at. needs_losses: whether `losses` is; else, and without features, a step under
     `--accumulate` costs a forward pass less.
     """
 
@@ -435,6 +436,7 @@ class ReweighterSpec(Spec):
     weight_bound: float | None = None
     needs_warmup: bool = True
     options: Reference[type[Options]] = Reference(Options)
+    needs_images: bool = False
     needs_features: bool = False
     needs_losses: bool = True
     needs_hardness: bool = False

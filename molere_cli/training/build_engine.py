@@ -30,6 +30,7 @@ from molere_cli.methods.splitter import FeaturesSplitter, ImageSplitter
 from molere_cli.methods.weight_limits import why_nothing_is_learned
 from molere_cli.registry.specs import BackboneRequest, Examples, MethodSpec, ReweighterRequest
 from molere_cli.splits.split_file import Split, SplitInfo
+from molere_cli.training.frozen_features import with_features
 from molere_cli.training.input_preprocessing import described, feed_settings, input_of_weights
 
 
@@ -56,6 +57,7 @@ def build_engine(
     split: Split | None = None,
     ranks: Ranks = ALONE,
     note: Callable[[str], None] | None = None,
+    blank_features: bool = False,
 ) -> Engine:
     """Build classifier, optimizer, method and loop; every network starts from a seed of its own.
 
@@ -64,10 +66,18 @@ def build_engine(
         split: what `in_validation` is of, with its scores and what it represents.
         ranks: the processes that train it together.
         note: told what a user should know of how the classifier starts, and what a method has to say.
+        blank_features: where features would be kept, have zeros instead, and look at no image.
     """
     plan = plan.for_pool(len(data.dataset.pool))
     context = training_context(
-        plan, data, in_validation, validation=validation, split=split, ranks=ranks, note=note
+        plan,
+        data,
+        in_validation,
+        validation=validation,
+        split=split,
+        ranks=ranks,
+        note=note,
+        blank_features=blank_features,
     )
     method = make_method(plan.method, context)
     check_chunks(plan.config, method, num_ranks=ranks.size)
@@ -126,6 +136,7 @@ def training_context(
     split: Split | None = None,
     ranks: Ranks = ALONE,
     note: Callable[[str], None] | None = None,
+    blank_features: bool = False,
 ) -> TrainingContext:
     """What a method is built from: the pool's feed, classifier and optimizer, and how to make the rest."""
     config = plan.config
@@ -136,6 +147,8 @@ def training_context(
     if note is not None and input_of_weights(plan) is not None:
         note(f"images become the input that the weights expect: {described(settings)}")
     classifier = make_classifier(plan, data, settings.image_size, ranks=ranks, note=note)
+    note = note or (lambda message: None)
+    settings = with_features(plan, classifier, settings, ranks=ranks, note=note, blank=blank_features)
     return TrainingContext(
         config=config,
         options=plan.method_options,
@@ -150,10 +163,12 @@ def training_context(
         validation_feed=None if validation is None else make_feed(validation, settings),
         split=split,
         reweighter=plan.reweighter,
-        make_classifier=partial(make_classifier, plan, data, settings.image_size),
+        make_classifier=partial(
+            make_classifier, plan, data, settings.image_size, takes_features=settings.features is not None
+        ),
         make_reweighter=partial(_make_reweighter, plan, data, classifier, settings.image_size, split),
         make_splitter=partial(_make_splitter, plan, data, classifier, settings.image_size),
-        note=note or (lambda message: None),
+        note=note,
     )
 
 
@@ -164,6 +179,7 @@ def make_classifier(
     *,
     ranks: Ranks = ALONE,
     note: Callable[[str], None] | None = None,
+    takes_features: bool = False,
 ) -> Classifier:
     """The classifier as it is before training: random, or from the file that the configuration names.
 
@@ -187,6 +203,8 @@ def make_classifier(
             "--freeze-backbone keeps features that are random here; give --init-from, or a backbone with "
             "pretrained ones"
         )
+    if takes_features:
+        classifier.take_features(image_size)
     return classifier
 
 
@@ -223,6 +241,8 @@ def make_empty_classifier(
 
 
 def _feature_dim(classifier: Classifier, image_size: tuple[int, int]) -> int:
+    if classifier.feature_dim is not None:
+        return classifier.feature_dim
     images = torch.zeros(2, 3, *image_size, device=classifier.device)
     features = classifier.predict(images, with_features=True).features
     assert features is not None

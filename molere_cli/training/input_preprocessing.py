@@ -26,7 +26,11 @@ def feed_settings(plan: Plan, data: LoadedDataset) -> FeedSettings:
             cannot be read.
     """
     config, dataset = plan.config, data.dataset
-    augment = dataset.augment if config.data.augment == "auto" else config.data.augment
+    augment = config.data.augment
+    if augment == "auto":
+        # Features of images as they are can be kept.
+        keeps = config.classifier.freeze_backbone and config.classifier.cache_features
+        augment = "none" if keeps else dataset.augment
     more: dict[str, Any] = {
         "rand_augment": config.data.rand_augment,
         "random_erasing": config.data.random_erasing,

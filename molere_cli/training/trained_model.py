@@ -16,6 +16,7 @@ from molere_cli.foundation.locks import Note
 from molere_cli.registry.registry import Registry
 from molere_cli.runs.run_directory import RunDir
 from molere_cli.training.build_engine import make_empty_classifier
+from molere_cli.training.frozen_features import with_features
 from molere_cli.training.input_preprocessing import feed_settings, recorded_settings
 from molere_cli.training.run_identity import check_fingerprint
 
@@ -37,7 +38,7 @@ def load_for_evaluation(
     settings = _settings_of(run, plan) or feed_settings(plan, data)
     classifier = make_empty_classifier(plan, data.num_classes, settings.image_size)
     run.read_checkpoint(partial(load_averaged if average else load_classifier, classifier.module), note=note)
-    return plan, data, classifier, settings
+    return plan, data, classifier, with_features(plan, classifier, settings, note=note)
 
 
 def plan_of(run: RunDir, registry: Registry) -> Plan:
@@ -73,7 +74,7 @@ def load_alone(
     class_names = environment["class_names"]
     classifier = make_empty_classifier(plan, len(class_names), settings.image_size)
     run.read_checkpoint(partial(load_averaged if average else load_classifier, classifier.module), note=note)
-    return plan, classifier, class_names, settings
+    return plan, classifier, class_names, with_features(plan, classifier, settings, note=note)
 
 
 def _settings_of(run: RunDir, plan: Plan) -> FeedSettings | None:

@@ -42,6 +42,7 @@ def register_reweighters(register: Callable[[ReweighterSpec], None]) -> None:
             build="molere_reweighters.image:ImageReweighter",
             lr=1e-3,
             options="molere_reweighters.image:ImageOptions",
+            needs_images=True,
             needs_losses=False,
         )
     )

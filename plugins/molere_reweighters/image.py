@@ -42,6 +42,7 @@ class ImageReweighter(nn.Module):
         self.head = zero_linear(2 * width * 2 * 2 + self.num_classes)
 
     def forward(self, batch: ReweighterInput) -> Tensor:
+        assert batch.images is not None, "the spec needs them"
         features_BD = self.body(batch.images)
         if self.num_classes:
             features_BD = join_label(features_BD, batch.labels, num_classes=self.num_classes)
