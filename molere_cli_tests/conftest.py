@@ -72,6 +72,14 @@ def one_thread():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What tests keep between commands goes where it is of no use to the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOLERE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def read_once():
     """What is installed, and what Typer makes of the commands, stays the same: both are read once, where each
     command reads them anew, for a third of what a small command takes."""

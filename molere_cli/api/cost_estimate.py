@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from molere_cli.api.run_schedule import Schedule
 from molere_cli.config.plan import Plan
 from molere_cli.data.feed import Feed, batches_in_order, make_feed
 from molere_cli.data.source import LoadedDataset, load_dataset
+from molere_cli.engine.classifier import Output
 from molere_cli.engine.memory import PeakMemory
 from molere_cli.hardness.hardness_scores import erm_plan
 from molere_cli.registry.specs import Examples
 from molere_cli.splits.quota import random_split
 from molere_cli.training.build_engine import Engine, build_engine
+from molere_cli.training.frozen_features import FrozenFeatures
 from molere_cli.training.model_selection import check_selection
 
 TIMED_STEPS = 3
@@ -97,7 +101,7 @@ def _of_a_run(plan: Plan, data: LoadedDataset) -> tuple[float, int, float | None
     mask = None
     if plan.needs_split:
         mask = random_split(data.dataset.pool.labels, delta=config.split.delta, seed=0)
-    engine = build_engine(replace(plan, config=config), data, mask)
+    engine = build_engine(replace(plan, config=config), data, mask, blank_features=True)
     memory = PeakMemory(plan.device)
     memory.start()
     epoch, steps_in_epoch = _epoch_seconds(engine)
@@ -106,6 +110,11 @@ def _of_a_run(plan: Plan, data: LoadedDataset) -> tuple[float, int, float | None
     sets = dict(data.test_sets())
     looks = {name: _pass_seconds(engine, examples) for name, examples in sets.items()}
     seconds = classifier.epochs * epoch + sum(looks.values()) + _feed_seconds(engine, engine.feed)
+    if isinstance(features := engine.feed_settings.features, FrozenFeatures):
+        # As if the cache had none of them.
+        seconds += sum(
+            _backbone_seconds(engine, features, each) for each in (data.dataset.pool, *sets.values())
+        )
     if selection.needs_tuning:
         seconds += classifier.epochs * looks["tuning"]
     if plan.config.machine.eval_interval:
@@ -161,12 +170,16 @@ def _pass_seconds(engine: Engine, examples: Examples) -> float:
     return _feed_seconds(engine, make_feed(examples, engine.feed_settings.plain()))
 
 
-def _feed_seconds(engine: Engine, feed: Feed) -> float:
+def _backbone_seconds(engine: Engine, features: FrozenFeatures, examples: Examples) -> float:
+    return _feed_seconds(engine, features.feed(examples), engine.classifier.whole_pass)
+
+
+def _feed_seconds(engine: Engine, feed: Feed, run: Callable[[Tensor], Output] | None = None) -> float:
     """Of a pass without gradients, by its second batch, or the only one."""
-    batches = batches_in_order(feed)
+    batches, run = batches_in_order(feed), run or engine.classifier.predict
     ends = [time.perf_counter()]
     for batch in feed.evaluation(batches[:3]):
-        engine.classifier.predict(batch.images)
+        run(batch.images)
         _wait(engine)
         ends.append(time.perf_counter())
     if len(batches) == 1:

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from molere_cli import __version__
+from molere_cli.commands.cache import cache
 from molere_cli.commands.compare import compare
 from molere_cli.commands.evaluate import evaluate
 from molere_cli.commands.help import EXAMPLES, ShortHelp, examples
@@ -85,7 +86,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find the hard examples of a dataset, and train on them by learned reweighting.",
 )
-core_commands: tuple[Callable[..., None], ...] = (*(train, split, evaluate, compare, predict, plugins),)
+core_commands: tuple[Callable[..., None], ...] = (
+    *(train, split, evaluate, compare, predict, plugins, cache),
+)
 for name, function in zip(CORE_COMMANDS, core_commands, strict=True):
     app.command(name, cls=ShortHelp, epilog=examples(*EXAMPLES[name]))(function)
 

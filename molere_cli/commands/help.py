@@ -32,6 +32,7 @@ EXAMPLES = {
         "molere predict runs/digits-erm-s0 new --csv found.csv",
     ),
     "plugins": ("molere plugins", "molere plugins backbones --filter 'vit*'"),
+    "cache": ("molere cache", "molere cache --clear"),
 }
 """Two of every command, as typed."""
 

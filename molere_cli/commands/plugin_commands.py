@@ -9,7 +9,7 @@ from typer.main import get_group
 
 from molere_cli.registry.registry import Registry
 
-CORE_COMMANDS = ("train", "split", "eval", "compare", "predict", "plugins")
+CORE_COMMANDS = ("train", "split", "eval", "compare", "predict", "plugins", "cache")
 
 
 class PluginCommand(NamedTuple):

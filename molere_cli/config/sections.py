@@ -261,7 +261,9 @@ class ClassifierSettings(Section):
         idle = {} if self.freeze_backbone else {"cache_features": " without --freeze-backbone"}
         if self.schedule == "step":
             return idle
-        return idle | {"lr_decay_epochs": f" and --schedule {self.schedule}; use --schedule step or leave it out"}
+        return idle | {
+            "lr_decay_epochs": f" and --schedule {self.schedule}; use --schedule step or leave it out"
+        }
 
 
 class SelectionSettings(Section):

@@ -35,8 +35,8 @@ def image_digests(examples: Examples) -> list[bytes]:
 
 
 def _of_reader(reader: ImageReader, position: int) -> bytes:
-    while isinstance(reader, ReaderSubset):
-        reader, position = reader.reader, int(reader.positions[position])
+    if isinstance(reader, ReaderSubset):
+        return _of_reader(reader.reader, int(reader.positions[position]))
     if not isinstance(reader, EncodedReader):
         pixels = reader.read(position).contiguous()
         return _digest(str(tuple(pixels.shape)).encode(), pixels.numpy().data)

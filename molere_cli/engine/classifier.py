@@ -115,6 +115,11 @@ class Classifier:
         self._run_as(self.module)
         return False
 
+    def blank(self, image_size: tuple[int, int]) -> Tensor:
+        """Two of what passes take, all zeros: images of (height, width), or features."""
+        shape = (3, *image_size) if self.feature_dim is None else (self.feature_dim,)
+        return torch.zeros(2, *shape, device=self.device)
+
     @torch.inference_mode()
     def whole_pass(self, images: Tensor) -> Output:
         """What the backbone makes of images (B, D) and the logits of its head, by the whole network in eval
@@ -347,10 +352,9 @@ def build_classifier(
     )
     height, width = request.image_size
     # A trial on two blank images, so that what cannot work is known before anything is trained.
-    images = torch.zeros(2, 3, height, width, device=device)
     with spec.watched("forward"):
         try:
-            logits = classifier.predict(images).logits
+            logits = classifier.predict(classifier.blank(request.image_size)).logits
         except RuntimeError as error:
             size = f"{height} x {width}"
             raise TrainingError(

@@ -54,6 +54,22 @@ class StoredFeatures:
     num_images: int
     num_bytes: int
 
+    @property
+    def backbone(self) -> str:
+        """The name of the network, `?` where that cannot be read."""
+        return str(self.about.get("backbone", "?"))
+
+    @property
+    def input(self) -> str:
+        """The size of its images, `?` where that cannot be read."""
+        input = self.about.get("input")
+        size = input.get("image_size") if isinstance(input, dict) else None
+        return " x ".join(map(str, size)) if isinstance(size, list) else "?"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**vars(self), "path": str(self.path)}
+
 
 class FeatureStore:
     """The features that are made in one way."""

@@ -425,8 +425,8 @@ class ReweighterSpec(Spec):
     more than it would in a pool of nothing but what the validation set represents
     (`TargetSet.represented_fraction`).
     needs_warmup: whether it starts from nothing, and so does well to wait for the network's first epochs.
-    needs_images: whether `ReweighterInput.images` is looked at. needs_losses: whether `losses` is; else, and without features, a step under
-    `--accumulate` costs a forward pass less.
+    needs_images: whether `ReweighterInput.images` is looked at. needs_losses: whether `losses` is; else, and
+    without features, a step under `--accumulate` costs a forward pass less.
     """
 
     kind = "reweighter"

@@ -241,10 +241,7 @@ def make_empty_classifier(
 
 
 def _feature_dim(classifier: Classifier, image_size: tuple[int, int]) -> int:
-    if classifier.feature_dim is not None:
-        return classifier.feature_dim
-    images = torch.zeros(2, 3, *image_size, device=classifier.device)
-    features = classifier.predict(images, with_features=True).features
+    features = classifier.predict(classifier.blank(image_size), with_features=True).features
     assert features is not None
     return features.shape[1]
 

@@ -27,6 +27,7 @@ from molere_cli.foundation.stopping import stop_if_asked
 from molere_cli.registry.specs import Examples
 from molere_cli.training.run_environment import describe_input, versions
 
+AGAIN = "the frozen backbone sees every image again in every epoch"
 AT_ONCE = 4096
 """Images whose features are written together: what a stopped command has lost at most."""
 _OF_THIS_PROCESS: dict[tuple[str, int], tuple[weakref.ref[Any], Tensor]] = {}
@@ -62,7 +63,7 @@ class FrozenFeatures:
         self._own: dict[int, tuple[Any, Tensor]] = {}
 
     def __call__(self, examples: Examples) -> Tensor:
-        """Raises ImageError for a picture that cannot be read, TrainingError for features that are not finite."""
+        """Raises ImageError if a picture cannot be read, TrainingError if features are not finite."""
         dim = self._classifier.feature_dim
         assert dim is not None
         if self._blank:
@@ -85,18 +86,21 @@ class FrozenFeatures:
         found = self._from_first(self._ranks.decided(lambda: _packed(self._store.find(names, dim))))
         missing = {name: position for position, name in enumerate(names) if name not in found}
         if missing:
-            self._note(f"one pass of {len(missing):,} images through {self._name}, whose features are kept")
-        keeps, feed = True, self.feed(examples) if missing else None
-        positions = torch.tensor(sorted(missing.values()))
-        for part in positions.split(AT_ONCE) if feed is not None else ():
-            features = self._pass(feed, part)
-            of_part = [names[position] for position in part.tolist()]
+            self._note(f"{len(missing):,} images pass through {self._name} once")
+            found |= self._computed(examples, names, sorted(missing.values()))
+        return torch.stack([found[name] for name in names])
+
+    def _computed(self, examples: Examples, names: list[bytes], missing: list[int]) -> dict[bytes, Tensor]:
+        found, keeps, feed = dict[bytes, Tensor](), True, self.feed(examples)
+        for positions in torch.tensor(missing).split(AT_ONCE):
+            features = self.computed(feed, positions)
+            of_part = [names[position] for position in positions.tolist()]
             found |= zip(of_part, features, strict=True)
             keeps = keeps and self._kept(of_part, features)
-        size = len(names) * dim * 4 / 2**20
-        if missing and keeps:
-            self._note(f"features of {len(missing):,} images are in {self._store.path}: {size:.1f} MiB")
-        return torch.stack([found[name] for name in names])
+        if keeps:
+            size = sum(row.nbytes for row in found.values()) / 2**20
+            self._note(f"their features are in {self._store.path}, {size:.1f} MiB; `molere cache` lists all")
+        return found
 
     def _from_first(self, packed: tuple[list[str], Tensor]) -> dict[bytes, Tensor]:
         names, features = packed
@@ -106,7 +110,12 @@ class FrozenFeatures:
         """The images themselves, as the backbone takes them."""
         return make_feed(examples, self._settings)
 
-    def _pass(self, feed: Feed, positions: Tensor) -> Tensor:
+    def computed(self, feed: Feed, positions: Tensor) -> Tensor:
+        """The features of some images of a feed, by a pass through the backbone.
+
+        Raises:
+            TrainingError: they are not finite.
+        """
         shared = len(positions) >= self._ranks.size
         own = positions[self._ranks.part(len(positions))] if shared else positions
         parts = []
@@ -183,13 +192,10 @@ def with_features(
     if not (plan.config.classifier.freeze_backbone and plan.config.classifier.cache_features):
         return settings
     if (reason := _why_images_are_needed(plan, settings)) is not None:
-        note(f"the frozen backbone sees every image again in every epoch: {reason}")
+        note(f"{AGAIN}: {reason}")
         return settings
     if not classifier.take_features(settings.image_size):
-        note(
-            "the frozen backbone sees every image again in every epoch: what follows its classification layer "
-            "is a part of the network"
-        )
+        note(f"{AGAIN}: more than a classification layer makes its logits of its features")
         return settings
     about = how_made(plan, classifier, settings)
     made = FrozenFeatures(classifier, settings, about, ranks=ranks, note=note, blank=blank)

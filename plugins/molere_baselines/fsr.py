@@ -245,9 +245,8 @@ def last_linear(context: TrainingContext) -> nn.Linear:
     classifier = context.classifier
     layer = classifier.head
     if isinstance(layer, nn.Linear):
-        height, width = context.feed.settings.image_size
-        images = torch.zeros(2, 3, height, width, device=classifier.device, dtype=layer.weight.dtype)
-        output = classifier.predict(images, with_features=True)
+        images = classifier.blank(context.feed.settings.image_size)
+        output = classifier.predict(images.to(layer.weight.dtype), with_features=True)
         assert output.features is not None
         with torch.no_grad():
             logits = F.linear(output.features, layer.weight, layer.bias)

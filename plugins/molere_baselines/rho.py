@@ -95,7 +95,9 @@ class RhoLoss(Method):
         logits = self.context.classifier.meta_forward(batch.images).logits
         losses_B = F.cross_entropy(logits, batch.labels, reduction="none")
         chosen = top_reducible(losses_B, self._irreducible_N[batch.positions], fraction=self.options.fraction)
-        images = batch.images[chosen].contiguous(memory_format=torch.channels_last)
+        images = batch.images[chosen]
+        if images.dim() == 4:  # not the features of a frozen backbone
+            images = images.contiguous(memory_format=torch.channels_last)
         return Batch(batch.positions[chosen], images, batch.labels[chosen])
 
     def weights(self, step: Step) -> Tensor | None:
