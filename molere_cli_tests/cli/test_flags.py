@@ -31,6 +31,7 @@ BASES = {
     "submit": ["--method", "erm", "--dataset", "folder:nowhere", "--out", "out"],  # which is refused
     "predict": ["nowhere", "nothing.png"],
     "plugins": [],
+    "cache": [],
     "demo": ["--seeds", "none"],
 }
 # `plugins --filter` takes any text.
