@@ -6,9 +6,9 @@ Each draw takes other training examples; test sets are whole, and their labels c
 
 - people's labels: 25 classes of CIFAR-100 as people labelled them (CIFAR-100N), a quarter wrong; and the
   same, clean. Accuracy.
-- rho: two classes of CIFAR-100, another pair in each draw. Of the one class a fraction rho of the images are as
-  they are and the others negatives (255 less the pixel), of the other class the other way round; in the test
-  set half and half. Accuracy in the worst of the four groups.
+- rho: two classes of CIFAR-100, another pair in each draw. Of the one class a fraction rho of the images stay
+  as they are and the others become negatives (255 less the pixel), of the other class the other way round; in
+  the test set half and half. Accuracy in the worst of the four groups.
 - clothing: 17 classes of photographs, the largest 40 times the smallest. Recall, averaged over classes.
 """
 
@@ -132,8 +132,8 @@ def main() -> None:
     options = harness.parse(parser, quick={"draws": 2, "number": 300})
     harness.print_header(
         "Heads on frozen features",
-        f"tf_efficientnet_lite0 (ImageNet) at 64 px, clothing at 96; mean over {options.draws} draws, and less "
-        "ERM paired by draw with its 95% interval (Student's t)",
+        f"tf_efficientnet_lite0 (ImageNet) at 64 px, clothing at 96; mean over {options.draws} draws, and "
+        "less ERM, paired by draw with its 95% interval (Student's t)",
     )
     train, test = cifar100("train"), cifar100("test")
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

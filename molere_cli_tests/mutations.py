@@ -38,7 +38,11 @@ NEAREST = {
     "response": ("unit/test_hypergradient.py", "unit/test_printed_step.py"),
     "reweighting": ("unit/test_hypergradient.py", "unit/test_training.py", "unit/test_layer_rule.py"),
     "splitter": ("unit/test_splitter.py", "unit/test_molere.py"),
-    "validation_batches": ("unit/test_training.py", "reliability/test_resume.py"),
+    "validation_batches": (
+        "unit/test_validation_batches.py",
+        "unit/test_training.py",
+        "reliability/test_resume.py",
+    ),
     "weight_limits": ("unit/test_weight_limits.py", "unit/test_training.py", "unit/test_printed_step.py"),
 }
 """Test files by module."""
@@ -113,7 +117,11 @@ MUTATIONS = [
     Mutation(METHODS + "molere.py", "else 1)", "else 0)"),
     Mutation(METHODS + "lrw.py", "self._reweighting.resume_epoch(", "self._reweighting.start_epoch("),
     Mutation(METHODS + "pool_hardness.py", "hardness_ranks(-margins_N", "hardness_ranks(margins_N"),
-    Mutation(METHODS + "pool_hardness.py", "if not self._follows or not", "if not"),
+    Mutation(
+        METHODS + "pool_hardness.py",
+        "if not self._follows:\n            return\n        margins_B",
+        "margins_B",
+    ),
     Mutation(METHODS + "auxiliary.py", '"drawn", epoch)', '"drawn")'),
     Mutation(METHODS + "auxiliary.py", "replacement=True", "replacement=False"),
 ]

@@ -51,7 +51,7 @@ class PoolHardness:
 
     def start_epoch(self) -> None:
         """Look anew at what has been seen, if the run is followed."""
-        if not self._follows or not self._num_seen_N.any():
+        if not self._num_seen_N.any():  # never, unless it is followed
             return
         margins_N = self._margin_sum_N / self._num_seen_N.clamp_min(1)
         ranks_N = hardness_ranks(-margins_N, self._labels_N)

@@ -722,3 +722,16 @@ def test_clean_labels_reach_a_method_where_there_is_label_noise(registry):
     assert torch.equal(noisy.clean_labels, tiny_examples(TINY_SIZE, seed=0).labels)
     assert not torch.equal(noisy.clean_labels, noisy.labels)
     assert context_of(tiny_config(method="focal"), registry).clean_labels is None
+
+
+def test_a_weighted_fit_draws_anew_each_epoch_and_the_heavy_more_than_once(registry):
+    from molere_cli.engine.method import AuxiliaryFit
+    from molere_cli.methods.auxiliary import FittedERM
+
+    context = context_of(tiny_config(method="focal"), registry)
+    weights = torch.where(torch.arange(TINY_SIZE) < 4, 100.0, 1.0)
+    fit = FittedERM(context, AuxiliaryFit(torch.arange(TINY_SIZE), weights))
+    first, second = fit.before_epoch(0), fit.before_epoch(1)
+    assert len(first) == TINY_SIZE and not torch.equal(first, second)
+    assert torch.equal(first, fit.before_epoch(0))
+    assert int((first < 4).sum()) > 4 * TINY_SIZE // 8

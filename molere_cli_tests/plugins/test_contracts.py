@@ -63,7 +63,10 @@ def test_our_reweighters_keep_the_contract(name):
     check_reweighter(name)
 
 
-SETTINGS = {"rho": {"split": "random", "train_on": "train"}}
+SETTINGS = {
+    "rho": {"split": "random", "train_on": "train"},
+    **{name: {"freeze_backbone": True} for name in ("logreg", "logreg-rare", "logreg-balanced")},
+}
 OPTIONS = {"oracle": {"by": "clean"}, "mbr": {"warmup_epochs": 1}, "fsr": {"warmup_epochs": 1}}
 
 

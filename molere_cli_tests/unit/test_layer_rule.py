@@ -184,3 +184,11 @@ def test_a_weight_that_has_underflowed_to_0_spoils_nothing(engine_of):
     list(engine.loop.epochs())
     assert log_weights.isfinite().all()
     assert log_weights[8:].std() > 0.05
+
+
+def test_a_transformer_with_a_parameter_of_its_own_is_not_known():
+    """Its part of the inner product would be left out."""
+    network = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=3)
+    assert has_no_cross_example_ops(network)
+    network.register_parameter("temperature", nn.Parameter(torch.ones(1)))
+    assert not has_no_cross_example_ops(network)

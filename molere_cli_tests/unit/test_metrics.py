@@ -91,3 +91,8 @@ def test_calibration_and_top_5_are_torchmetrics_of_all_probabilities(num_classes
     one_hot = torch.nn.functional.one_hot(labels, num_classes)
     brier = float((probabilities - one_hot).square().sum(dim=1).mean())
     assert summary["brier"] == pytest.approx(brier, abs=1e-6)
+
+
+def test_a_class_that_is_as_likely_as_the_label_is_not_before_it():
+    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0], [3.0, 1.0, 1.0, 2.0]])
+    assert Predictions.of_logits(logits, torch.tensor([2, 2])).label_place.tolist() == [0, 2]

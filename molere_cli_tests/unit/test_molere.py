@@ -112,3 +112,25 @@ def test_the_splitter_redraws_the_validation_set_at_its_interval_after_warmup(re
     overlap = (sets[2] & sets[1]).sum() / sets[1].sum()
     assert records[2]["split/overlap"] == pytest.approx(float(overlap))
     assert all(record["split/delta"] == 0.25 for record in records)
+
+
+def test_from_a_start_the_splitter_waits_an_epoch_and_each_set_has_an_order_of_its_own(registry):
+    config = tiny_config(
+        method="molere",
+        split="random",
+        delta=0.25,
+        epochs=4,
+        splitter_interval=2,
+        splitter_lr=0.05,
+        **INSTANCE,
+    ).updated(warmup_epochs=0)
+    plan = make_plan(config, registry)
+    data = load_dataset(config.data, registry)
+    split = split_for(plan, data, runs=Path(), progress=NoProgress())
+    engine = engine_on_split(plan, data, split)
+    redrawn, tags = [], []
+    for record in engine.loop.epochs():
+        redrawn.append("split/overlap" in record)
+        tags.append(engine.loop.method.state_dict()["reweighting"]["cycle"]["tag"])
+    assert redrawn == [False, True, False, True]
+    assert tags == [0, 1, 1, 3]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import timm
+from torch import nn
 
 from molere_cli.config.from_flags import configured, swept
 from molere_cli.config.plan import make_plan
@@ -155,3 +156,14 @@ def test_fine_tuning_from_a_run_is_the_recipe(molere, in_tmp):
     config = RunDir(in_tmp / "second").config()
     assert (config["optimizer"], config["layer_decay"], config["epochs"]) == ("adamw", 0.75, 15)
     assert config["lr"] == recipe_settings("finetune", {})["lr"]
+
+
+def test_after_the_warmup_the_cosine_is_where_it_is_without_one():
+    settings = RunConfig.of(epochs=4, lr=0.8, lr_warmup_epochs=2).classifier
+    optimizer = build_optimizer(settings, nn.Linear(2, 2))
+    scheduler = build_scheduler(settings, optimizer)
+    rates = []
+    for epoch in range(4):
+        scheduler.step(epoch)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.008, 0.404, 0.4, 0.8 * (1 + 2**-0.5 * -1) / 2], abs=1e-6)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from molere_cli.data.feed import Batch
 from molere_cli.data.source import load_dataset
-from molere_cli.engine.pool_record import PoolRecord
+from molere_cli.engine.pool_record import EpochTotals, PoolRecord
 from molere_cli.engine.random_state import RandomState
 from molere_cli.engine.step import Step
 from molere_cli.foundation.errors import RunError
@@ -180,3 +180,12 @@ def test_a_checkpoint_of_before_the_scores_resumes_without_them():
     assert resumed.forgetting.isnan().all()
     assert resumed.el2n.isnan().all()
     assert resumed.early_aum.isnan().all()
+
+
+def test_weights_spread_by_the_standard_deviation_of_the_batch_itself():
+    totals = EpochTotals()
+    totals.losses, totals.num_correct = [torch.zeros(2)], [torch.tensor(1)]
+    totals.weights = [torch.tensor([1.0, 3.0])]
+    metrics = totals.metrics()
+    assert (metrics["weights/mean"], metrics["weights/std"]) == (2.0, 1.0)
+    assert metrics["weights/ess"] == pytest.approx(16 / 10 / 2)

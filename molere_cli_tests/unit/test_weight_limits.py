@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from molere_cli.methods.weight_limits import WeightLimits
+from molere_cli.methods.weight_limits import WeightLimits, _Within, weight_limits
 
 LOG_WEIGHTS = st.lists(st.floats(-20, 20), min_size=1, max_size=40)
 
@@ -71,3 +72,21 @@ def test_only_a_cap_of_1_leaves_nothing():
     assert WeightLimits(1.0).leave_nothing
     assert not WeightLimits(1.5).leave_nothing
     assert not WeightLimits().leave_nothing
+
+
+def test_a_bound_stops_what_pushes_outward_and_lets_back_what_has_left():
+    values = torch.tensor([2.0, 2.0, -2.0, -2.0, 0.0], requires_grad=True)
+    _Within.apply(values, 1.0).backward(torch.tensor([-1.0, 1.0, -1.0, 1.0, 1.0]))
+    assert values.grad.tolist() == [0.0, 1.0, -1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(("represents", "cap"), [(0.02, 10.0), (0.25, 4.0), (None, None)])
+def test_no_weight_is_higher_than_what_the_split_represents_or_its_delta_leave(represents, cap):
+    info = SimpleNamespace(represented_fraction=represents, delta=0.1, keeps_base_weight=False)
+    settings = SimpleNamespace(weight_cap=None, weight_floor=None, weight_normalization="mean")
+    context = SimpleNamespace(
+        config=SimpleNamespace(reweighting=settings),
+        split=SimpleNamespace(info=info),
+        reweighter=SimpleNamespace(limits_weights=True),
+    )
+    assert weight_limits(context).cap == (cap if cap is None else pytest.approx(cap))
