@@ -36,6 +36,7 @@ METHODS = {
     "erm": "ERM (AdamW)",
     "jtt": "JTT",
     "logreg": "LogReg",
+    "logreg-robust": "LogReg-Robust",
     "logreg-rare": "LogReg-Rare",
     "logreg-balanced": "LogReg-Balanced",
 }

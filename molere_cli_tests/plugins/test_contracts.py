@@ -65,7 +65,10 @@ def test_our_reweighters_keep_the_contract(name):
 
 SETTINGS = {
     "rho": {"split": "random", "train_on": "train"},
-    **{name: {"freeze_backbone": True} for name in ("logreg", "logreg-rare", "logreg-balanced")},
+    **{
+        name: {"freeze_backbone": True}
+        for name in ("logreg", "logreg-robust", "logreg-rare", "logreg-balanced")
+    },
 }
 OPTIONS = {"oracle": {"by": "clean"}, "mbr": {"warmup_epochs": 1}, "fsr": {"warmup_epochs": 1}}
 

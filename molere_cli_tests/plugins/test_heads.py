@@ -8,6 +8,8 @@ import pytest
 import torch
 from molere_heads.linear_head import Axes, fit, folds_of, log_probabilities, out_of_fold, tuned_l2
 from molere_heads.rare import scores, tilted
+from molere_heads.robust import discriminants, suspects
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from molere_cli.foundation.errors import ConfigError
 from molere_cli_tests.training import (
@@ -129,7 +131,7 @@ def head(**changes):
     return tiny_config(**{"freeze_backbone": True, "method": "logreg", "epochs": 3, **changes})
 
 
-@pytest.mark.parametrize("method", ["logreg", "logreg-rare", "logreg-balanced"])
+@pytest.mark.parametrize("method", ["logreg", "logreg-robust", "logreg-rare", "logreg-balanced"])
 def test_no_step_moves_the_head(method, registry, tmp_path):
     """Whatever the optimizer does to weights without a gradient."""
     once = train_one(head(method=method, epochs=1), registry, tmp_path / "once")
@@ -196,3 +198,34 @@ def test_without_features_it_says_what_it_needs(changes, registry, tmp_path):
     with pytest.raises(ConfigError, match="works on the features of a frozen backbone; add --recipe probe"):
         train_one(head(**changes), registry, tmp_path / "runs")
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").glob("tiny*"))
+
+
+def test_suspects_are_the_planted_labels():
+    features, labels = problem(number=600)
+    wrong = np.random.default_rng(2).permutation(600)[:90]
+    given = labels.copy()
+    given[wrong] = (labels[wrong] + 1) % 4
+    x = Axes.of(features)(features)
+    _, logits = tuned_l2(x, given, 4, folds_of(given, seed=0))
+    found = suspects(np.exp(log_probabilities(logits)), given)
+    planted = np.isin(np.arange(600), wrong)
+    assert found[planted].mean() > 0.8 and found[~planted].mean() < 0.1
+
+
+def test_a_class_does_not_vanish_by_suspicion():
+    """Its logit would be that of a class without examples."""
+    probabilities = np.array([[0.9, 0.1]] * 6 + [[0.1, 0.9]] * 2 + [[0.8, 0.2]] * 2, np.float32)
+    labels = np.array([0] * 8 + [1] * 2)
+    found = suspects(probabilities, labels)
+    assert found[6:8].all() and not found[8:].any()
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_discriminants_are_scikit_learns(classes):
+    features, labels = problem(classes=classes)
+    x = Axes.of(features)(features)
+    head = discriminants(x, labels, classes, shrinkage=0.3)
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3).fit(x, labels)
+    np.testing.assert_allclose(
+        np.exp(log_probabilities(head.logits(x))), model.predict_proba(x), rtol=1e-3, atol=1e-4
+    )

@@ -1,7 +1,7 @@
 """Classification layers that are solved to convergence, on the features of a frozen backbone.
 
-Registers `logreg`, plain training there, and `logreg-rare` and `logreg-balanced`, which aim at rare examples
-and at classes alike.
+Registers `logreg`, plain training there, and `logreg-robust`, `logreg-rare` and `logreg-balanced`, for wrong
+labels, for rare examples, and for classes that count alike.
 """
 
 from __future__ import annotations
@@ -19,6 +19,16 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
             description="Logistic regression on frozen features, L2 by out-of-fold loss",
             build="molere_heads.plain:PlainHead",
             label="LogReg",
+            split="optional",
+            options="molere_heads.solved_head:HeadOptions",
+        )
+    )
+    register(
+        MethodSpec(
+            name="logreg-robust",
+            description="The same, averaged with discriminants and a head without suspects: for wrong labels",
+            build="molere_heads.robust:RobustHead",
+            label="LogReg-Robust",
             split="optional",
             options="molere_heads.solved_head:HeadOptions",
         )
