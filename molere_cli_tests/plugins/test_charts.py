@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from molere_report import drawing
 from molere_report.binned import calibration_bins, histogram, weight_bins
@@ -130,6 +130,8 @@ def test_weights_and_calibration_draw_their_bins():
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=60), st.integers(1, 9))
+@example([0.0, 5e-324], 2)
+@example([1.0, 1.0 + 2**-52], 9)
 def test_a_histogram_holds_every_value_once(values, bins):
     found = histogram(np.array(values), bins)
     assert sum(each.count for each in found) == len(values) and len(found) == bins

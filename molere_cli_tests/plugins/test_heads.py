@@ -6,12 +6,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from molere_heads import linear_head
 from molere_heads.linear_head import Axes, fit, folds_of, log_probabilities, out_of_fold, tuned_l2
 from molere_heads.rare import scores, tilted
 from molere_heads.robust import discriminants, suspects
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from molere_cli.foundation.errors import ConfigError
+from molere_cli.foundation.errors import ConfigError, TrainingError
 from molere_cli_tests.training import (
     KilledAfter,
     Notebook,
@@ -229,3 +230,15 @@ def test_discriminants_are_scikit_learns(classes):
     np.testing.assert_allclose(
         np.exp(log_probabilities(head.logits(x))), model.predict_proba(x), rtol=1e-3, atol=1e-4
     )
+
+
+def test_a_head_that_does_not_converge_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(linear_head, "MAX_ITERATIONS", 2)
+    features, labels = problem()
+    with pytest.raises(TrainingError, match="has not converged under an L2 of 1e-06; try a higher one"):
+        fit(Axes.of(features)(features), labels, 4, l2=1e-6)
+
+
+def test_single_examples_of_every_class_are_a_sentence():
+    with pytest.raises(TrainingError, match="no class has two examples"):
+        folds_of(np.arange(4), seed=0)

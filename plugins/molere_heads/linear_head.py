@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
+from molere_cli import TrainingError
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -27,7 +30,7 @@ MAX_AXES = 256
 NORM = 100.0
 L2S = (10.0, 30.0, 100.0, 300.0)
 NUM_FOLDS = 5
-MAX_ITERATIONS = 300
+MAX_ITERATIONS = 1000
 ABSENT = -1e4
 """The logit of a class without an example to learn from."""
 
@@ -73,7 +76,7 @@ def fit(
     """argmin (1/N) sum_i w_i CE_i + l2 / (2 N) |W|^2, with weights of mean 1 (default: all 1), a free bias.
 
     Raises:
-        FloatingPointError: the solver has left the finite numbers.
+        TrainingError: the solver does not converge.
     """
     present = np.unique(labels_N)
     weight_AC = np.zeros((x_NA.shape[1], num_classes), np.float32)
@@ -86,26 +89,43 @@ def fit(
     of_two = len(present) == 2
     model = LogisticRegression(C=(2 if of_two else 1) / l2, max_iter=MAX_ITERATIONS, tol=1e-4)
     weights_N = None if weights_N is None else weights_N / weights_N.mean()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        model.fit(x_NA, labels_N, sample_weight=weights_N)
+    # In float32 a line search may end before the gradient is small; float64 has the digits for it.
+    if not any(_converges(model, x, labels_N, weights_N) for x in (x_NA, x_NA.astype(np.float64))):
+        raise TrainingError(
+            f"the classification layer has not converged under an L2 of {l2:g}; try a higher one, say "
+            "--method-option l2=300"
+        )
     coefficients, intercepts = model.coef_, model.intercept_
     if of_two:
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    # L-BFGS-B says that all is well once a line search has met infinity.
-    if not (np.isfinite(coefficients).all() and np.isfinite(intercepts).all()):
-        raise FloatingPointError("the solver has left the finite numbers")
     weight_AC[:, present] = coefficients.T
     bias_C[present] = intercepts
     return Head(weight_AC, bias_C)
 
 
+def _converges(
+    model: LogisticRegression, x_NA: NDArray[Any], labels_N: Ints, weights_N: Floats | None
+) -> bool:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model.fit(x_NA, labels_N, sample_weight=weights_N)
+    # L-BFGS-B says that all is well once a line search has met infinity.
+    is_finite = bool(np.isfinite(model.coef_).all() and np.isfinite(model.intercept_).all())
+    return is_finite and not any(issubclass(each.category, ConvergenceWarning) for each in told)
+
+
 def folds_of(labels_N: Ints, *, seed: int) -> Ints:
-    """The fold of every example, class by class in proportion; a small class is in fewer folds."""
+    """The fold of every example, class by class in proportion; a small class is in fewer folds.
+
+    Raises:
+        TrainingError: no class has two examples.
+    """
     num_folds = min(NUM_FOLDS, len(labels_N))
     folds_N = np.zeros(len(labels_N), np.int64)
     largest = int(np.bincount(labels_N).max())
+    if largest < 2:
+        raise TrainingError("no class has two examples to train on, so that nothing can be asked out of fold")
     splitter = StratifiedKFold(min(num_folds, max(2, largest)), shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)

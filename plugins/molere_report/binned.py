@@ -43,8 +43,15 @@ class CalibrationBin:
 
 
 def histogram(values: Floats, bins: int = 40) -> list[Bin]:
-    """Counts in bins of one width between the lowest and the highest of the values (N,), none of them nan."""
-    counts, edges = numpy.histogram(values, bins=bins)
+    """Counts in bins of one width between the lowest and the highest of the values (N,), none of them nan.
+
+    Values that lie too close for so many bins count as equal, which numpy puts into the middle of a range of 1.
+    """
+    low, high = float(values.min()), float(values.max())
+    has_room = bool((numpy.diff(numpy.linspace(low, high, bins + 1)) > 0).all())
+    counts, edges = numpy.histogram(
+        values, bins=bins, range=(low, high) if has_room else (low - 0.5, high + 0.5)
+    )
     return [
         Bin(float(low), float(high), int(count))
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
