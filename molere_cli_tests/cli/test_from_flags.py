@@ -82,6 +82,7 @@ NEEDS = {
     "rho": ["--train-on", "train"],
     "group-dro": ["--dataset", "colour-digits"],
     "oracle": ["--label-noise", "uniform", "--method-option", "by=clean"],
+    "dfr": ["--dataset", "colour-digits", "--freeze-backbone"],
     **{name: ["--freeze-backbone"] for name in ("logreg", "logreg-robust", "logreg-rare", "logreg-balanced")},
 }
 

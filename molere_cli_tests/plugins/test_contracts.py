@@ -67,7 +67,7 @@ SETTINGS = {
     "rho": {"split": "random", "train_on": "train"},
     **{
         name: {"freeze_backbone": True}
-        for name in ("logreg", "logreg-robust", "logreg-rare", "logreg-balanced")
+        for name in ("logreg", "logreg-robust", "logreg-rare", "logreg-balanced", "dfr")
     },
 }
 OPTIONS = {"oracle": {"by": "clean"}, "mbr": {"warmup_epochs": 1}, "fsr": {"warmup_epochs": 1}}

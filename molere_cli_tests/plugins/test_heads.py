@@ -242,3 +242,18 @@ def test_a_head_that_does_not_converge_is_a_sentence(monkeypatch):
 def test_single_examples_of_every_class_are_a_sentence():
     with pytest.raises(TrainingError, match="no class has two examples"):
         folds_of(np.arange(4), seed=0)
+
+
+def test_dfr_gives_every_group_of_a_class_the_same_weight_together(in_tmp, molere):
+    flags = "--dataset colour-digits --limit-train 300 --freeze-backbone --epochs 1 --device cpu --quiet"
+    assert molere(f"train --method dfr {flags} --out run").code == 0
+    table = pq.read_table("run/pool.parquet")
+    cells = {}
+    for label, group, weight in zip(
+        *(table[name].to_pylist() for name in ("label", "group", "weight")), strict=True
+    ):
+        cells.setdefault((label, group), []).append(weight)
+    totals = [sum(weights) for weights in cells.values()]
+    assert len(totals) > 10 and totals == pytest.approx([300 / len(totals)] * len(totals), rel=1e-4)
+    without = molere("train --method dfr --dataset digits --freeze-backbone --epochs 1 --device cpu --quiet")
+    assert without.code == 1 and "weighs by groups, which this pool has not" in without.err

@@ -53,3 +53,13 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
             options="molere_heads.solved_head:HeadOptions",
         )
     )
+    register(
+        MethodSpec(
+            name="dfr",
+            description="Deep feature reweighting: a head on balanced groups, which it knows (arXiv 2204.02937)",
+            build="molere_heads.dfr:BalancedGroupsHead",
+            label="DFR",
+            split="optional",
+            options="molere_heads.solved_head:HeadOptions",
+        )
+    )

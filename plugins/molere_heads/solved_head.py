@@ -18,7 +18,7 @@ from molere_heads.linear_head import Axes, Floats, Head, Ints, folds_of
 
 
 class HeadOptions(Options):
-    """Options of `logreg`, `logreg-robust` and `logreg-balanced`."""
+    """Options of `logreg`, `logreg-robust`, `logreg-balanced` and `dfr`."""
 
     l2: float | None = Field(
         None, gt=0, description="L2 of the head at a mean squared norm of 100 (default: by out-of-fold loss)."

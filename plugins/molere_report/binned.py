@@ -45,7 +45,7 @@ class CalibrationBin:
 def histogram(values: Floats, bins: int = 40) -> list[Bin]:
     """Counts in bins of one width between the lowest and the highest of the values (N,), none of them nan.
 
-    Values that lie too close for so many bins count as equal, which numpy puts into the middle of a range of 1.
+    Values that lie too close for so many bins count as equal: they are in the middle of a range of 1.
     """
     low, high = float(values.min()), float(values.max())
     has_room = bool((numpy.diff(numpy.linspace(low, high, bins + 1)) > 0).all())
