@@ -56,7 +56,7 @@ def register_methods(register: Callable[[MethodSpec], None]) -> None:
     register(
         MethodSpec(
             name="dfr",
-            description="Deep feature reweighting: a head on balanced groups, which it knows (arXiv 2204.02937)",
+            description="Deep feature reweighting: knows the groups and balances them (arXiv 2204.02937)",
             build="molere_heads.dfr:BalancedGroupsHead",
             label="DFR",
             split="optional",
