@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LOWEST := .venv-lowest
-BENCHMARKS := hypergradient dual_pass precision meta_batch training evaluation compile loading input_pipeline scale startup allocator dry_run concurrency suspects
+BENCHMARKS := hypergradient dual_pass precision meta_batch training evaluation compile loading input_pipeline scale startup allocator dry_run concurrency suspects frozen_features frozen_heads
 
 # Hundreds of tests start a process; each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
