@@ -59,7 +59,13 @@ def cifar100(part: str) -> tuple[Array, Array]:
 
 
 def people(
-    draw: int, train: tuple[Array, Array], test: tuple[Array, Array], number: int, *, clean: bool
+    draw: int,
+    train: tuple[Array, Array],
+    test: tuple[Array, Array],
+    number: int,
+    *,
+    clean: bool,
+    **settings: Any,
 ) -> Task:
     """`number` images with the labels that people gave them, or with the right ones."""
     with (harness.DATA / "cifar100n25" / "human_labels.csv").open(newline="") as file:
@@ -71,7 +77,8 @@ def people(
     of_classes = np.isin(test[1], classes)
     tested = (test[0][of_classes], np.searchsorted(classes, test[1][of_classes]))
     name = f"{'clean' if clean else 'people'}-{draw}"
-    return Task(molere.dataset(train[0][position[chosen]], labels, test=tested, name=name), "accuracy")
+    images = train[0][position[chosen]]
+    return Task(molere.dataset(images, labels, test=tested, name=name, **settings), "accuracy")
 
 
 def shortcut(draw: int, train: tuple[Array, Array], test: tuple[Array, Array], rho: float) -> Task:

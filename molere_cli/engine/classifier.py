@@ -84,6 +84,8 @@ class Classifier:
         self.precision = precision
         self.feature_dim: int | None = None
         """The length of the features that passes take in place of images; None where they take images."""
+        self.head_scales: dict[nn.Parameter, float] | None = None
+        """How many times the learning rate a parameter of the head steps by (`build_optimizer`)."""
         self._run_as(self.module)
 
     def _run_as(self, network: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -12,8 +12,15 @@ from molere_cli.config.sections import ClassifierSettings, SideOptimizer
 from molere_cli.foundation.errors import ConfigError
 
 
-def build_optimizer(settings: ClassifierSettings, module: nn.Module) -> Optimizer:
+def build_optimizer(
+    settings: ClassifierSettings, module: nn.Module, *, scales: Mapping[nn.Parameter, float] | None = None
+) -> Optimizer:
     """The optimizer that the settings name, by timm.
+
+    Args:
+        scales: parameters that adamw steps by this times the learning rate, and pulls to 0 as fast as the
+            others: as if what they are multiplied with were so many times as large. Its steps go by no
+            gradient's size, so that this is exact. Other optimizers take no account of it.
 
     Raises:
         ConfigError: timm knows no such optimizer.
@@ -22,8 +29,9 @@ def build_optimizer(settings: ClassifierSettings, module: nn.Module) -> Optimize
 
     if settings.optimizer not in list_optimizers():
         raise ConfigError(f"timm has no optimizer {settings.optimizer!r}; say momentum, sgd, adamw...")
+    scaled = scales is not None and settings.optimizer == "adamw" and settings.layer_decay is None
     optimizer = create_optimizer_v2(
-        module,
+        _scaled_groups(settings, module, scales or {}) if scaled else module,
         opt=settings.optimizer,
         lr=settings.lr,
         weight_decay=settings.weight_decay,
@@ -33,6 +41,20 @@ def build_optimizer(settings: ClassifierSettings, module: nn.Module) -> Optimize
     )
     assert isinstance(optimizer, Optimizer)
     return optimizer
+
+
+def _scaled_groups(
+    settings: ClassifierSettings, module: nn.Module, scales: Mapping[nn.Parameter, float]
+) -> list[dict[str, Any]]:
+    groups = []
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            scale = scales.get(parameter, 1.0)
+            decays = not settings.weight_decay_filter or parameter.dim() > 1
+            # The step's decay is the product of both.
+            decay = settings.weight_decay / scale if decays else 0.0
+            groups.append({"params": [parameter], "lr_scale": scale, "weight_decay": decay})
+    return groups
 
 
 def build_side_optimizer(

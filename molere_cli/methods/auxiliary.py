@@ -47,7 +47,7 @@ def fit_loop(context: TrainingContext, fit: AuxiliaryFit) -> TrainingLoop:
         config.classifier,
         seed=config.machine.seed,
         classifier=classifier,
-        optimizer=build_optimizer(config.classifier, classifier.module),
+        optimizer=build_optimizer(config.classifier, classifier.module, scales=classifier.head_scales),
         feed=shared_feed(context.feed, context.fit_ranks),
         method=FittedERM(own, fit),
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from molere_cli.config.device import set_arithmetic
 from molere_cli.config.plan import Plan
 from molere_cli.config.run_config import RunConfig
-from molere_cli.data.feed import Feed, FeedSettings, make_feed
+from molere_cli.data.feed import FeatureFeed, Feed, FeedSettings, make_feed
 from molere_cli.data.source import LoadedDataset, load_other_dataset
 from molere_cli.engine.classifier import Classifier, build_backbone, build_classifier
 from molere_cli.engine.layers import classification_layer
@@ -30,7 +30,7 @@ from molere_cli.methods.splitter import FeaturesSplitter, ImageSplitter
 from molere_cli.methods.weight_limits import why_nothing_is_learned
 from molere_cli.registry.specs import BackboneRequest, Examples, MethodSpec, ReweighterRequest
 from molere_cli.splits.split_file import Split, SplitInfo
-from molere_cli.training.frozen_features import with_features
+from molere_cli.training.frozen_features import HeadStart, with_features
 from molere_cli.training.input_preprocessing import described, feed_settings, input_of_weights
 
 
@@ -149,12 +149,16 @@ def training_context(
     classifier = make_classifier(plan, data, settings.image_size, ranks=ranks, note=note)
     note = note or (lambda message: None)
     settings = with_features(plan, classifier, settings, ranks=ranks, note=note, blank=blank_features)
+    feed, start = make_feed(data.dataset.pool, settings), None
+    if isinstance(feed, FeatureFeed):
+        start = HeadStart.of(classifier, _other_classifier(plan, data, settings.image_size), feed.features)
+        start.put_into(classifier)
     return TrainingContext(
         config=config,
         options=plan.method_options,
         classifier=classifier,
-        optimizer=build_optimizer(config.classifier, classifier.module),
-        feed=make_feed(data.dataset.pool, settings),
+        optimizer=build_optimizer(config.classifier, classifier.module, scales=classifier.head_scales),
+        feed=feed,
         labels=data.dataset.pool.labels,
         groups=data.dataset.pool.groups,
         clean_labels=data.dataset.pool.clean_labels,
@@ -163,9 +167,7 @@ def training_context(
         validation_feed=None if validation is None else make_feed(validation, settings),
         split=split,
         reweighter=plan.reweighter,
-        make_classifier=partial(
-            make_classifier, plan, data, settings.image_size, takes_features=settings.features is not None
-        ),
+        make_classifier=partial(make_classifier, plan, data, settings.image_size, head_start=start),
         make_reweighter=partial(_make_reweighter, plan, data, classifier, settings.image_size, split),
         make_splitter=partial(_make_splitter, plan, data, classifier, settings.image_size),
         note=note,
@@ -179,7 +181,7 @@ def make_classifier(
     *,
     ranks: Ranks = ALONE,
     note: Callable[[str], None] | None = None,
-    takes_features: bool = False,
+    head_start: HeadStart | None = None,
 ) -> Classifier:
     """The classifier as it is before training: random, or from the file that the configuration names.
 
@@ -203,8 +205,9 @@ def make_classifier(
             "--freeze-backbone keeps features that are random here; give --init-from, or a backbone with "
             "pretrained ones"
         )
-    if takes_features:
+    if head_start is not None:
         classifier.take_features(image_size)
+        head_start.put_into(classifier)
     return classifier
 
 
@@ -212,12 +215,20 @@ def _starts_at_random(
     classifier: Classifier, plan: Plan, data: LoadedDataset, image_size: tuple[int, int]
 ) -> bool:
     """Whether a fresh classifier's features depend on chance: pretrained ones do not, whoever gave them."""
-    other = make_empty_classifier(plan, data.num_classes, image_size, purpose="another classifier")
+    other = _other_classifier(plan, data, image_size)
     layer = {id(parameter) for parameter in classification_layer(classifier.module).parameters()}
     return any(
         id(own) not in layer and not torch.equal(own, others)
         for own, others in zip(classifier.module.parameters(), other.module.parameters(), strict=True)
     )
+
+
+def _other_classifier(plan: Plan, data: LoadedDataset, image_size: tuple[int, int]) -> Classifier:
+    """As the classifier before training, but for what is random, which is otherwise."""
+    other = make_empty_classifier(plan, data.num_classes, image_size, purpose="another classifier")
+    if (path := plan.config.classifier.init_from) is not None:
+        load_weights(other.module, path, backbone=plan.config.classifier.backbone)
+    return other
 
 
 def make_empty_classifier(

@@ -6,12 +6,13 @@ Shapes: N images, D features.
 from __future__ import annotations
 
 import hashlib
+import math
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from molere_cli.registry.specs import Examples
 from molere_cli.training.run_environment import describe_input, versions
 
 AGAIN = "the frozen backbone sees every image again in every epoch"
+NORM = 100.0
 AT_ONCE = 4096
 """Images whose features are written together: what a stopped command has lost at most."""
 _OF_THIS_PROCESS: dict[tuple[str, int], tuple[weakref.ref[Any], Tensor]] = {}
@@ -147,6 +149,36 @@ class FrozenFeatures:
 def _packed(found: dict[bytes, Tensor]) -> tuple[list[str], Tensor]:
     rows = list(found.values())
     return [name.hex() for name in found], torch.stack(rows) if rows else torch.empty(0, 0)
+
+
+@dataclass(frozen=True)
+class HeadStart:
+    """How a classification layer starts on features, whatever their scale.
+
+    scale: what brings the features' mean squared distance from their mean to `NORM`. from_zero: whether the
+    layer starts at 0, where it would at random: on large features random logits are large, and take most of
+    the training to unlearn.
+    """
+
+    scale: float
+    from_zero: bool
+
+    @classmethod
+    def of(cls, classifier: Classifier, other: Classifier, features_ND: Tensor) -> Self:
+        """Of a classifier, by another one whose random parameters are others."""
+        pairs = zip(classifier.head.parameters(), other.head.parameters(), strict=True)
+        variance = float(features_ND.double().var(dim=0, correction=0).sum())
+        scale = math.sqrt(NORM / variance) if variance > 0 else 1.0
+        return cls(scale, any(not torch.equal(one, another) for one, another in pairs))
+
+    @torch.no_grad()
+    def put_into(self, classifier: Classifier) -> None:
+        """Before the optimizer is built."""
+        matrices = [parameter for parameter in classifier.head.parameters() if parameter.dim() > 1]
+        classifier.head_scales = dict.fromkeys(matrices, self.scale)
+        if self.from_zero:
+            for parameter in classifier.head.parameters():
+                parameter.zero_()
 
 
 def how_made(plan: Plan, classifier: Classifier, settings: FeedSettings) -> dict[str, Any]:

@@ -13,22 +13,27 @@ import torch
 from PIL import Image
 from torch import nn
 
-from molere_cli import BackboneSpec, Examples, hookimpl
+from molere_cli import BackboneSpec, Examples, erm_epochs, hookimpl
 from molere_cli.api.evaluation import evaluate_run
 from molere_cli.api.predictions import prepare_predictions
+from molere_cli.config.sections import ClassifierSettings
 from molere_cli.data.folder_reader import FolderReader
+from molere_cli.data.source import load_dataset
 from molere_cli.engine import feature_store
 from molere_cli.engine.classifier import Classifier
 from molere_cli.engine.feature_store import cache_folder
+from molere_cli.engine.optimizer import build_optimizer, build_scheduler
 from molere_cli.foundation.errors import TrainingError
 from molere_cli.training import frozen_features
-from molere_cli.training.frozen_features import FrozenFeatures
+from molere_cli.training.frozen_features import FrozenFeatures, HeadStart
 from molere_cli_tests.conftest import TINY_SIZE, tiny_net
+from molere_cli_tests.plugins.test_baselines import context_of
 from molere_cli_tests.training import (
     INSTANCE,
     KilledAfter,
     Notebook,
     assert_same_tensors,
+    engine_for,
     tensors_of,
     tiny_config,
     train_methods,
@@ -87,7 +92,9 @@ def written():
     ],
     ids=lambda method: f"{method['method']}-{method.get('reweighter', '')}",
 )
-def test_a_run_on_features_is_the_run_on_images(method, registry, tmp_path):
+def test_a_run_on_features_is_the_run_on_images(method, registry, tmp_path, monkeypatch):
+    """But for where the head starts, and its steps."""
+    monkeypatch.setattr(HeadStart, "put_into", lambda _self, _classifier: None)
     ways = {"features": {}, "images": {"cache_features": False, "augment": "none"}}
     runs = {name: train_one(frozen(**method, **way), registry, tmp_path / name) for name, way in ways.items()}
     found, expected = (tensors_of(runs[name]) for name in ways)
@@ -200,7 +207,8 @@ def test_predictions_are_those_of_the_whole_network(registry, tmp_path, seen):
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(registry, tmp_path):
-    config = frozen(method="lrw", split="random", delta=0.25, **INSTANCE)
+    adamw = {"optimizer": "adamw", "lr": 0.01, "weight_decay": 1.0}
+    config = frozen(method="lrw", split="random", delta=0.25, **INSTANCE, **adamw)
     whole = train_one(config, registry, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train_one(config, registry, tmp_path / "runs", KilledAfter(2, label_part="lrw"))
@@ -314,3 +322,58 @@ def test_the_cache_is_listed_and_cleared(registry, tmp_path, molere):
 def test_a_dry_run_looks_at_few_images_and_keeps_nothing(molere, in_tmp):
     done = molere("train --dataset digits --freeze-backbone --method erm --epochs 2 --device cpu --dry-run")
     assert done.code == 0 and written() == []
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+def test_a_scaled_step_is_the_step_on_scaled_features(weight_decay):
+    """Whatever features a backbone gives, a recipe means the same."""
+    scale = 1 / 16
+    settings = ClassifierSettings(optimizer="adamw", lr=0.01, weight_decay=weight_decay)
+    generator = torch.Generator().manual_seed(0)
+    features = 40 * torch.randn(64, 10, generator=generator)
+    labels = torch.arange(64) % 3
+    as_they_are, scaled = nn.Linear(10, 3).double(), nn.Linear(10, 3).double()
+    for head in (as_they_are, scaled):
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    pairs = (
+        (as_they_are, features.double(), {as_they_are.weight: scale}),
+        (scaled, scale * features.double(), None),
+    )
+    for head, inputs, scales in pairs:
+        optimizer = build_optimizer(settings, head, scales=scales)
+        schedule = build_scheduler(settings, optimizer)
+        for epoch in range(20):
+            schedule.step(epoch)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(head(inputs), labels).backward()
+            optimizer.step()
+    torch.testing.assert_close(as_they_are.weight, scale * scaled.weight, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(as_they_are.bias, scaled.bias, rtol=1e-5, atol=1e-8)
+
+
+def head_before_training(config, registry):
+    classifier = engine_for(config, registry).classifier
+    return classifier.head.weight.detach().clone(), classifier.head_scales[classifier.head.weight]
+
+
+def test_the_head_starts_at_zero_unless_a_file_has_it(registry, tmp_path):
+    weight, scale = head_before_training(frozen(), registry)
+    assert not weight.any()
+    data = load_dataset(frozen().data, registry)
+    engine = engine_for(frozen(), registry)
+    features = engine.feed_settings.features(data.dataset.pool)
+    centred = scale * (features - features.mean(dim=0))
+    assert float(centred.square().sum(dim=1).mean()) == pytest.approx(100, rel=1e-4)
+    run = train_one(frozen(), registry, tmp_path / "runs")
+    trained = tensors_of(run)["6.weight"]
+    weight, _ = head_before_training(frozen(init_from=run.classifier_path), registry)
+    assert torch.equal(weight, trained)
+
+
+def test_fits_beside_a_run_start_as_it_does(registry):
+    context = context_of(frozen(method="focal", seed=5), registry)
+    first = erm_epochs(context, torch.ones(TINY_SIZE, dtype=torch.bool))
+    erm = engine_for(frozen(seed=5), registry)
+    for classifier, _ in zip(first, erm.loop.epochs(), strict=True):
+        assert_same_tensors(classifier.module.state_dict(), erm.classifier.module.state_dict())
