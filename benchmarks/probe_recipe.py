@@ -1,7 +1,7 @@
 """What the recipe `probe` was chosen by: accuracy and loss on tuning sets, of features at several scales.
 
-Frozen tf_efficientnet_lite0, a pool less a fifth of it for tuning; no test set is looked at. `as they are`: the
-features' own scale, and a head that starts at random, as before.
+Frozen tf_efficientnet_lite0, a pool less a fifth of it for tuning; no test set is looked at. `as they are`
+has the features' own scale, and a head that starts at random, as before.
 """
 
 from __future__ import annotations
