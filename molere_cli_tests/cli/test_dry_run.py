@@ -64,6 +64,7 @@ def test_looks_at_the_tuning_set_count(registry):
         estimated([tiny_config(select="best")], registry)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command_writes_nothing(in_tmp):
     flags = (

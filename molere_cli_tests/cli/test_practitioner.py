@@ -52,6 +52,7 @@ def photograph(path: Path, kind: int, number: int) -> None:
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_five_hundred_photos_become_a_classifier_that_timm_loads(in_tmp, molere):
     for kind, name in enumerate(CLASSES):

@@ -171,7 +171,7 @@ def told_in(stderr: str) -> list[str]:
         pytest.param("a method", "plugin 'third' failed in loss", marks=pytest.mark.long),
         pytest.param("data", "a file cannot be read", marks=pytest.mark.long),
         ("a step", "no room is left"),
-        ("a bug", "process 1 has failed: KeyError: 'a bug'"),
+        pytest.param("a bug", "process 1 has failed: KeyError: 'a bug'", marks=pytest.mark.long),
     ],
 )
 def test_what_ends_one_process_ends_all_by_the_same_sentence(case, sentence, tmp_path, program, monkeypatch):

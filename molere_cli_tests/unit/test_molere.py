@@ -72,7 +72,8 @@ def test_a_start_says_whether_to_seek_the_hard_or_the_learnable(keeps_base_weigh
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_final_validation_set_holds_the_planted_labels(seed, registry):
     registry.add(PlantedPlugin(), "planted_plugin")
     # A splitter without a start, and weights of every example its own, as in the paper.
